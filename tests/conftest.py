@@ -1,0 +1,107 @@
+"""Where tests find data, a TFDS folder of their own, and strict JAX."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from aejax.datasets import mnist
+from aejax.errors import AejaxError
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+_TFDS_DATA_DIR = os.environ.get("TFDS_DATA_DIR")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def strict_jax() -> None:
+    import jax
+
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tfds_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Nothing is ever prepared in the user's own folders."""
+    folder = tmp_path_factory.mktemp("tensorflow_datasets")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TFDS_DATA_DIR", str(folder))
+        yield folder
+
+
+def _find(*relative: str) -> Path | None:
+    """The first of these paths in the shared data folder beside or in the checkout, or the user's TFDS folders."""
+    roots = [CHECKOUT.parent / "shared/data", CHECKOUT / "shared/data"]
+    roots += [Path(root).expanduser() for root in (_TFDS_DATA_DIR, "~/tensorflow_datasets") if root]
+    return next((root / path for root in roots for path in relative if (root / path).exists()), None)
+
+
+@pytest.fixture(scope="session")
+def mnist_dir() -> Path:
+    """The folder with the four MNIST files."""
+    name = "train-images-idx3-ubyte.gz"
+    found = _find(f"mnist/{name}", name, f"downloads/manual/{name}")
+    if found is None:
+        pytest.skip("the four MNIST files are neither in shared/data/mnist nor in $TFDS_DATA_DIR/downloads/manual")
+    return found.parent
+
+
+@pytest.fixture(scope="session")
+def olivetti_path() -> Path:
+    found = _find("olivetti/olivetti_faces.npz", "olivetti_faces.npz")
+    if found is None:
+        pytest.skip("olivetti_faces.npz is neither in shared/data/olivetti nor in $TFDS_DATA_DIR")
+    return found
+
+
+@pytest.fixture
+def refused() -> Callable[..., AejaxError]:
+    """refused(kind, *parts, call=...): the call raises that error, one line long, with every part in it."""
+
+    def check(kind: type[AejaxError], *parts: object, call: Callable[[], object]) -> AejaxError:
+        with pytest.raises(kind) as caught:
+            call()
+        message = str(caught.value)
+        assert "\n" not in message
+        assert all(str(part) in message for part in parts), (message, parts)
+        assert message == f"{caught.value.field}: {caught.value.found}; {caught.value.fix}"
+        return caught.value
+
+    return check
+
+
+@pytest.fixture
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Nothing anywhere: TFDS_DATA_DIR, the home and the mirrors are empty; the folder that holds the first two."""
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(mnist, "MIRRORS", ())
+    return tmp_path
+
+
+@pytest.fixture
+def own_files(mnist_dir: Path, tmp_path: Path) -> Path:
+    """A copy of the four files, in a folder that can be written."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for name, _ in mnist.FILES.values():
+        shutil.copyfile(mnist_dir / f"{name}.gz", folder / f"{name}.gz")
+    return folder
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Callable[..., str]:
+    """save(array) or save(x=..., y=...): the dataset name of a new .npy or .npz."""
+
+    def write(array: Any = None, option: str = "", **arrays: Any) -> str:
+        path = tmp_path / ("own.npz" if arrays else "own.npy")
+        if arrays:
+            np.savez_compressed(path, **arrays)
+        else:
+            np.save(path, np.asanyarray(array))
+        return f"file:{path}{option}"
+
+    return write

@@ -1,0 +1,231 @@
+"""MNIST: original bytes or an error, wherever it is found, prepared once however many ask, and offline at once."""
+
+import gzip
+import json
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from aejax import datasets
+from aejax.datasets import mnist
+from aejax.errors import DataError, MachineError
+
+NAMES = [f"{name}.gz" for name, _ in mnist.FILES.values()]
+
+
+@pytest.fixture(scope="session")
+def prepared(mnist_dir, tfds_dir):
+    """A prepared MNIST, in the session's own TFDS folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tfds_dir))  # a MNIST that the user has prepared is none of ours
+        datasets.load("mnist", mnist_dir)
+    return tfds_dir / mnist.NAME / mnist.VERSION
+
+
+def test_rows_are_the_original_bytes(mnist_dir, prepared):
+    data = datasets.load("mnist", mnist_dir, seed=3)
+    assert datasets.known_shape("mnist") == data.x_train.shape
+    assert (data.x_train.dtype, data.unit, data.image_shape) == (np.uint8, 255, (28, 28))
+    assert len(data.x_validation) == 5000
+    raw = gzip.decompress((mnist_dir / "t10k-images-idx3-ubyte.gz").read_bytes())
+    assert data.x_test.tobytes() == raw[16:]
+    labels = gzip.decompress((mnist_dir / "t10k-labels-idx1-ubyte.gz").read_bytes())
+    assert data.y_test is not None
+    assert data.y_test.astype(np.uint8).tobytes() == labels[8:]
+
+    def ordered(x, y):
+        return np.sort(np.ascontiguousarray(np.column_stack([x, y]).astype(np.uint8)).view("V785").ravel())
+
+    assert data.y_train is not None
+    assert data.y_validation is not None
+    x = np.concatenate([data.x_train, data.x_validation])
+    y = np.concatenate([data.y_train, data.y_validation])
+    images = np.frombuffer(gzip.decompress((mnist_dir / NAMES[0]).read_bytes()), np.uint8, offset=16)
+    labels = np.frombuffer(gzip.decompress((mnist_dir / NAMES[1]).read_bytes()), np.uint8, offset=8)
+    np.testing.assert_array_equal(ordered(x, y), ordered(images.reshape(-1, 784), labels))
+    other = datasets.load("mnist", mnist_dir, seed=4)
+    assert other.fingerprint != data.fingerprint
+    np.testing.assert_array_equal(other.x_test, data.x_test)
+
+
+def test_test_rows_for_a_stored_run(mnist_dir, prepared):
+    scaling = datasets.Scaling(np.zeros(1), np.full(1, 255.0))
+    x = datasets.read_rows("mnist:test", inputs=784, image_shape=(28, 28), scaling=scaling, data_dir=mnist_dir)
+    assert (x.shape, x.dtype, x.max()) == ((10000, 784), np.float32, 1)
+
+
+def test_files_without_gzip_work_and_their_folder_is_left_as_it_is(empty, own_files):
+    for name in NAMES:
+        (own_files / name.removesuffix(".gz")).write_bytes(gzip.decompress((own_files / name).read_bytes()))
+        (own_files / name).unlink()
+    assert datasets.load("mnist", own_files).x_train.shape == (55000, 784)
+    assert len(list(own_files.iterdir())) == 4
+    assert (empty / "tfds" / mnist.NAME).is_dir()
+
+
+def test_a_data_dir_is_prepared_in_when_it_can_be_written(empty, own_files):
+    home = empty / "data"
+    home.mkdir()
+    own_files.rename(home / "mnist")
+    home.chmod(0o555)
+    datasets.load("mnist", home)
+    assert [path.name for path in home.iterdir()] == ["mnist"]  # read-only: prepared in $TFDS_DATA_DIR
+    assert (empty / "tfds" / mnist.NAME).is_dir()
+    shutil.rmtree(empty / "tfds")
+    home.chmod(0o755)
+    datasets.load("mnist", home)
+    assert (home / mnist.NAME / mnist.VERSION).is_dir()
+    assert not (empty / "tfds").exists()
+    shutil.rmtree(home / "mnist")
+    home.chmod(0o555)
+    assert datasets.load("mnist", home).x_train.shape == (55000, 784)  # prepared is enough, and reading writes nothing
+    home.chmod(0o755)
+
+
+def test_no_folder_to_write_is_an_error_of_the_machine(refused, empty):
+    for name in ("tfds", "home"):
+        (empty / name).mkdir()
+        (empty / name).chmod(0o555)
+    assert refused(MachineError, empty / "tfds", call=lambda: datasets.load("mnist")).exit_code == 5
+
+
+def test_a_full_disk_is_an_error_of_the_machine(refused, empty, mnist_dir, monkeypatch):
+    def full(path, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(mnist, "MIRRORS", (mnist_dir.as_uri() + "/",))
+    monkeypatch.setattr(mnist, "_write", full)
+    refused(MachineError, empty / "tfds", "No space left", call=lambda: datasets.load("mnist"))
+
+
+def damage_shard(folder):
+    path = next(folder.glob("*-train.array_record*"))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def cut_shard(folder):
+    path = next(folder.glob("*-test.array_record*"))
+    path.write_bytes(path.read_bytes()[:-5000])
+
+
+def lose_shard(folder):
+    next(folder.glob("*-test.array_record*")).unlink()
+
+
+def spoil_features(folder):
+    (folder / "features.json").write_text("<html>")
+
+
+def lie_about_rows(folder):
+    path = folder / "dataset_info.json"
+    path.write_text(path.read_text().replace('"60"', '"59"'))
+    assert '"59"' in path.read_text()
+
+
+@pytest.mark.parametrize("damage", [damage_shard, cut_shard, lose_shard, spoil_features, lie_about_rows])
+def test_a_damaged_prepared_dataset_is_never_used(refused, empty, prepared, mnist_dir, damage):
+    folder = empty / "tfds" / mnist.NAME / mnist.VERSION
+    shutil.copytree(prepared, folder)
+    damage(folder)
+    refused(DataError, folder, f"remove {folder}", call=lambda: datasets.load("mnist", mnist_dir))
+    shutil.rmtree(folder)
+    assert datasets.load("mnist", mnist_dir).x_train.shape == (55000, 784)
+
+
+def test_one_other_pixel_in_intact_records_is_noticed(refused, empty, mnist_dir, monkeypatch):
+    original = mnist.read_idx
+
+    def altered(folder, split, part):
+        values = original(folder, split, part).copy()
+        values[-1] ^= (split, part) == ("test", "labels")
+        return values
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mnist, "read_idx", altered)
+        folder = mnist._prepare(mnist_dir)
+    refused(DataError, folder, "test labels", mnist.FILES["test", "labels"][1], call=lambda: datasets.load("mnist"))
+
+
+def spoil(path, how):
+    data = path.read_bytes()
+    bad = bytearray(data)
+    bad[len(bad) // 2] ^= 1
+    contents = {
+        "page": (b"<!DOCTYPE html><html>", "HTML"),
+        "truncated": (data[:-20], "damaged"),
+        "flipped": (bytes(bad), "damaged"),
+        "other": (gzip.compress(b"\0" * 4000), "expected md5 27ae3e4e09519cfbb04c329615203637, found"),
+        "empty": (b"", "expected md5"),
+    }
+    content, part = contents[how]
+    path.write_bytes(content)
+    return part
+
+
+@pytest.mark.parametrize("how", ["page", "truncated", "flipped", "other", "empty"])
+def test_a_damaged_file_is_named_and_nothing_is_prepared(refused, empty, own_files, how):
+    part = spoil(own_files / NAMES[3], how)
+    refused(DataError, own_files / NAMES[3], part, call=lambda: datasets.load("mnist", own_files))
+    assert not (empty / "tfds" / mnist.NAME).exists()
+
+
+def test_processes_that_prepare_at_once_do_not_break_each_other(empty, mnist_dir):
+    left_over = empty / "tfds" / mnist.NAME / "incomplete.KILLED_1.0.0"
+    left_over.mkdir(parents=True)
+    code = "import sys; from aejax import datasets; print(datasets.load('mnist', sys.argv[1]).fingerprint)"
+    command = [sys.executable, "-W", "error", "-c", code, str(mnist_dir)]
+    started = [subprocess.Popen(command, stdout=-1, stderr=-1, text=True) for _ in range(3)]
+    ended = [process.communicate(timeout=60) for process in started]
+    assert [process.returncode for process in started] == [0, 0, 0], ended
+    assert [err for _, err in ended] == ["", "", ""]
+    assert {out for out, _ in ended} == {datasets.load("mnist", mnist_dir).fingerprint + "\n"}
+    assert [path.name for path in (empty / "tfds" / mnist.NAME).iterdir()] == [mnist.VERSION]
+
+
+def test_only_the_first_of_them_prepares(empty, mnist_dir, monkeypatch):
+    prepared = []
+    original = mnist._builder_class
+
+    def counted(module):
+        prepared.append(time.monotonic())
+        time.sleep(0.3)
+        return original(module)
+
+    monkeypatch.setattr(mnist, "_builder_class", counted)
+    with mnist_lock(empty / "tfds"):
+        threads = [threading.Thread(target=mnist._prepare, args=(mnist_dir,)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.3)
+        assert not prepared  # both wait for the lock
+    for thread in threads:
+        thread.join()
+    assert len(prepared) == 1
+
+
+def mnist_lock(root):
+    root.mkdir()
+    return mnist._locked(root / f".{mnist.NAME}.lock")
+
+
+def test_the_prepared_files_name_no_machine_path(prepared, tmp_path):
+    for file in ("dataset_info.json", "features.json"):
+        text = (prepared / file).read_text()
+        assert json.loads(text)
+        assert str(tmp_path.parents[1]) not in text
+        assert "/home" not in text
+
+
+def test_tensorflow_is_not_needed(prepared):
+    builder: Any = tfds.builder_from_directory(str(prepared))
+    assert "tensorflow" not in sys.modules
+    assert {split: len(builder.as_data_source(split=split)) for split in ("train", "test")} == {"train": 60, "test": 10}
