@@ -1,0 +1,52 @@
+"""Small data and small tools that several tests share."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import jax
+import numpy as np
+
+from aejax.datasets.base import Dataset, Scaling, fingerprint
+
+
+def small_dataset(rows: int = 72, inputs: int = 12, seed: int = 0, unit: float = 255.0) -> Dataset:
+    """Byte rows near a curved two-dimensional sheet; half of `rows` again as validation, and as many as test."""
+    rng = np.random.default_rng(seed)
+    weights = rng.normal(size=(2, inputs))
+
+    def draw(n: int) -> np.ndarray:
+        sheet = np.sin(rng.uniform(-2, 2, (n, 2)) @ weights) * 0.45 + 0.5 + rng.normal(size=(n, inputs)) * 0.01
+        return np.clip(sheet * unit, 0, unit).astype(np.uint8)
+
+    x = {"x_train": draw(rows), "x_validation": draw(rows // 2), "x_test": draw(rows)}
+    y = {name.replace("x", "y", 1): (np.arange(len(array)) % 3).astype(np.int64) for name, array in x.items()}
+    scaling = Scaling(np.zeros(1), np.full(1, unit))
+    return Dataset(
+        name="small",
+        **x,
+        **y,
+        image_shape=None,
+        scaling=scaling,
+        unit=unit,
+        fingerprint=fingerprint(x | y, None, scaling),
+    )
+
+
+@contextlib.contextmanager
+def compiles() -> Iterator[Callable[[], int]]:
+    """Counts the programs that XLA compiles inside the block."""
+    count = 0
+
+    def listen(event: str, *_: object, **__: object) -> None:
+        nonlocal count
+        count += event == "/jax/core/compile/backend_compile_duration"
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield lambda: count
+    finally:
+        from jax._src import monitoring  # the public module cannot take one listener away
+
+        monitoring.unregister_event_duration_listener(listen)

@@ -1,0 +1,124 @@
+"""One contract over one table: every variant on every net it is meant for."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aejax import nets, train, variants
+from aejax.errors import ConfigError
+from aejax.penalties import cross_entropy
+from support import compiles, small_dataset
+
+INPUTS = 12
+NETS = {
+    "linear": lambda: nets.mlp(INPUTS, (3,)),
+    "stacked": lambda: nets.mlp(INPUTS, (8, 3)),
+    "deep": lambda: nets.mlp(INPUTS, (9, 7, 5, 3), activation=jax.nn.gelu, coding_activation=jax.nn.tanh),
+}
+NETS |= {f"tied {name}": (lambda build=build: nets.tied(build())) for name, build in NETS.items()}
+ODD_NETS = {
+    "overlong": lambda: nets.mlp(INPUTS, (6, 3), decoder_widths=(10, 7)),
+    "precise": lambda: nets.mlp(INPUTS, (8, 3), precision="highest"),
+}
+VARIANTS = {
+    "plain": (lambda net: variants.plain(net), {"l2": 1e-3}),
+    "plain sigmoid": (lambda net: variants.plain(net, output=jax.nn.sigmoid), {"l2": 0.0}),
+    "plain cross-entropy": (lambda net: variants.plain(net, output=jax.nn.sigmoid, error=cross_entropy), {"l2": 1e-4}),
+}
+PAIRS = [*itertools.product(NETS, VARIANTS), *itertools.product(ODD_NETS, ["plain"])]
+TABLE = [pytest.param((NETS | ODD_NETS)[net], *VARIANTS[name], id=f"{net} × {name}") for net, name in PAIRS]
+contract = pytest.mark.parametrize(("net", "build", "hyper"), TABLE)
+
+
+@functools.cache
+def initial(net, seed=0):
+    """Starting parameters, which do not depend on the variant."""
+    return jax.jit(net.init)(jax.random.key(seed))
+
+
+@pytest.fixture
+def x_bd():
+    return jnp.asarray(np.random.default_rng(0).uniform(0.05, 0.95, (16, INPUTS)), jnp.float32)
+
+
+@contract
+def test_shapes_and_dtypes(net, build, hyper, x_bd):
+    autoencoder, params = build(net()), initial(net())
+    z_bk = autoencoder.encode(params, x_bd)
+    reconstruction_bd = autoencoder.decode(params, z_bk)
+    loss, metrics = autoencoder.loss(params, jax.random.key(1), x_bd, **hyper)
+    assert (z_bk.shape, z_bk.dtype) == ((16, 3), jnp.float32)
+    assert (reconstruction_bd.shape, reconstruction_bd.dtype) == (x_bd.shape, jnp.float32)
+    assert (loss.shape, loss.dtype) == ((), jnp.float32)
+    assert {"error"} <= set(metrics)
+    assert all(value.shape == () for value in metrics.values())
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
+
+
+@contract
+def test_same_key_same_answer_and_other_key_another(net, build, hyper, x_bd):
+    autoencoder = build(net())
+    init = jax.jit(autoencoder.init)
+    first, again, other = (init(jax.random.key(seed)) for seed in (5, 5, 6))
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), first, again))
+    assert not jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), first, other))
+    values = [autoencoder.loss(first, jax.random.key(1), x_bd, **hyper)[0] for _ in range(2)]
+    assert values[0] == values[1]
+
+
+@contract
+def test_every_parameter_gets_a_gradient(net, build, hyper, x_bd):
+    autoencoder, params = build(net()), initial(net())
+    gradients = jax.grad(lambda p: autoencoder.loss(p, jax.random.key(1), x_bd, **hyper)[0])(params)
+    for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
+        assert np.isfinite(gradient).all(), path
+        assert np.any(gradient), path
+
+
+@contract
+def test_loss_falls_and_the_second_fit_compiles_nothing(net, build, hyper):
+    autoencoder, dataset = build(net()), small_dataset(inputs=INPUTS)
+    settings = {"epochs": 6, "batch_size": 16, "learning_rate": 0.01, **hyper}
+    first = train.fit(autoencoder, dataset, seed=0, **settings)
+    with compiles() as count:
+        second = train.fit(build(net()), dataset, seed=1, **settings)
+    assert count() == 0
+    for fit in (first, second):
+        assert fit.status == "completed"
+        assert fit.history["train_loss"][-1] < fit.history["train_loss"][0]
+    assert not np.array_equal(first.history["train_loss"], second.history["train_loss"])
+
+
+@contract
+@pytest.mark.parametrize("sign", [1, -1])
+def test_losses_are_finite_for_outputs_of_1e4_and_constant_or_one_hot_inputs(net, build, hyper, sign):
+    autoencoder, params = build(net()), initial(net())
+    last = f"layer_{len(params['decoder']) - 1}"
+    bias = {"bias": jnp.full(INPUTS, sign * 1e4)}  # outputs, or logits, of about ±1e4
+    extreme = {**params, "decoder": {**params["decoder"], last: {**params["decoder"][last], **bias}}}
+    loss = jax.value_and_grad(lambda p, x: autoencoder.loss(p, jax.random.key(1), x, **hyper)[0])
+    for x_bd in (jnp.zeros((4, INPUTS)), jnp.ones((4, INPUTS)), jnp.eye(INPUTS)):
+        value, gradients = loss(extreme, x_bd)
+        assert np.isfinite(value)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
+
+
+@contract
+def test_unknown_or_missing_hyper_parameters_are_named_before_anything_compiles(net, build, hyper):
+    autoencoder, dataset = build(net()), small_dataset(inputs=INPUTS)
+    settings = {"seed": 0, "epochs": 1, "batch_size": 16, "learning_rate": 0.01, **hyper}
+    with compiles() as count:
+        with pytest.raises(ConfigError, match=r"hyper\.l22: .*did you mean l2\?"):
+            train.fit(autoencoder, dataset, **settings, l22=1.0)
+        with pytest.raises(ConfigError, match=r"hyper\.l2: missing"):
+            train.fit(autoencoder, dataset, **{k: v for k, v in settings.items() if k != "l2"})
+    assert count() == 0
+
+
+def test_cross_entropy_needs_a_sigmoid():
+    with pytest.raises(ConfigError, match="sigmoid"):
+        variants.plain(nets.mlp(INPUTS, (3,)), error=cross_entropy)

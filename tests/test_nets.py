@@ -1,0 +1,113 @@
+"""Nets: the chapter's initialiser, and tying as transposition."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aejax import nets, penalties, train, variants
+from aejax.errors import ConfigError
+from support import small_dataset
+
+WIDTHS = (9, 7, 3)
+
+
+def kernels(params, part):
+    layers = [params[part][f"layer_{i}"] for i in range(len(params[part]))]
+    return [layer["kernel"] for layer in layers if "kernel" in layer]
+
+
+def test_kernels_start_at_hes_variance_and_biases_at_zero():
+    params = nets.mlp(400, (300, 200)).init(jax.random.key(0))
+    for part in ("encoder", "decoder"):
+        for kernel in kernels(params, part):
+            fan_in = kernel.shape[0]
+            assert np.var(kernel) == pytest.approx(2 / fan_in, rel=0.02)
+            assert np.abs(kernel).max() < 2.3 * np.sqrt(2 / fan_in)  # truncated at two standard deviations
+        assert not any(np.any(layer["bias"]) for layer in params[part].values())
+
+
+def test_layer_sizes_mirror():
+    params = nets.mlp(20, WIDTHS).init(jax.random.key(0))
+    assert [k.shape for k in kernels(params, "encoder")] == [(20, 9), (9, 7), (7, 3)]
+    assert [k.shape for k in kernels(params, "decoder")] == [(3, 7), (7, 9), (9, 20)]
+
+
+def test_a_linear_net_is_an_affine_map():
+    net = nets.mlp(6, (2,))
+    params = net.init(jax.random.key(0))
+    x_bd, y_bd = jax.random.normal(jax.random.key(1), (2, 5, 6))
+    both = net.decode(params, net.encode(params, x_bd + y_bd))
+    each = [net.decode(params, net.encode(params, part)) for part in (x_bd, y_bd)]
+    np.testing.assert_allclose(both, each[0] + each[1], atol=1e-5)  # biases start at zero
+
+
+def test_a_tied_net_stores_half_the_kernel_weights_and_all_biases():
+    net = nets.mlp(20, WIDTHS)
+    free, tied = net.init(jax.random.key(0)), nets.tied(net).init(jax.random.key(0))
+    size = {name: sum(k.size for part in p for k in kernels(p, part)) for name, p in (("free", free), ("tied", tied))}
+    assert 2 * size["tied"] == size["free"]
+    biases = [[layer["bias"].shape for part in p.values() for layer in part.values()] for p in (free, tied)]
+    assert biases[0] == biases[1]
+    assert kernels(tied, "decoder") == []
+
+
+def untie(params):
+    """The free net's parameters that compute what a tied net's do, transposed by hand."""
+    transposed = [k.T for k in reversed(kernels(params, "encoder"))]
+    decoder = {f"layer_{i}": {**params["decoder"][f"layer_{i}"], "kernel": k} for i, k in enumerate(transposed)}
+    return {"encoder": params["encoder"], "decoder": decoder}
+
+
+def test_the_gradient_of_a_tied_kernel_is_encoder_gradient_plus_transposed_decoder_gradient():
+    net = nets.mlp(20, WIDTHS)
+    free, tied = variants.plain(net), variants.plain(nets.tied(net))
+    params, x_bd = tied.init(jax.random.key(0)), jax.random.normal(jax.random.key(1), (32, 20))
+    gradient = jax.grad(lambda p: tied.loss(p, jax.random.key(2), x_bd, l2=0.0)[0])(params)
+    parts = jax.grad(lambda p: free.loss(p, jax.random.key(2), x_bd, l2=0.0)[0])(untie(params))
+    for i, found in enumerate(kernels(gradient, "encoder")):
+        twin = kernels(parts, "decoder")[len(WIDTHS) - 1 - i]
+        np.testing.assert_allclose(found, kernels(parts, "encoder")[i] + twin.T, rtol=1e-5, atol=1e-7)
+        assert np.abs(twin).max() > 1e-4  # the decoder's share is no rounding error
+
+
+def test_a_trained_tied_net_still_equals_its_transposes_exactly():
+    dataset, net = small_dataset(inputs=20), nets.mlp(20, WIDTHS)
+    tied = variants.plain(nets.tied(net))
+    fit = train.fit(tied, dataset, seed=0, epochs=5, batch_size=16, learning_rate=0.01, l2=0.001)
+    x_bd = jnp.asarray(dataset.floats(dataset.x_test))
+    ours = tied.decode(fit.params, tied.encode(fit.params, x_bd))
+    by_hand = net.decode(untie(fit.params), net.encode(untie(fit.params), x_bd))
+    np.testing.assert_array_equal(ours, by_hand)
+    assert not np.array_equal(kernels(fit.params, "encoder")[0], kernels(tied.init(jax.random.key(0)), "encoder")[0])
+
+
+def test_l2_is_half_the_squares_of_kernels_without_biases_and_counts_a_tied_kernel_once():
+    net = nets.mlp(20, WIDTHS)
+    params = jax.tree.map(lambda leaf: leaf + 1.0, nets.tied(net).init(jax.random.key(0)))
+    once = sum(float(np.square(k, dtype=np.float64).sum()) for k in kernels(params, "encoder")) / 2
+    assert float(penalties.l2(params)) == pytest.approx(once, rel=1e-5)
+    assert float(penalties.l2(untie(params))) == pytest.approx(2 * once, rel=1e-5)
+    gradient = jax.grad(penalties.l2)(params)
+    np.testing.assert_allclose(kernels(gradient, "encoder")[0], kernels(params, "encoder")[0], rtol=1e-6)
+    assert not np.any(gradient["decoder"]["layer_0"]["bias"])
+
+
+def test_a_decoder_that_does_not_mirror_cannot_be_tied():
+    with pytest.raises(ConfigError, match=r"decoder kernels .*\(8, 20\).* do not mirror encoder kernels .*\(9, 7\)"):
+        nets.tied(nets.mlp(20, WIDTHS, decoder_widths=(7, 8)))
+
+
+def test_cross_entropy_against_its_definition_and_at_the_extremes():
+    logits, x = jnp.asarray([[-3.0, 0.0, 2.5]]), jnp.asarray([[0.2, 0.5, 0.9]])
+    p = 1 / (1 + np.exp(-np.asarray(logits, np.float64)))
+    by_definition = -(x * np.log(p) + (1 - x) * np.log(1 - p)).mean()
+    assert float(penalties.cross_entropy(logits, x)) == pytest.approx(float(by_definition), rel=1e-5)
+    extreme = penalties.cross_entropy(jnp.asarray([[1e4, -1e4, 1e4]]), jnp.asarray([[0.0, 1.0, 1.0]]))
+    assert float(extreme) == pytest.approx(2e4 / 3, rel=1e-5)
+
+
+def test_equal_arguments_give_the_same_net():
+    assert nets.mlp(20, [9, 7, 3]) is nets.mlp(20, WIDTHS)
+    assert nets.tied(nets.mlp(20, WIDTHS)) is nets.tied(nets.mlp(20, WIDTHS))
+    assert nets.mlp(20, WIDTHS, activation=jax.nn.relu) is not nets.mlp(20, WIDTHS)

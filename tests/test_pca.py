@@ -1,0 +1,133 @@
+"""Exact PCA against scikit-learn's exact solver, closed forms, and the published table."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.decomposition import PCA
+
+from aejax import compare, datasets, pca
+from aejax.datasets.mnist import read_idx
+from aejax.datasets.synthetic import lowrank_covariance
+from aejax.errors import DataError
+
+RNG = np.random.default_rng(0)
+RANK_DEFICIENT = RNG.normal(size=(60, 4)) @ RNG.normal(size=(4, 20)) + 3.0
+SHAPES = {
+    "tall": RNG.normal(size=(500, 20)) * np.linspace(1, 5, 20) + 100.0,
+    "wide": RNG.normal(size=(15, 80)) * np.linspace(1, 3, 80) - 7.0,
+    "square": RNG.normal(size=(30, 30)),
+    "rank-deficient": RANK_DEFICIENT,
+    "wide and rank-deficient": RANK_DEFICIENT[:12],
+    "one column": RNG.normal(size=(9, 1)),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_agrees_with_scikit_learn(name):
+    x_nd = SHAPES[name]
+    ours, theirs = pca.fit(x_nd), PCA(svd_solver="full").fit(x_nd)
+    rank = ours.rank
+    assert rank == np.linalg.matrix_rank(x_nd - x_nd.mean(0))
+    np.testing.assert_allclose(ours.mean_d, theirs.mean_, rtol=1e-10)
+    np.testing.assert_allclose(ours.variances_k[:rank], theirs.explained_variance_[:rank], rtol=1e-5)
+    np.testing.assert_allclose(ours.components_kd[:rank], theirs.components_[:rank], rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(ours.cumulative_explained_variance, theirs.explained_variance_ratio_.cumsum(), rtol=1e-5)
+    assert not ours.components_kd[rank:].any()
+    assert len(ours.components_kd) == min(x_nd.shape)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_one_error_curve_is_the_error_of_every_truncation(name):
+    x_nd, params = SHAPES[name], pca.fit(SHAPES[name])
+    new_nd = x_nd[::2] + RNG.normal(size=x_nd[::2].shape)
+    curve = pca.error_curve(params, new_nd)
+    for k in range(len(curve)):
+        first = pca.truncate(params, k)
+        kept = (new_nd - params.mean_d) @ first.components_kd.T @ first.components_kd + params.mean_d
+        np.testing.assert_allclose(curve[k], np.square(new_nd - kept).sum(1).mean(), rtol=1e-8, atol=1e-9)
+
+
+def test_encode_and_decode_are_pure_functions_like_a_variants():
+    x_nd = np.asarray(SHAPES["tall"], np.float32)
+    params = pca.truncate(pca.fit(x_nd), 5)
+    z_nk = jax.jit(pca.encode)(params, jnp.asarray(x_nd))
+    reconstruction = jax.jit(pca.decode)(params, z_nk)
+    theirs = PCA(5, svd_solver="full").fit(x_nd.astype(np.float64))
+    assert z_nk.dtype == reconstruction.dtype == jnp.float32
+    np.testing.assert_allclose(np.abs(z_nk), np.abs(theirs.transform(x_nd)), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(reconstruction, theirs.inverse_transform(theirs.transform(x_nd)), rtol=1e-4, atol=1e-4)
+
+
+def test_signs_are_deterministic():
+    params = pca.fit(SHAPES["tall"])
+    flipped = pca.fit(SHAPES["tall"][::-1].copy())
+    np.testing.assert_allclose(params.components_kd, flipped.components_kd, atol=1e-9)
+    largest = np.abs(params.components_kd).argmax(axis=1)
+    assert (params.components_kd[np.arange(20), largest] > 0).all()
+
+
+def test_bytes_blocks_and_floats_are_the_same_data(monkeypatch):
+    bytes_nd = RNG.integers(0, 256, (700, 12)).astype(np.uint8)
+    whole = pca.fit(bytes_nd, unit=255.0)
+    curve = pca.error_curve(whole, bytes_nd, unit=255.0)
+    monkeypatch.setattr(pca, "BLOCK_ROWS", 64)
+    np.testing.assert_allclose(pca.fit(bytes_nd / 255.0).components_kd, whole.components_kd, atol=1e-10)
+    np.testing.assert_allclose(pca.fit(bytes_nd, unit=255.0).variances_k, whole.variances_k, rtol=1e-12)
+    np.testing.assert_allclose(pca.error_curve(whole, bytes_nd, unit=255.0), curve, rtol=1e-10, atol=1e-12)
+
+
+def test_finds_the_known_components_of_lowrank():
+    mean_d, covariance_dd = lowrank_covariance(0)
+    true_values, true_vectors = np.linalg.eigh(covariance_dd)
+    params = compare.reference(datasets.load("lowrank")).params
+    cosines = np.abs(np.sum(params.components_kd[:8] * true_vectors[:, ::-1][:, :8].T, axis=1))
+    assert (cosines > 0.995).all()
+    np.testing.assert_allclose(params.variances_k[:8], true_values[::-1][:8], rtol=0.1)
+    np.testing.assert_allclose(params.mean_d, mean_d, atol=0.3)
+
+
+def test_precision_of_the_process_is_left_alone():
+    pca.fit(SHAPES["tall"])
+    assert not jax.config.read("jax_enable_x64")
+    assert jnp.ones(3).dtype == jnp.float32
+
+
+@pytest.mark.parametrize(
+    ("x_nd", "found"),
+    [(np.ones((1, 4)), r"\(1, 4\)"), (np.ones(4), r"\(4,\)"), (np.full((5, 3), 2.0), "every row is the same")],
+)
+def test_data_without_components_is_an_error(x_nd, found):
+    with pytest.raises(DataError, match=found):
+        pca.fit(x_nd)
+
+
+def test_more_components_than_there_are_is_an_error():
+    with pytest.raises(DataError, match=r"16 components asked of data with 15 rows and 80 columns"):
+        pca.truncate(pca.fit(SHAPES["wide"]), 16)
+
+
+@pytest.mark.parametrize("k", [2, 10, 20, 30, 50, 100])
+def test_the_published_table_to_four_decimals(mnist_pca, k):
+    params, train_curve, test_curve = mnist_pca
+    table = {  # k: SSE train, SSE test, cumulative explained variance
+        2: (43.8669, 43.6449, 0.1680),
+        10: (26.9873, 26.7139, 0.4881),
+        20: (18.7922, 18.4539, 0.6436),
+        30: (14.2071, 13.8663, 0.7305),  # test: 13.87 in Hinton & Salakhutdinov 2006
+        50: (9.2455, 9.0043, 0.8246),
+        100: (4.5012, 4.4028, 0.9146),
+    }
+    found = (train_curve[k], test_curve[k], params.cumulative_explained_variance[k - 1])
+    assert tuple(round(float(value), 4) for value in found) == table[k]
+
+
+def test_the_mean_predictor_on_mnist(mnist_pca):
+    assert round(float(mnist_pca[2][0]), 4) == 52.8965
+
+
+@pytest.fixture(scope="module")
+def mnist_pca(mnist_dir):
+    x_train, x_test = (read_idx(mnist_dir, split, "images").reshape(-1, 784) for split in ("train", "test"))
+    params = pca.fit(x_train, unit=255.0)
+    return params, *(pca.error_curve(params, x, unit=255.0) for x in (x_train, x_test))
