@@ -1,0 +1,7 @@
+"""`python -m aejax` is `aejax`."""
+
+import sys
+
+from aejax.cli import main
+
+sys.exit(main())

@@ -1,0 +1,299 @@
+"""The figures of an experiment, from its settings and arrays. Imports matplotlib's object API, never pyplot."""
+
+from __future__ import annotations
+
+import io
+import math
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+
+from aejax.report import Arrays, Row, Setting, confidence, number, unique
+
+Looks = dict[str, tuple[str, str]]
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe & Ito's, safe for the colour-blind
+MARKERS = "osD^vPX"
+MOST_PANELS, MOST_BLOCKS, MOST_CURVES, MOST_CLASSES, MOST_FEATURES = 12, 4, 4, 20, 36
+
+
+class MissingArraysError(Exception):
+    """A figure needs the arrays of a run that are not in this copy; holds its run_id."""
+
+
+def draw(folder: Path, settings: Sequence[Setting], arrays: Arrays) -> list[tuple[str, bytes | None, str]]:
+    """(file name, PNG, Markdown) of every figure that these settings can have.
+
+    The PNG is None where arrays are missing; the Markdown then says so, and shows what `folder` has of old.
+    """
+    drawn, labels = [], unique(s.label for s in settings)
+    looks = {label: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, label in enumerate(labels)}
+    for name, (plot, caption) in FIGURES.items():
+        png, text = None, f"![{caption}]({name})\n\n*{caption}*"
+        try:
+            figure = plot([s for s in settings if s.best], looks, arrays)
+            if figure is None:
+                continue
+            file = io.BytesIO()
+            figure.savefig(file, format="png", dpi=120, metadata={"Software": None})
+            png = file.getvalue()
+        except MissingArraysError as missing:
+            old = (folder / name).exists()
+            text = f"{text} **Kept from an earlier report:**" if old else f"*{caption}* **Not drawn:**"
+            text += f" the arrays of run `{missing}` are not in this copy."
+        many = len(_by_label(settings, None)) > MOST_PANELS and plot is not error_against_codings
+        drawn.append((name, png, text + f" Only the first {MOST_PANELS} labels are drawn." * many))
+    return drawn
+
+
+def error_against_codings(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure:
+    """Test SSE against the number of codings, a panel a dataset; PCA's exact curve in black."""
+    datasets = unique(s.dataset for s in best)
+    figure, axes = _grid(len(datasets), 7.0 if len(datasets) == 1 else 5.2, 4.2)
+    handles: dict[str, Any] = {}
+    for ax, dataset in zip(axes, datasets, strict=True):
+        here = [s for s in best if s.dataset == dataset]
+        curve = next(_need(arrays, [run for s in here for run in s.completed], "pca_curve"))
+        fewest, most = min(s.codings for s in here), max(s.codings for s in here)
+        first = 1 if most >= 16 * fewest else 0
+        k = np.arange(first, min(len(curve), max(most + 2, math.ceil(1.25 * most)) + 1))
+        seen = np.concatenate([curve[k], [value for s in here for value in s.values("sse_test")]])
+        low, high = float(seen[seen > 1e-6 * curve[0]].min(initial=seen.max())), float(seen.max())
+        handles["PCA"] = ax.plot(k[curve[k] >= low], curve[k][curve[k] >= low], color="black", lw=1.6, zorder=1)[0]
+        for label in unique(s.label for s in here):
+            line = [s for s in here if s.label == label]
+            (colour, marker), values = looks[label], [s.values("sse_test") for s in line]
+            means, half = [np.mean(value) for value in values], [confidence(value) or 0.0 for value in values]
+            style: dict[str, Any] = {"ms": 7, "mec": "white", "mew": 0.6, "lw": 1.6, "capsize": 4}
+            codings = [s.codings for s in line]
+            handles[label] = ax.errorbar(codings, means, half, color=colour, marker=marker, **style)
+        if high > 10 * low > 0:
+            ax.set_yscale("log", nonpositive="clip")
+            ax.set_ylim(low / 1.4, high * 1.4)
+            _plain_ticks(ax.yaxis, high / low)
+        else:
+            ax.set_ylim(0, high * 1.08 or 1)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+        if most >= 16 * fewest:
+            ax.set_xscale("log")
+            _plain_ticks(ax.xaxis, most / fewest)
+        _dress(ax, dataset, "codings", "SSE on test rows")
+    return _finish(figure, "Test error against the number of codings", list(handles.values()), list(handles))
+
+
+def reconstructions(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure | None:
+    """Test images, their reconstructions by the best run of each label, and PCA's with as many codings."""
+    best, lines = [s for s in best if _image_shape(s)], []
+    datasets = unique(s.dataset for s in best)
+    for dataset in datasets:
+        counts = [s.codings for s in best if s.dataset == dataset]
+        codings, limit = sorted(set(counts)), max(1, MOST_BLOCKS // len(datasets))
+        if len(codings) > limit:  # then only those that most labels have
+            codings = [k for k in codings if counts.count(k) == max(map(counts.count, counts))]
+        for k in _spread(codings, limit):
+            block = [s for s in best if (s.dataset, s.codings) == (dataset, k)][:MOST_PANELS]
+            run, shape = _shown(block[0]), _image_shape(block[0])
+            original, pca = _need(arrays, [run], "examples/original", "examples/pca")
+            lines.append((f"{dataset}, {k} codings", "original", _mosaic(original, shape, len(original))))
+            for setting in block:
+                images, name = next(_need(arrays, [_shown(setting)], "examples/reconstruction")), setting.label
+                name = f"{name}\nSSE {number(_shown(setting)['sse_test'], 3)}"
+                lines.append(("", name, _mosaic(images, shape, len(images))))
+            lines.append(("", f"PCA\nSSE {number(run['pca_sse_test'], 3)}", _mosaic(pca, shape, len(pca))))
+    if not lines:
+        return None
+    heights = [7 * image.shape[0] / image.shape[1] for *_, image in lines]
+    titles = sum(bool(title) for title, *_ in lines)
+    figure = Figure(figsize=(8.5, sum(heights) + 0.1 * len(lines) + 0.35 * titles + 0.5), layout="constrained")
+    axes = figure.subplots(len(lines), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for ax, (title, name, image) in zip(axes, lines, strict=True):
+        ax.imshow(np.clip(image, 0, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        _dress(ax, title, "", "", images=True)
+        ax.set_ylabel(_text(name), rotation=0, ha="right", va="center", fontsize=9)
+    return _finish(figure, "Test images and their reconstructions (SSE: mean of all test rows)")
+
+
+def learning_curves(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure:
+    """Error after each epoch, validation solid and train dashed, a panel a label; mean and range over seeds."""
+    panels = [_spread(line, MOST_CURVES) for line in _by_label(best)]
+    figure, axes = _grid(len(panels), 4.6, 3.3)
+    codings = sorted({s.codings for line in panels for s in line})
+    shades = dict(zip(codings, colormaps["viridis"](np.linspace(0, 0.82, len(codings))), strict=True))
+    markers = {"validation": "", "train": ""}
+    for ax, line in zip(axes, panels, strict=True):
+        low, high, longest = math.inf, 1e-30, 1
+        for setting, kind in ((s, kind) for s in line for kind in ("train", "validation")):
+            curves = [next(_need(arrays, [run], f"history/{kind}_error")) for run in setting.completed]
+            epochs = min(map(len, curves))
+            curve_pe, x = np.stack([curve[:epochs] for curve in curves]), np.arange(1, epochs + 1)
+            dash, alpha, width = ("--", 0.7, 1.1) if kind == "train" else ("-", 1.0, 1.5)
+            colour = shades[setting.codings] if len(codings) > 1 else looks[setting.label][0]
+            marker = {"train": "x", "validation": "o"}[kind] if epochs == 1 else ""
+            ax.plot(x, curve_pe.mean(axis=0), dash, marker=marker, color=colour, lw=width, alpha=alpha)
+            ax.fill_between(x, curve_pe.min(axis=0), curve_pe.max(axis=0), color=colour, alpha=0.2, lw=0)
+            low, high, longest = min(low, curve_pe.min()), max(high, curve_pe.max()), max(longest, epochs)
+            markers[kind] = markers[kind] or marker
+        ax.set_yscale("log")
+        _plain_ticks(ax.yaxis, high / max(low, 1e-30))
+        if longest > 200:
+            ax.set_xscale("log")
+            _plain_ticks(ax.xaxis, math.inf)
+        else:
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+        _dress(ax, f"{line[0].label}, {line[0].dataset}", "epoch", "mean error per input")
+    looks_of = (("-", markers["validation"]), ("--", markers["train"]))
+    handles: list[Any] = [Line2D([], [], color="black", ls=dash, marker=marker) for dash, marker in looks_of]
+    handles += [Line2D([], [], color=shades[k], lw=4) for k in codings if len(codings) > 1]
+    names = ["validation", "train", *(f"{k} codings" for k in codings)][: len(handles)]
+    return _finish(figure, "Learning curves: mean and range over seeds", handles, names)
+
+
+def codings_2d(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure | None:
+    """Test rows in the plane of two codings, a panel a label, and in that of the first two principal components."""
+    planes: list[tuple[str, np.ndarray, np.ndarray | None]] = []
+    for dataset in unique(s.dataset for s in best if s.codings == 2):
+        here = [s for s in best if (s.dataset, s.codings) == (dataset, 2)][:MOST_PANELS]
+        for setting in here:
+            run = _shown(setting)
+            z_nk, pca_nk = _need(arrays, [run], "codings/test", "codings/pca")
+            labels = (arrays(run["run_id"]) or {}).get("codings/labels")
+            planes.append((f"{setting.label}, {dataset}: SSE {number(run['sse_test'], 3)}", z_nk, labels))
+            if setting is here[-1]:
+                planes.append((f"PCA, {dataset}: SSE {number(run['pca_sse_test'], 3)}", pca_nk, labels))
+    if not planes:
+        return None
+    classes = sorted({int(c) for *_, labels in planes if labels is not None for c in np.unique(labels)})
+    classes = classes if len(classes) <= MOST_CLASSES else []
+    palette = colormaps["tab10" if len(classes) <= 10 else "tab20"](np.arange(len(classes)))
+    figure, axes = _grid(len(planes), 4.0, 3.7)
+    for ax, (title, z_nk, labels) in zip(axes, planes, strict=True):
+        colours = palette[np.searchsorted(classes, labels)] if classes and labels is not None else "0.35"
+        ax.scatter(z_nk[:, 0], z_nk[:, 1], c=colours, s=8, alpha=0.7, lw=0)
+        axis = "component" if title.startswith("PCA, ") else "coding"
+        _dress(ax, title, f"first {axis}", f"second {axis}")
+    handles = [Line2D([], [], marker="o", ls="", ms=7, color=colour) for colour in palette]
+    title = "Test rows in the plane of two codings" + ", coloured by class" * bool(classes)
+    return _finish(figure, title, handles, [str(c) for c in classes])
+
+
+def features(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure | None:
+    """First-layer weights as images, one a hidden unit: the best run of each label at its most codings."""
+    shown = [line[-1] for line in _by_label([s for s in best if _image_shape(s)])]
+    if not shown:
+        return None
+    figure, axes = _grid(len(shown), 4.2, 3.9)
+    for ax, setting in zip(axes, shown, strict=True):
+        weights = next(_need(arrays, [_shown(setting)], "features"))[:MOST_FEATURES]
+        limit = float(np.quantile(np.abs(weights), 0.995)) or 1.0
+        image = _mosaic(weights, _image_shape(setting), math.ceil(math.sqrt(len(weights))))
+        units = f"{setting.codings} codings, {len(weights)} of {setting.widths[0]} units"
+        _dress(ax, f"{setting.label}, {setting.dataset}\n{units}", images=True)
+        if image.ndim == 3:  # in colour, grey is zero
+            ax.imshow(np.clip(0.5 + image / (2 * limit), 0, 1), interpolation="nearest")
+        else:
+            drawn = ax.imshow(image, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+            figure.colorbar(drawn, ax=ax, shrink=0.7, pad=0.02).ax.tick_params(labelsize=8)
+    return _finish(figure, "First-layer weights: zero is white (in colour images grey), a scale for each label")
+
+
+FIGURES: dict[str, tuple[Callable[[Sequence[Setting], Looks, Arrays], Figure | None], str]] = {
+    "error_against_codings.png": (error_against_codings, "Best by validation, mean and 95 % interval; PCA in black."),
+    "reconstructions.png": (reconstructions, "Test images and what is left of them; runs chosen by validation."),
+    "learning_curves.png": (learning_curves, "Error after each epoch of the settings that are best by validation."),
+    "codings_2d.png": (codings_2d, "Test rows in the plane of two codings; runs chosen by validation."),
+    "features.png": (features, "Weights of the first layer at the most codings; runs chosen by validation."),
+}
+
+
+def _shown(setting: Setting) -> Row:
+    """The completed run with the lowest validation error."""
+    return min(setting.completed, key=lambda row: row["sse_validation"])
+
+
+def _need(arrays: Arrays, runs: Sequence[Row], *names: str):
+    """These arrays of the first run that has them all."""
+    for run in runs:
+        found = arrays(run["run_id"]) or {}
+        if all(name in found for name in names):
+            return iter([found[name] for name in names])
+    raise MissingArraysError(runs[0]["run_id"])
+
+
+def _by_label(best: Sequence[Setting], most: int | None = MOST_PANELS) -> list[list[Setting]]:
+    """The settings of each dataset and label, by number of codings; at most `most` lists."""
+    keys = unique((s.dataset, s.label) for s in best)[:most]
+    return [[s for s in best if (s.dataset, s.label) == key] for key in keys]
+
+
+def _image_shape(setting: Setting) -> tuple[int, ...]:
+    return tuple(setting.runs[0]["data"]["image_shape"] or ())
+
+
+def _spread(values: Sequence[Any], most: int) -> list[Any]:
+    """At most `most` of the values, evenly spread, the last always among them."""
+    return [values[round(i)] for i in np.linspace(len(values) - 1, 0, min(most, len(values)))][::-1]
+
+
+def _mosaic(images_md: np.ndarray, image_shape: Sequence[int], columns: int) -> np.ndarray:
+    """Images (m, d) as one, (H, W) or (H, W, 3), with gaps that are NaN in grey and infinite (white) in colour."""
+    height, width, colours = (*image_shape, 1)[:3]
+    gap, rows = max(1, height // 14), math.ceil(len(images_md) / columns)
+    tiles = np.full((rows * columns, height + gap, width + gap, colours), np.nan if colours == 1 else np.inf)
+    tiles[: len(images_md), :height, :width] = np.reshape(images_md, (-1, height, width, colours))
+    image = tiles.reshape(rows, columns, *tiles.shape[1:]).swapaxes(1, 2)
+    image = image.reshape(rows * (height + gap), columns * (width + gap), colours)[:-gap, :-gap]
+    return image[..., 0] if colours == 1 else image
+
+
+def _grid(panels: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    columns = next(c for c in (panels, 2, 3) if c <= 3 and (c == panels or panels == 4 or c == 3))
+    rows = math.ceil(panels / columns)
+    figure = Figure(figsize=(max(5.5, columns * width), rows * height + 0.6), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax in axes[panels:]:
+        ax.set_axis_off()
+    return figure, list(axes[:panels])
+
+
+def _finish(figure: Figure, title: str, handles: Sequence[Any] = (), names: Sequence[str] = ()) -> Figure:
+    """Title above, legend below the panels, outside the data."""
+    figure.suptitle(title, fontsize=13)
+    if handles:
+        texts = [_text(name) for name in names]
+        lines = [text.splitlines() for text in texts]
+        columns = int(72 * figure.get_figwidth() / (50 + 6 * max(len(part) for text in lines for part in text)))
+        columns = min(max(columns, 1), len(texts))
+        height = 0.2 * math.ceil(len(texts) / columns) * max(map(len, lines))
+        figure.set_figheight(figure.get_figheight() + height)
+        texts = [" " * text.startswith("_") + text for text in texts]  # a leading underscore would hide it
+        figure.legend(list(handles), texts, loc="outside lower center", ncols=columns, fontsize=10, frameon=False)
+    return figure
+
+
+def _dress(ax: Axes, title: str, x: str = "", y: str = "", images: bool = False) -> None:
+    ax.set_title(_text(title), fontsize=11, loc="left" if images else "center")
+    ax.set_xlabel(x, fontsize=10)
+    ax.set_ylabel(y, fontsize=10)
+    ax.tick_params(labelsize=9)
+    ax.spines[:].set_visible(False) if images else ax.spines[["top", "right"]].set_visible(False)
+    ax.set(xticks=[], yticks=[]) if images else ax.grid(alpha=0.25)
+
+
+def _plain_ticks(axis: Any, span: float) -> None:
+    """Write the ticks of a logarithmic axis as ordinary numbers: 1, 2, 5, 10 … over few decades, else powers of ten."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if span < 500 else (1.0,)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _text(text: str) -> str:
+    """Text in lines short enough for a panel, and with no formulas in it."""
+    lines = (part for line in text.splitlines() for part in textwrap.wrap(line, 34))
+    return "\n".join(lines).replace("$", r"\$")

@@ -1,0 +1,299 @@
+"""Results to a summary: verdicts, tables and figures, rebuilt from the rows and arrays of an experiment alone.
+
+A *setting* is everything about a run except its seed; seeds are its repetitions. Settings are chosen by validation
+error and reported by test error. A run that did not complete is counted and listed, never ranked.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import io
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, median, stdev
+from typing import Any
+
+import numpy as np
+
+from aejax.results import write_atomic
+
+Row = dict[str, Any]
+Arrays = Callable[[str], dict[str, np.ndarray] | None]
+
+MATCH = 1e-3  # all seeds within this relative distance of PCA's error: neither a win nor a loss
+_SEEDS = {"seed", "seeds", "hyper"}  # of a config: what differs between seeds, or stands in the row's own `hyper`
+_NOT_OPTIONS = {"experiment", "label", "dataset", "widths", "codings", "schedule_values"}  # shown elsewhere, or not
+_PROVENANCE = ("platform", "device_kind", "precision", "python", "aejax", "jax", "jaxlib", "flax", "optax", "numpy")
+_COLUMNS = (  # field, header, significant digits, meaning
+    ("sse_validation", "SSE validation", 4, "squared error summed over inputs, averaged over validation rows"),
+    ("sse_test", "SSE test", 4, "the same on test rows, ± half-width of the 95 % Student t interval over seeds"),
+    ("mse_test", "MSE per input", 3, "SSE test divided by the number of inputs"),
+    ("r2_test", "R² test", 4, "1 − SSE test / SSE of the mean predictor: the mean scores 0, no error at all 1"),
+    ("pca_sse_test", "PCA SSE", 4, "SSE test of exact PCA with as many components as codings"),
+    ("sse_ratio", "ratio", 3, "SSE test / PCA SSE: below 1 wins against PCA"),
+    ("pca_equivalent_dimension", "worth", 3, "number of principal components with the same SSE test"),
+    ("principal_angle_max_deg", "angle", 3, "degrees; largest principal angle to PCA's subspace, the worst seed's"),
+    ("train_seconds", "train s", 3, "seconds of training without compiling, median over seeds"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """A label with its options, and the rows of its seeds.
+
+    `rivals`: the settings with a completed run and the same dataset, label and codings, itself included. `dataset`
+    carries the data's fingerprint where one name stands for several data sets.
+    """
+
+    dataset: str
+    label: str
+    widths: list[int]
+    codings: int
+    hyper: dict[str, float]
+    config: dict[str, Any]
+    runs: list[Row]
+    rivals: list[Setting]
+
+    @functools.cached_property
+    def completed(self) -> list[Row]:
+        """The rows that can be ranked."""
+        return [row for row in self.runs if row["status"] == "completed"]
+
+    @property
+    def best(self) -> bool:
+        """Whether its mean validation error is the lowest of its rivals'."""
+        return bool(self.completed) and self is min(self.rivals, key=lambda s: fmean(s.values("sse_validation")))
+
+    @property
+    def wins(self) -> int:
+        """Number of seeds whose test error is below that of PCA with as many codings."""
+        return sum(row["sse_test"] < row["pca_sse_test"] for row in self.completed)
+
+    def values(self, field: str) -> list[float]:
+        """A metric of the completed seeds that have it."""
+        return [row[field] for row in self.completed if row[field] is not None]
+
+    def over_seeds(self, field: str) -> float | None:
+        """A metric's mean over completed seeds (the worst angle, the median time), None when no seed has it."""
+        how = {"principal_angle_max_deg": max, "train_seconds": median}
+        values = self.values(field)
+        return how.get(field, fmean)(values) if values else None
+
+    @property
+    def options(self) -> dict[str, str]:
+        """What the table has no column of its own for, as text."""
+        options = {**self.config, **{name: self.runs[0][name] for name in ("variant", "tied")}, **self.hyper}
+        return {name: _option(value) for name, value in options.items() if name not in _NOT_OPTIONS}
+
+
+def settings(rows: Sequence[Row]) -> list[Setting]:
+    """Group rows into settings, ordered by dataset, label and codings."""
+    names = [name for name, _ in {(r["dataset"], r["provenance"]["dataset_fingerprint"]) for r in rows}]
+    found: dict[str, Setting] = {}
+    rivals: dict[tuple, list[Setting]] = {}
+    for row in sorted(rows, key=lambda r: r["seed"]):
+        name = row["dataset"]
+        if names.count(name) > 1:
+            name += f" ({row['provenance']['dataset_fingerprint'][:12]})"
+        config = {key: value for key, value in row["config"].items() if key not in _SEEDS}
+        identity = [name, *(row[field] for field in ("label", "widths", "codings", "hyper")), config]
+        key = json.dumps([*identity, row["variant"], row["tied"]], sort_keys=True)
+        if key not in found:
+            found[key] = Setting(*identity, runs=[], rivals=rivals.setdefault((name, row["label"], row["codings"]), []))
+        found[key].runs.append(row)
+    for setting in found.values():
+        setting.rivals.extend([setting] if setting.completed else [])
+    return sorted(found.values(), key=lambda s: (s.dataset, s.label, s.codings))
+
+
+def confidence(values: Sequence[float]) -> float | None:
+    """Half-width of the 95 % Student t interval of the mean, None with fewer than two values."""
+    if len(values) < 2:
+        return None
+    from scipy.stats import t  # a slow import
+
+    return float(t.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
+
+
+def unique(values: Iterable[Any]) -> list[Any]:
+    """Distinct values in order of first appearance."""
+    return list(dict.fromkeys(values))
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number with `digits` significant digits, or a dash for None."""
+    if value is None:
+        return "–"
+    if value == 0 or not 1e-4 <= abs(value) < 1e6:
+        return f"{value:.{digits - 1}e}" if value else "0"
+    return f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
+
+
+def write(folder: Path, rows: Sequence[Row], arrays: Arrays) -> list[Path]:
+    """Rebuild `summary.md`, `summary.csv` and the figures of an experiment's folder; returns the paths written.
+
+    `arrays(run_id)` gives a run's arrays, or None where they are not in this copy: figures that need them stay as they
+    are on disk, and the summary says so. Of rows with the same run_id the last one counts.
+    """
+    found = settings(list({row["run_id"]: row for row in rows}.values()))
+    drawn: list[tuple[str, bytes | None, str]] = []
+    if any(setting.completed for setting in found):
+        from aejax import figures  # matplotlib is slow to import
+
+        drawn = figures.draw(folder, found, functools.lru_cache(maxsize=32)(arrays))
+    title, words = rows[0]["experiment"] if rows else folder.name, [words for *_, words in drawn]
+    files = {"summary.csv": _csv(found)} | {name: png for name, png, _ in drawn if png is not None}
+    files["summary.md"] = _markdown(title, found, words)
+    for name, data in files.items():
+        write_atomic(folder / name, data.encode() if isinstance(data, str) else data)
+    return [folder / name for name in files]
+
+
+def _markdown(experiment: str, found: Sequence[Setting], pictures: Sequence[str]) -> str:
+    runs = [row for setting in found for row in setting.runs]
+    lost = [
+        f"* `{r['run_id']}` ({_escape(r['label'])}, {_count(r['codings'], 'coding')}, seed {r['seed']}): "
+        f"{r['status']}: {_escape(r['reason'] or 'no reason recorded')}"
+        for r in runs
+        if r["status"] != "completed"
+    ]
+    count = f"{_count(len(runs), 'run')} in {_count(len(found), 'setting')}, {len(runs) - len(lost)} completed."
+    parts = [f"# {_escape(experiment)}: held against PCA", count]
+    parts += ["**No run completed: there is nothing to compare.**"] * (len(lost) == len(runs))
+    parts += [_verdict(found, label) for label in unique(s.label for s in found)]
+    for dataset in unique(s.dataset for s in found):
+        parts += [f"## {_escape(dataset)}", *_table([s for s in found if s.dataset == dataset])]
+    if len(lost) < len(runs):
+        parts += ["In the tables, as means over completed seeds unless said otherwise:"]
+        parts += ["\n".join(f"* {header}: {meaning}" for _, header, _, meaning in _COLUMNS)]
+    parts += ["## Runs that did not complete", "\n".join(lost)] * bool(lost)
+    parts += ["## Figures", *pictures] * bool(pictures) + ["## Provenance", _provenance(runs)] * bool(runs)
+    return "\n\n".join(parts) + "\n"
+
+
+def _verdict(found: Sequence[Setting], label: str) -> str:
+    """One paragraph on a label, from its best setting by validation at each number of codings."""
+    sentences = []
+    for dataset in unique(s.dataset for s in found if s.label == label):
+        best = [s for s in found if s.best and (s.label, s.dataset) == (label, dataset)]
+        subject = f"On {_escape(dataset)} it" if sentences else f"**{_escape(label)}** on {_escape(dataset)}"
+        if not best:
+            sentences.append(f"{subject} has no completed run.")
+        if len(best) > 3:
+            at = {o: ", ".join(str(s.codings) for s in best if _outcome(s) == o) for o in map(_outcome, best)}
+            sentences.append(f"{subject} " + "; ".join(f"{o} at {codings} codings" for o, codings in at.items()) + ".")
+            subject, best = "It", [best[0], best[-1]]  # the evidence for the fewest and the most codings
+        for setting in best:
+            evidence = f"at {_count(setting.codings, 'coding')}: {_evidence(setting)}"
+            sentences.append(f"{subject} {_outcome(setting)} {evidence}.")
+            subject = "It"
+    return " ".join(sentences)
+
+
+def _outcome(setting: Setting) -> str:
+    ours, pca = setting.values("sse_test"), setting.values("pca_sse_test")[0]
+    if all(abs(value - pca) <= MATCH * pca for value in ours):
+        return f"matches PCA to {MATCH:.1%}"
+    if 0 < setting.wins < len(ours):
+        return "is undecided against PCA"
+    outcome = "wins against PCA" if setting.wins else "loses to PCA"
+    inside = abs(fmean(ours) - pca) <= (confidence(ours) or 0.0)
+    return f"{outcome} in every completed seed, yet within the 95 % interval," if inside else outcome
+
+
+def _evidence(setting: Setting) -> str:
+    seeds, worth = len(setting.runs), setting.over_seeds("pca_equivalent_dimension")
+    lost = seeds - len(setting.completed)
+    text = f"SSE {_interval(setting)} against {number(setting.over_seeds('pca_sse_test'))}"
+    text += f" (ratio {number(setting.over_seeds('sse_ratio'), 3)}), {setting.wins} of {_count(seeds, 'seed')}"
+    text += (" wins" if 1 in (setting.wins, seeds) else " win") + f", {lost} did not complete" * bool(lost)
+    text += "" if worth is None else f"; it is worth {_count(worth, 'component')}"
+    return text + f" (best of {len(setting.rivals)} settings by validation)" * (len(setting.rivals) > 1)
+
+
+def _table(found: Sequence[Setting]) -> list[str]:
+    """One dataset's paragraphs: its size, what its settings share, their table."""
+    data, names = found[0].runs[0]["data"], unique(name for s in found for name in s.options)
+    shape = " × ".join(map(str, data["image_shape"] or ["no image"]))
+    about = (
+        f"{data['train_rows']} training, {data['validation_rows']} validation and {data['test_rows']} test rows of "
+        f"{data['inputs']} inputs ({shape}), {data['constant_columns']} of them constant, divided by {data['unit']:g}. "
+        f"PCA is fitted on {data['pca_rows']} rows, training and validation together, and has rank {data['pca_rank']}; "
+        f"their mean row scores SSE {number(data['mean_sse_test'])} on test."
+    )
+    options = {name: [s.options.get(name, "–") for s in found] for name in names}
+    shared = [f"{name} = {texts[0]}" for name, texts in options.items() if len(set(texts)) == 1 and texts[0] != "null"]
+    columns = {
+        "label": [_escape(s.label) + " ★" * (s.best and len(s.rivals) > 1) for s in found],
+        "widths": ["-".join(map(str, s.widths)) for s in found],
+        "codings": [str(s.codings) for s in found],
+        **{name: [_escape(text) for text in texts] for name, texts in options.items() if len(set(texts)) > 1},
+        "seeds": [f"{len(s.completed)}/{len(s.runs)}" for s in found],
+        **{header: [number(s.over_seeds(field), digits) for s in found] for field, header, digits, _ in _COLUMNS},
+        "SSE test": [_interval(s) for s in found],
+    }
+    columns = {header: cells for header, cells in columns.items() if set(cells) != {"–"}}
+    lines = [[_escape(header) for header in columns], ["---"] * len(columns), *zip(*columns.values(), strict=True)]
+    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    caption = "*seeds: completed/run. ★: best by validation (not by test) of the settings with this label and codings.*"
+    return [about, f"The same in every setting: {_escape(', '.join(shared))}.", table, caption]
+
+
+def _interval(setting: Setting) -> str:
+    half = confidence(setting.values("sse_test"))
+    return number(setting.over_seeds("sse_test")) + ("" if half is None else f" ± {number(half, 2)}")
+
+
+def _provenance(runs: Sequence[Row]) -> str:
+    dates = sorted(row["provenance"]["created"][:10] for row in runs)
+    facts = {name: unique(str(row["provenance"][name]) for row in runs) for name in (*_PROVENANCE, "git_commit")}
+    digits = (f"{r['dataset']} {r['provenance']['dataset_fingerprint'][:12]}" for r in runs)
+    facts["dataset_fingerprint"] = unique(digits)
+    facts["created"] = unique(dates[:1] + dates[-1:])
+    facts["seeds"] = [str(seed) for seed in sorted({row["seed"] for row in runs})]
+    return "\n".join(f"* {name}: {_escape(', '.join(values))}" for name, values in facts.items())
+
+
+def _csv(found: Sequence[Setting]) -> str:
+    """One line a setting, every number in full."""
+    hypers = sorted({name for setting in found for name in setting.hyper})
+    lines = [
+        {
+            "dataset": s.dataset,
+            **{name: s.runs[0][name] for name in ("label", "variant", "tied", "codings")},
+            "widths": "-".join(map(str, s.widths)),
+            **{f"hyper.{name}": s.hyper.get(name) for name in hypers},
+            "seeds": " ".join(str(row["seed"]) for row in s.runs),
+            **{"seeds_total": len(s.runs), "seeds_completed": len(s.completed), "seeds_winning": s.wins},
+            "best_by_validation": s.best,
+            **{field: s.over_seeds(field) for field, *_ in _COLUMNS},
+            "sse_test_ci95": confidence(s.values("sse_test")),
+            "config": json.dumps(s.config, sort_keys=True),
+        }
+        for s in found
+    ]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(lines[0]) if lines else ["dataset", "label"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def _option(value: Any) -> str:
+    text = f"{value:g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 40 else text[:39] + "…"
+
+
+def _count(count: float, noun: str) -> str:
+    text = str(count) if isinstance(count, int) else number(count, 3)
+    return f"{text} {noun}" + "s" * (text != "1")
+
+
+def _escape(text: str) -> str:
+    """Text that Markdown shows as it is, also in a table cell: one line, special characters escaped."""
+    return re.sub(r"([\\`*|<>\[\]&$~]|(?<!\w)_|_(?!\w))", r"\\\1", " ".join(str(text).split()))

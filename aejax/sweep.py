@@ -1,0 +1,269 @@
+"""Sweep: what one compiled program trains, as a frozen dataclass in a plain Python file.
+
+Static choices are fields; what may vary within a program is in `seeds` and `hyper`. A config is checked when it is
+made, before any data is read: every error names the field, the value and the fix.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+
+from aejax import datasets, fields, nets, penalties, schedules, variants
+from aejax.errors import ConfigError, DataError, nearest
+from aejax.nets import identity
+
+FORMAT = 1
+"""Version of a run's record. It is part of a run's identity: raise it when the same config gives other numbers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """One architecture on one dataset, trained for every seed and every combination of hyper-parameters.
+
+    `widths` are the encoder's layer sizes, the last one the number of codings; one entry is the linear autoencoder
+    when `coding_activation` is the identity. `hyper` maps `learning_rate` and every hyper-parameter of the variant's
+    loss to a number, or to a tuple of numbers to try each. `batch_size=None` is the full batch. `data_seed` decides
+    the splits. `label` names the sweep in tables and figures
+    (by default what it is: "tied stacked"). Raises ConfigError on any value it cannot run with.
+    """
+
+    dataset: str
+    widths: tuple[int, ...]
+    epochs: int
+    batch_size: int | None
+    hyper: Mapping[str, float | tuple[float, ...]]
+    seeds: tuple[int, ...] = (0,)
+    variant: Callable = variants.plain
+    tied: bool = False
+    activation: Callable = jax.nn.elu
+    coding_activation: Callable = identity
+    output: Callable = identity
+    error: Callable = penalties.squared_error
+    decoder_widths: tuple[int, ...] | None = None
+    schedule: Callable = schedules.constant
+    precision: str = "default"
+    data_seed: int = 0
+    label: str = field(default="")
+
+    def __new__(cls, *_: object, **given: object) -> Sweep:
+        """Name an unknown or missing field before the dataclass complains in its own way."""
+        names = [f.name for f in dataclasses.fields(cls)]
+        required = [f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING]
+        for name in given:
+            if name not in names:
+                raise ConfigError(f"Sweep.{name}", "unknown field", nearest(name, names))
+        for name in required:
+            if given and name not in given:
+                raise ConfigError(f"Sweep.{name}", "missing", f"a Sweep needs {', '.join(required)}")
+        return super().__new__(cls)
+
+    def __post_init__(self) -> None:
+        fields.text("dataset", self.dataset)
+        datasets.check_name(self.dataset)
+        _set(self, "widths", fields.whole_numbers("widths", self.widths, least=1))
+        if self.decoder_widths is not None:
+            _set(
+                self,
+                "decoder_widths",
+                fields.whole_numbers("decoder_widths", self.decoder_widths, least=1, may_be_empty=True),
+            )
+        fields.whole_number("epochs", self.epochs, least=1)
+        if self.batch_size is not None:
+            fields.whole_number("batch_size", self.batch_size, least=1)
+        _set(self, "seeds", fields.whole_numbers("seeds", self.seeds, least=0, most=2**32 - 1))
+        fields.whole_number("data_seed", self.data_seed, least=0, most=2**32 - 1)
+        if not isinstance(self.tied, bool):
+            raise ConfigError("Sweep.tied", f"{self.tied!r}", "give True or False")
+        for name, choices in fields.CHOICES.items():
+            fields.function(name, getattr(self, name), choices)
+        if self.precision not in fields.PRECISIONS:
+            raise ConfigError("Sweep.precision", repr(self.precision), nearest(self.precision, fields.PRECISIONS))
+        mirrored = self.widths[-2::-1]
+        if self.tied and self.decoder_widths not in (None, mirrored):
+            raise ConfigError(
+                "Sweep.decoder_widths",
+                f"{self.decoder_widths} do not mirror widths {self.widths} of a tied net",
+                f"leave decoder_widths out (it is {mirrored} then), or set tied=False",
+            )
+        _set(self, "hyper", fields.hyper(self.hyper, variants.hyper_names(self.build(inputs=self.codings + 1))))
+        if self.label != "":
+            fields.text("label", self.label)
+
+    @property
+    def codings(self) -> int:
+        """Number of codings k."""
+        return self.widths[-1]
+
+    @property
+    def linear(self) -> bool:
+        """Whether encoder and decoder are affine maps, so that the net can be compared with PCA's subspace."""
+        return len(self.widths) == 1 and not self.decoder_widths and {self.coding_activation, self.output} == {identity}
+
+    @property
+    def name(self) -> str:
+        """The label, or where there is none what the sweep is: "tied stacked", "linear"."""
+        if self.label:
+            return self.label
+        kind = "linear" if self.linear else "stacked" if len(self.widths) > 1 else "shallow"
+        variant = fields.function_name("variant", self.variant)
+        return " ".join(part for part in ("tied" * self.tied, variant * (variant != "plain"), kind) if part)
+
+    def build(self, inputs: int) -> variants.Autoencoder:
+        """The autoencoder for rows of `inputs` columns. The same sweep gives the same record, so it compiles once."""
+        net = nets.mlp(
+            inputs,
+            self.widths,
+            activation=self.activation,
+            coding_activation=self.coding_activation,
+            decoder_widths=self.decoder_widths,
+            precision=self.precision,
+        )
+        return self.variant(nets.tied(net) if self.tied else net, output=self.output, error=self.error)
+
+    def check_shape(self, train_rows: int, inputs: int) -> None:
+        """Raise ConfigError where this sweep does not fit data of that shape."""
+        if self.codings >= inputs:
+            raise ConfigError(
+                "Sweep.widths",
+                f"{self.codings} codings for the {inputs} inputs of {self.dataset}, with an undercomplete variant",
+                f"end widths in at most {inputs - 1}",
+            )
+        if self.batch_size is not None and self.batch_size > train_rows:
+            raise ConfigError(
+                "Sweep.batch_size",
+                f"{self.batch_size}, but {self.dataset} has {train_rows} training rows",
+                f"set batch_size to at most {train_rows}, or None for the full batch",
+            )
+
+    def check_data(self, data: datasets.Dataset) -> None:
+        """Raise ConfigError or DataError where this sweep does not fit the data."""
+        self.check_shape(len(data.x_train), data.inputs)
+        if self.output is jax.nn.sigmoid:
+            for split in ("train", "validation", "test"):
+                x_nd = getattr(data, f"x_{split}")
+                low, high = float(x_nd.min()) / data.unit, float(x_nd.max()) / data.unit
+                if low < 0 or high > 1:
+                    raise DataError(
+                        self.dataset,
+                        f"{split} values from {low:g} to {high:g} with a sigmoid output, which gives 0 to 1",
+                        "set output=identity, or scale the data into [0, 1] (file:PATH?scale=VALUE divides by VALUE)",
+                    )
+
+    def runs(self) -> list[tuple[int, dict[str, float]]]:
+        """(seed, hyper) of every run: all combinations of the hyper-parameters, each with every seed."""
+        names = list(self.hyper)
+        grids = [value if isinstance(value, tuple) else (value,) for value in self.hyper.values()]
+        return [
+            (seed, dict(zip(names, values, strict=True))) for values in itertools.product(*grids) for seed in self.seeds
+        ]
+
+    def smoke(self) -> Sweep:
+        """The same sweep cut to two epochs, one seed and one setting: for finding out whether it runs."""
+        first = {name: value[0] if isinstance(value, tuple) else value for name, value in self.hyper.items()}
+        batch_size = None if self.batch_size is None else min(self.batch_size, 64)
+        return dataclasses.replace(
+            self, epochs=min(self.epochs, 2), seeds=self.seeds[:1], hyper=first, batch_size=batch_size
+        )
+
+    def config(self) -> dict[str, Any]:
+        """Everything but seeds and hyper-parameters as JSON values; functions by name."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("seeds", "hyper")}
+        for name in fields.CHOICES:
+            values[name] = fields.function_name(name, values[name])
+        steps = 1000  # a schedule of one's own is known by its values
+        rate = self.schedule(steps)
+        values["schedule_values"] = [round(float(rate(step)), 6) for step in range(0, steps + 1, steps // 10)]  # pyright: ignore[reportArgumentType]
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def from_config(config: Mapping[str, Any], hyper: Mapping[str, float], seed: int) -> Sweep:
+    """The sweep of one stored run, from its JSON. Runs no code of the run's own; a schedule is not needed again."""
+    values: dict[str, Any] = {name: value for name, value in config.items() if name != "schedule_values"}
+    for name, choices in fields.CHOICES.items():
+        if name == "schedule" and values[name] not in choices:
+            values[name] = "constant"
+        if values[name] not in choices:
+            raise ConfigError(f"config.{name}", repr(values[name]), "use the aejax version that stored this run")
+        values[name] = choices[values[name]]
+    return Sweep(**values, hyper=dict(hyper), seeds=(seed,))
+
+
+def run_id(config: Mapping[str, Any], hyper: Mapping[str, float], seed: int, data_fingerprint: str) -> str:
+    """Twelve hex digits of the SHA-256 of everything that decides a run's numbers."""
+    identity_of_run = {"format": FORMAT, "config": config, "hyper": hyper, "seed": seed, "data": data_fingerprint}
+    text = json.dumps(identity_of_run, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def check_all(sweeps: Sequence[Sweep]) -> None:
+    """Raise ConfigError when one run is asked for twice; check shapes of datasets that are known without reading."""
+    seen: dict[str, str] = {}
+    for i, sweep in enumerate(sweeps):
+        known = datasets.known_shape(sweep.dataset)
+        if known is not None:
+            sweep.check_shape(*known)
+        config = sweep.config()
+        for seed, hyper in sweep.runs():
+            where = f"SWEEPS[{i}] seed {seed} {hyper}"
+            twin = seen.setdefault(run_id(config, hyper, seed, ""), where)
+            if twin != where or sweep.runs().count((seed, hyper)) > 1:
+                raise ConfigError(f"SWEEPS[{i}]", f"the same run twice: {twin} and {where}", "remove one of them")
+
+
+def override(sweeps: Sequence[Sweep], assignments: Sequence[str]) -> list[Sweep]:
+    """The sweeps with `field=value` (or `hyper.name=value`) set in each. Lists are comma-separated."""
+    for assignment in assignments:
+        name, separator, text = assignment.partition("=")
+        if not separator or not name:
+            raise ConfigError("--set", repr(assignment), "write field=value, for example --set epochs=20")
+        sweeps = [_override(sweep, name, text) for sweep in sweeps]
+    return list(sweeps)
+
+
+def _override(sweep: Sweep, name: str, text: str) -> Sweep:
+    if name.startswith("hyper."):
+        hyper = {**sweep.hyper, name.removeprefix("hyper."): _parse(text)}
+        return dataclasses.replace(sweep, hyper=hyper)
+    names = [f.name for f in dataclasses.fields(sweep)]
+    if name not in names:
+        dotted = [f"hyper.{hyper_name}" for hyper_name in sweep.hyper]
+        meant = f"hyper.{name}" if name in sweep.hyper else name
+        raise ConfigError(f"--set {name}", "unknown field", nearest(meant, [*names, *dotted]))
+    if name == "hyper":
+        raise ConfigError("--set hyper", repr(text), f"set one of {', '.join(f'hyper.{n}' for n in sweep.hyper)}")
+    value = _parse(text)
+    if name in fields.CHOICES:
+        if value not in fields.CHOICES[name]:
+            raise ConfigError(f"--set {name}", repr(text), nearest(text, list(fields.CHOICES[name])))
+        value = fields.CHOICES[name][value]
+    elif name in ("widths", "seeds", "decoder_widths") and isinstance(value, int):
+        value = (value,)
+    elif name == "label":
+        value = text
+    return dataclasses.replace(sweep, **{name: value})
+
+
+def _parse(text: str) -> Any:
+    """A JSON value, `None`/`True`/`False` as Python spells them, a comma-separated list of these, else the text."""
+    python = {"None": None, "True": True, "False": False}
+    if text in python:
+        return python[text]
+    try:
+        value = json.loads(text)
+    except ValueError:
+        if "," in text:
+            return tuple(_parse(part.strip()) for part in text.strip("()[]").split(",") if part.strip())
+        return text
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _set(sweep: Sweep, name: str, value: object) -> None:
+    object.__setattr__(sweep, name, value)

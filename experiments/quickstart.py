@@ -1,0 +1,24 @@
+"""What do learned codings give on small images that principal components do not?
+
+8x8 handwritten digits, embedded in scikit-learn: no download. Linear, stacked and tied autoencoders with 2, 4, 8 and
+16 codings, three seeds each, beside PCA with as many components.
+
+    aejax run experiments/quickstart.py
+"""
+
+import jax
+
+from aejax import Sweep, schedules
+
+CODINGS = (2, 4, 8, 16)
+COMMON = {"dataset": "digits", "batch_size": 74, "schedule": schedules.warmup_cosine, "seeds": (0, 1, 2)}
+DEEP = {"activation": jax.nn.relu, "output": jax.nn.sigmoid, "epochs": 150}
+
+SWEEPS = [
+    *(Sweep(**COMMON, widths=(k,), epochs=600, hyper={"learning_rate": 0.01, "l2": 0.0}) for k in CODINGS),
+    *(Sweep(**COMMON, **DEEP, widths=(128, 64, k), hyper={"learning_rate": 0.003, "l2": 0.0}) for k in CODINGS),
+    *(
+        Sweep(**COMMON, **DEEP, widths=(128, 64, k), tied=True, hyper={"learning_rate": 0.003, "l2": 0.0})
+        for k in CODINGS
+    ),
+]

@@ -1,0 +1,241 @@
+"""Configs: every bad value gets one line naming the field, the value and the fix."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from aejax import experiment, nets, schedules, sweep
+from aejax.errors import ConfigError, DataError
+from aejax.penalties import cross_entropy
+from aejax.sweep import Sweep
+from support import small_dataset
+
+GOOD = {
+    "dataset": "digits",
+    "widths": (8, 3),
+    "epochs": 2,
+    "batch_size": 32,
+    "hyper": {"learning_rate": 0.01, "l2": 0.0},
+}
+
+
+def hyper(**values):
+    return {"hyper": {**GOOD["hyper"], **values}}
+
+
+BAD = {  # name: (fields, what the message must hold)
+    "misspelt field": ({"batchsize": 3}, r"Sweep\.batchsize: unknown field; did you mean batch_size\?"),
+    "unlike any field": ({"zzz": 3}, r"Sweep\.zzz: unknown field; allowed: dataset, "),
+    "unknown dataset": ({"dataset": "mnits"}, r"dataset: .*mnits.*mnist"),
+    "dataset of a wrong type": ({"dataset": 3}, r"dataset: 3"),
+    "misspelt hyper-parameter": (hyper(l3=1.0), r"Sweep\.hyper\.l3: unknown hyper-parameter; did you mean l2\?"),
+    "missing hyper-parameter": ({"hyper": {"learning_rate": 0.1}}, r"Sweep\.hyper\.l2: missing"),
+    "missing learning rate": ({"hyper": {"l2": 0.1}}, r"Sweep\.hyper\.learning_rate: missing"),
+    "hyper is no dict": ({"hyper": 0.1}, r"Sweep\.hyper: 0\.1 is a float; give a dict"),
+    "text for a number": (hyper(l2="0.1"), r"Sweep\.hyper\.l2: '0\.1' is a str"),
+    "bool for a number": (hyper(l2=True), r"Sweep\.hyper\.l2: True is a bool"),
+    "NaN": (hyper(l2=float("nan")), r"Sweep\.hyper\.l2: nan; give a finite number"),
+    "infinity": (hyper(learning_rate=float("inf")), r"Sweep\.hyper\.learning_rate: inf; give a finite number"),
+    "negative penalty": (hyper(l2=-1.0), r"Sweep\.hyper\.l2: -1\.0; give a finite number of at least 0"),
+    "no learning": (hyper(learning_rate=0), r"Sweep\.hyper\.learning_rate: 0; give a finite number above 0"),
+    "one bad number in a grid": (hyper(l2=(0.0, -2)), r"Sweep\.hyper\.l2: -2"),
+    "empty grid": (hyper(l2=()), r"Sweep\.hyper\.l2: empty: a sweep of zero runs"),
+    "text for a whole number": ({"batch_size": "128"}, r"Sweep\.batch_size: '128' is a str; give a whole number"),
+    "fraction for a whole number": ({"batch_size": 128.7}, r"Sweep\.batch_size: 128\.7 is a float"),
+    "True for a whole number": ({"epochs": True}, r"Sweep\.epochs: True is a bool"),
+    "zero where positive": ({"epochs": 0}, r"Sweep\.epochs: 0; give a whole number at least 1"),
+    "negative where positive": ({"batch_size": -5}, r"Sweep\.batch_size: -5"),
+    "width of zero": ({"widths": (8, 0)}, r"Sweep\.widths\[1\]: 0"),
+    "widths are no tuple": ({"widths": 8}, r"Sweep\.widths: 8 is a int; give a tuple"),
+    "no widths": ({"widths": ()}, r"Sweep\.widths: empty"),
+    "seed too large": ({"seeds": (0, 2**32)}, r"Sweep\.seeds\[1\]: 4294967296; .* from 0 to 4294967295"),
+    "seed negative": ({"seeds": (-1,)}, r"Sweep\.seeds\[0\]: -1"),
+    "no seeds": ({"seeds": ()}, r"Sweep\.seeds: empty: a sweep of zero runs"),
+    "data seed": ({"data_seed": -1}, r"Sweep\.data_seed: -1"),
+    "tied is no bool": ({"tied": 1}, r"Sweep\.tied: 1; give True or False"),
+    "function by name": ({"activation": "relu"}, r"Sweep\.activation: 'relu'; write the function relu"),
+    "misspelt function": ({"activation": "rellu"}, r"Sweep\.activation: 'rellu'; did you mean relu\?"),
+    "function that cannot be stored": ({"activation": np.sin}, r"Sweep\.activation: sin; .*allowed: "),
+    "precision": ({"precision": "hihg"}, r"Sweep\.precision: 'hihg'; did you mean high\?"),
+    "label": ({"label": 3}, r"Sweep\.label: 3"),
+    "tied decoder that is no mirror": (
+        {"tied": True, "decoder_widths": (9,)},
+        r"decoder_widths: \(9,\) do not mirror widths \(8, 3\)",
+    ),
+    "cross-entropy without sigmoid": ({"error": cross_entropy}, r"error: cross_entropy .*; set output to sigmoid"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_value_is_named_with_its_field_and_the_fix(name):
+    fields, message = BAD[name]
+    with pytest.raises(ConfigError, match=message) as caught:
+        Sweep(**{**GOOD, **fields})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["dataset", "widths", "epochs", "batch_size", "hyper"])
+def test_a_missing_field_is_named(name):
+    with pytest.raises(ConfigError, match=rf"Sweep\.{name}: missing"):
+        Sweep(**{key: value for key, value in GOOD.items() if key != name})
+
+
+def test_codings_must_be_fewer_than_inputs():
+    with pytest.raises(ConfigError, match=r"Sweep\.widths: 64 codings for the 64 inputs of digits"):
+        sweep.check_all([Sweep(**{**GOOD, "widths": (64,)})])
+
+
+def test_a_batch_must_fit_the_training_rows():
+    with pytest.raises(ConfigError, match=r"Sweep\.batch_size: 5000, but digits has 1258 training rows"):
+        sweep.check_all([Sweep(**{**GOOD, "batch_size": 5000})])
+
+
+@pytest.mark.parametrize(
+    "twins", [[{}, {}], [{"seeds": (1, 1)}], [{"seeds": (0, 1)}, {"seeds": (1, 2)}], [hyper(l2=(0.0, 0.0))]]
+)
+def test_the_same_run_twice_names_the_twins(twins):
+    with pytest.raises(ConfigError, match=r"the same run twice: SWEEPS\[0\] seed \d.* and SWEEPS\[\d\] seed \d"):
+        sweep.check_all([Sweep(**{**GOOD, **fields}) for fields in twins])
+
+
+def test_a_sigmoid_output_needs_data_between_zero_and_one():
+    dataset = small_dataset()
+    wide = type(dataset)(**{**vars(dataset), "unit": 100.0})
+    one = Sweep(**{**GOOD, "output": jax.nn.sigmoid})
+    one.check_data(dataset)
+    with pytest.raises(DataError, match=r"train values from [\d.]+ to [12]\.\d+ with a sigmoid output"):
+        one.check_data(wide)
+
+
+def test_runs_are_the_grid_times_the_seeds():
+    one = Sweep(**{**GOOD, **hyper(learning_rate=(0.1, 0.2), l2=(0, 1, 2)), "seeds": (4, 5)})
+    runs = one.runs()
+    assert len(runs) == 12
+    assert {(seed, h["learning_rate"], h["l2"]) for seed, h in runs} == {
+        (seed, lr, l2) for seed in (4, 5) for lr in (0.1, 0.2) for l2 in (0.0, 1.0, 2.0)
+    }
+
+
+def test_a_sweep_survives_json_and_builds_the_same_autoencoder():
+    one = Sweep(**{**GOOD, "tied": True, "activation": jax.nn.gelu, "output": jax.nn.sigmoid, "precision": "highest"})
+    config = json.loads(json.dumps(one.config(), allow_nan=False))
+    again = sweep.from_config(config, one.runs()[0][1], 0)
+    assert again.config() == one.config()
+    assert again.build(64) is one.build(64)
+
+
+def test_a_stored_config_can_name_only_functions_that_aejax_knows():
+    config = {**Sweep(**GOOD).config(), "activation": "os.system"}
+    with pytest.raises(ConfigError, match=r"config\.activation: 'os\.system'"):
+        sweep.from_config(config, GOOD["hyper"], 0)
+
+
+def test_identity_changes_with_everything_that_decides_the_numbers():
+    def identity(fields, hyper=GOOD["hyper"], seed=0, data="a"):
+        return sweep.run_id(Sweep(**{**GOOD, **fields}).config(), hyper, seed, data)
+
+    own_schedule = {"schedule": lambda steps: lambda step: 0.5}
+    other_schedule = {"schedule": lambda steps: lambda step: 0.25}
+    changes = [{"epochs": 3}, {"widths": (9, 3)}, {"tied": True}, {"batch_size": None}, {"schedule": schedules.cosine}]
+    changes += [{"activation": jax.nn.relu}, {"data_seed": 1}, {"precision": "highest"}, own_schedule, other_schedule]
+    identities = [identity({}), *map(identity, changes), identity({}, seed=1), identity({}, data="b")]
+    identities.append(identity({}, hyper={**GOOD["hyper"], "l2": 0.5}))
+    assert len(set(identities)) == len(identities)
+    assert identity({"seeds": (0, 1)}) == identity({})
+    assert all(len(one) == 12 for one in identities)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "field", "value"),
+    [
+        ("epochs=20", "epochs", 20),
+        ("batch_size=None", "batch_size", None),
+        ("widths=30,10", "widths", (30, 10)),
+        ("widths=[30,10]", "widths", (30, 10)),
+        ("widths=7", "widths", (7,)),
+        ("seeds=1,2,3", "seeds", (1, 2, 3)),
+        ("tied=true", "tied", True),
+        ("activation=relu", "activation", jax.nn.relu),
+        ("schedule=cosine", "schedule", schedules.cosine),
+        ("coding_activation=identity", "coding_activation", nets.identity),
+        ("label=my label, 2", "label", "my label, 2"),
+        ("hyper.l2=0,0.5", "hyper", {"learning_rate": 0.01, "l2": (0.0, 0.5)}),
+        ("hyper.learning_rate=1e-3", "hyper", {"learning_rate": 0.001, "l2": 0.0}),
+    ],
+)
+def test_set_changes_a_field_of_every_sweep(assignment, field, value):
+    changed = sweep.override([Sweep(**GOOD), Sweep(**{**GOOD, "data_seed": 3})], [assignment])
+    assert [getattr(one, field) for one in changed] == [value, value]
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("epochs", r"--set: 'epochs'; write field=value"),
+        ("epoch=3", r"--set epoch: unknown field; did you mean epochs\?"),
+        ("l2=3", r"--set l2: unknown field; did you mean hyper\.l2\?"),
+        ("hyper.l=3", r"Sweep\.hyper\.l: unknown hyper-parameter; did you mean l2\?"),
+        ("hyper=3", r"--set hyper: '3'; set one of hyper\.learning_rate, hyper\.l2"),
+        ("epochs=many", r"Sweep\.epochs: 'many' is a str"),
+        ("activation=rellu", r"--set activation: 'rellu'; did you mean relu\?"),
+        ("hyper.l2=NaN", r"Sweep\.hyper\.l2: nan"),
+    ],
+)
+def test_a_bad_set_is_named(assignment, message):
+    with pytest.raises(ConfigError, match=message):
+        sweep.override([Sweep(**GOOD)], [assignment])
+
+
+def test_a_default_label_follows_what_is_set():
+    changed = sweep.override([Sweep(**GOOD), Sweep(**{**GOOD, "label": "mine"})], ["tied=true"])
+    assert [one.name for one in changed] == ["tied stacked", "mine"]
+    assert Sweep(**{**GOOD, "widths": (3,)}).name == "linear"
+    assert Sweep(**{**GOOD, "widths": (3,), "coding_activation": jax.nn.relu}).name == "shallow"
+
+
+FILES = {
+    "syntax error": ("SWEEPS = [\n  oops oops\n]", r"x\.py:2: SyntaxError: .*; mend that line"),
+    "raises": ("import math\n\nmath.sqrt(-1)\n", r"x\.py:3: ValueError: .*; mend that line"),
+    "exits": ("import sys\nsys.exit(3)\n", r"x\.py:2: SystemExit: 3"),
+    "missing import": ("import no_such_module_here\n", r"x\.py:1: ModuleNotFoundError"),
+    "no SWEEPS": ("SWEPS = []\n", r"x\.py: has no SWEEPS; end it in SWEEPS"),
+    "empty SWEEPS": ("SWEEPS = []\n", r"SWEEPS: empty: a sweep of zero runs"),
+    "SWEEPS of something else": ("SWEEPS = [{'dataset': 'digits'}]\n", r"SWEEPS: a list of other things"),
+    "bad field": (
+        "from aejax import Sweep\n\nSWEEPS = [\n    Sweep(dataset='digits', batchsize=3)\n]\n",
+        r"x\.py:4: Sweep\.batchsize: unknown field; did you mean batch_size\?",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_bad_experiment_file_is_named_with_its_line(name, tmp_path):
+    text, message = FILES[name]
+    path = tmp_path / "x.py"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        experiment.load(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["missing.py", "a folder", "notes.txt", "two words.py", "..py"])
+def test_a_path_that_is_no_experiment_is_an_error(name, tmp_path):
+    path = tmp_path / name
+    if name == "a folder":
+        path.mkdir()
+    elif name != "missing.py":
+        path.write_text("SWEEPS = []")
+    with pytest.raises(ConfigError):
+        experiment.load(path)
+
+
+def test_an_experiment_file_gives_its_name_and_sweeps(tmp_path):
+    path = tmp_path / "my-sweep_2.py"
+    path.write_text(f"from aejax import Sweep\nSWEEPS = (Sweep(**{GOOD!r}),)\n")
+    name, sweeps = experiment.load(path)
+    assert name == "my-sweep_2"
+    assert sweeps == [Sweep(**GOOD)]
+    assert isinstance(path, Path)
