@@ -21,7 +21,8 @@ from aejax.datasets.base import Dataset
 from aejax.nets import Params
 from aejax.variants import Autoencoder
 
-BLOCK_ROWS = 4096
+BLOCK_ROWS = 512
+"""Rows scored at once; the last block is padded, so that splits of any size share one compiled program."""
 
 
 class Reference(NamedTuple):
@@ -55,15 +56,14 @@ def reconstruct(
     autoencoder: Autoencoder, params: Params, x_nd: np.ndarray, *, unit: float = 1.0, block_rows: int = BLOCK_ROWS
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Codings (n, k), reconstructions (n, d) and squared errors (n,) of rows `x_nd / unit`, at highest precision."""
+    parts = []
     with jax.default_matmul_precision("highest"):
-        blocks = [
-            _reconstruct(autoencoder, params, x_nd[start : start + block_rows], unit)
-            for start in range(0, len(x_nd), block_rows)
-        ]
-    z, reconstruction, errors = (
-        np.concatenate([np.asarray(part) for part in parts]) for parts in zip(*blocks, strict=True)
-    )
-    return z, reconstruction, errors
+        for start in range(0, len(x_nd), block_rows):
+            block = x_nd[start : start + block_rows]
+            padded = np.pad(block, ((0, block_rows - len(block)), (0, 0)))
+            parts.append([np.asarray(a)[: len(block)] for a in _reconstruct(autoencoder, params, padded, unit)])
+    z_nk, reconstruction_nd, error_n = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return z_nk, reconstruction_nd, error_n
 
 
 def sse(

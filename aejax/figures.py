@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-from aejax.report import Arrays, Row, Setting, confidence, number, unique
+from aejax.settings import Arrays, Row, Setting, confidence, number, unique
 
 Looks = dict[str, tuple[str, str]]
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe & Ito's, safe for the colour-blind
@@ -42,7 +42,7 @@ def draw(folder: Path, settings: Sequence[Setting], arrays: Arrays) -> list[tupl
             if figure is None:
                 continue
             file = io.BytesIO()
-            figure.savefig(file, format="png", dpi=120, metadata={"Software": None})
+            figure.savefig(file, format="png", dpi=120, bbox_inches="tight", metadata={"Software": None})
             png = file.getvalue()
         except MissingArraysError as missing:
             old = (folder / name).exists()

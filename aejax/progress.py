@@ -67,15 +67,16 @@ class TerminalWatcher(runner.Watcher):
     def summarise(self, outcome: runner.Outcome) -> None:
         """A table of this call's settings, means over seeds, and where everything was written."""
         console = Console(highlight=False)
-        table = Table(title=f"{outcome.folder.name}: test error, mean over seeds")
-        for name in ("", "codings", "seeds", "SSE", "PCA's SSE", "ratio", "worth components", "seeds that beat PCA"):
-            table.add_column(name, justify="left" if not name else "right")
+        table = Table(title=f"{outcome.folder.name}: error on test, mean over seeds")
+        for name in ("", "codings", "SSE", "PCA", "ratio", "worth", "wins"):
+            table.add_column(name, justify="left" if not name else "right", no_wrap=True)
         groups: dict[tuple, list[dict[str, Any]]] = {}
         for row in outcome.rows:
             if row["run_id"] in outcome.run_ids and row["status"] == "completed":
                 hyper = tuple(sorted(row["hyper"].items()))
                 groups.setdefault((row["dataset"], row["label"], row["codings"], hyper), []).append(row)
         several = {key[:3] for key in groups if sum(other[:3] == key[:3] for other in groups) > 1}
+        several_datasets = len({dataset for dataset, *_ in groups}) > 1
         for (dataset, label, codings, hyper), rows in groups.items():
             setting = (
                 ", ".join(f"{name} {value:g}" for name, value in hyper) if (dataset, label, codings) in several else ""
@@ -86,9 +87,8 @@ class TerminalWatcher(runner.Watcher):
             }
             wins = sum(row["sse_test"] < row["pca_sse_test"] for row in rows)
             table.add_row(
-                f"{dataset} {label} {setting}".strip(),
+                " ".join(part for part in (dataset if several_datasets else "", label, setting) if part),
                 str(codings),
-                str(len(rows)),
                 f"{mean['sse_test']:.4f}",
                 f"{mean['pca_sse_test']:.4f}",
                 f"{mean['sse_test'] / mean['pca_sse_test']:.3f}" if mean["pca_sse_test"] else "",
@@ -97,6 +97,11 @@ class TerminalWatcher(runner.Watcher):
             )
         if groups:
             console.print(table)
+            meaning = (
+                "SSE: squared error summed over inputs, mean over test rows. PCA: the same for as many components.",
+                "worth: how many components give our error. wins: seeds below PCA, of all that completed.",
+            )
+            console.print(*meaning, sep="\n", soft_wrap=True)
         console.print(
             f"{len(outcome.trained)} trained, {len(outcome.run_ids) - len(outcome.trained)} were stored already"
         )

@@ -10,24 +10,18 @@ A run folder is written under a temporary name, its files and the folder are fsy
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import json
 import os
-import platform
 import re
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from aejax import __version__
 from aejax.errors import AejaxError, ConfigError, MachineError, ResultsError
 from aejax.sweep import FORMAT
 
@@ -83,8 +77,7 @@ def open_folder(root: Path, experiment: str) -> Path:
         (folder / "runs").mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-        for leftover in (folder / "runs").glob(".partial-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+        _recover(folder / "runs")
     return folder
 
 
@@ -113,18 +106,38 @@ def write_run(
                     file.flush()
                     os.fsync(file.fileno())
             _sync_folder(partial)
-            if target.exists():  # an older or damaged run of the same identity
-                old = Path(tempfile.mkdtemp(dir=runs, prefix=".partial-"))
-                target.rename(old / "old")
-                partial.rename(target)
-                shutil.rmtree(old)
-            else:
-                partial.rename(target)
+            _put(partial, target)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
         _sync_folder(runs)
     return target
+
+
+def _put(partial: Path, target: Path) -> None:
+    """Rename into place. An older run of that identity stands aside until the new one is there."""
+    aside = target.with_name(f".replaced-{target.name}")
+    if target.exists():
+        target.rename(aside)
+    try:
+        partial.rename(target)
+    except BaseException:
+        if aside.exists():
+            aside.rename(target)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _recover(runs: Path) -> None:
+    """Clear what a killed process left: half-written runs go, a run that stood aside for a lost one comes back."""
+    for leftover in runs.glob(".partial-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    for aside in runs.glob(".replaced-*"):
+        target = aside.with_name(aside.name.removeprefix(".replaced-"))
+        if target.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.rename(target)
 
 
 def read_run(run: Path) -> StoredRun:
@@ -213,49 +226,10 @@ def _order(row: Mapping[str, Any]) -> tuple:
         row["dataset"],
         row["label"],
         row["codings"],
-        json.dumps(row["hyper"], sort_keys=True),
+        to_json(row["hyper"], sort_keys=True),
         row["seed"],
         row["run_id"],
     )
-
-
-def provenance(precision: str, data_fingerprint: str) -> dict[str, Any]:
-    """Where a number comes from: versions, commit, device, precision, data and time."""
-    import jax
-
-    device = jax.devices()[0]
-    return {
-        "aejax": __version__,
-        **{name: metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")},
-        "git_commit": _git_commit(),
-        "python": platform.python_version(),
-        "platform": device.platform,
-        "device_kind": device.device_kind,
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "precision": precision,
-        "dataset_fingerprint": data_fingerprint,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
-@functools.cache
-def _git_commit() -> str | None:
-    """Commit of the checkout aejax is imported from, with `+changes` when its source differs; None outside git."""
-    here = Path(__file__).resolve().parent
-
-    def git(*arguments: str) -> str:
-        answer = subprocess.run(
-            ["git", "-C", str(here), *arguments], capture_output=True, text=True, timeout=10, check=True
-        )
-        return answer.stdout.strip()
-
-    try:
-        if Path(git("rev-parse", "--show-toplevel")).resolve() != here.parent:
-            return None
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", str(here)) else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from aejax import compare, datasets, pca, results, sweep, train
+from aejax import compare, datasets, pca, provenance, results, sweep, train
 from aejax.datasets.base import fingerprint
 from aejax.errors import AejaxError, MachineError, ResultsError
 from aejax.sweep import Sweep
@@ -134,7 +134,7 @@ def train_one(
         "pca_seconds": ruler.seconds,
         "config": one.config(),
         "data": _describe(dataset, ruler),
-        "provenance": results.provenance(one.precision, dataset.fingerprint),
+        "provenance": provenance.describe(one.precision, dataset.fingerprint),
     }
     arrays = {
         "pca_curve": ruler.curve,

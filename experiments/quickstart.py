@@ -12,10 +12,10 @@ from aejax import Sweep, schedules
 
 CODINGS = (2, 4, 8, 16)
 COMMON = {"dataset": "digits", "batch_size": 74, "schedule": schedules.warmup_cosine, "seeds": (0, 1, 2)}
-DEEP = {"activation": jax.nn.relu, "output": jax.nn.sigmoid, "epochs": 150}
+DEEP = {"activation": jax.nn.relu, "output": jax.nn.sigmoid, "epochs": 100}
 
 SWEEPS = [
-    *(Sweep(**COMMON, widths=(k,), epochs=600, hyper={"learning_rate": 0.01, "l2": 0.0}) for k in CODINGS),
+    *(Sweep(**COMMON, widths=(k,), epochs=400, hyper={"learning_rate": 0.01, "l2": 0.0}) for k in CODINGS),
     *(Sweep(**COMMON, **DEEP, widths=(128, 64, k), hyper={"learning_rate": 0.003, "l2": 0.0}) for k in CODINGS),
     *(
         Sweep(**COMMON, **DEEP, widths=(128, 64, k), tied=True, hyper={"learning_rate": 0.003, "l2": 0.0})

@@ -30,7 +30,7 @@ def small_dataset(rows: int = 72, inputs: int = 12, seed: int = 0, unit: float =
         image_shape=None,
         scaling=scaling,
         unit=unit,
-        fingerprint=fingerprint(x | y, None, scaling),
+        fingerprint=fingerprint({**x, **y}, None, scaling),
     )
 
 

@@ -31,7 +31,7 @@ def test_agrees_with_scikit_learn(name):
     assert rank == np.linalg.matrix_rank(x_nd - x_nd.mean(0))
     np.testing.assert_allclose(ours.mean_d, theirs.mean_, rtol=1e-10)
     np.testing.assert_allclose(ours.variances_k[:rank], theirs.explained_variance_[:rank], rtol=1e-5)
-    np.testing.assert_allclose(ours.components_kd[:rank], theirs.components_[:rank], rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(ours.components_kd[:rank], np.asarray(theirs.components_)[:rank], rtol=1e-5, atol=1e-9)
     np.testing.assert_allclose(ours.cumulative_explained_variance, theirs.explained_variance_ratio_.cumsum(), rtol=1e-5)
     assert not ours.components_kd[rank:].any()
     assert len(ours.components_kd) == min(x_nd.shape)

@@ -47,7 +47,14 @@ def make(label="stacked", seed=0, sse=8.0, *, codings=7, validation=None, status
         "data": {"train_rows": 80, "validation_rows": 10, "test_rows": 30, "inputs": INPUTS, "image_shape": [4, 3]}
         | {"unit": 255.0, "constant_columns": 1, "pca_rank": 12, "pca_rows": 90, "mean_sse_test": 24.0},
         "provenance": dict.fromkeys(("aejax", "jax", "jaxlib", "flax", "optax", "numpy", "python"), "1.2.3")
-        | {"git_commit": "c0ffee", "platform": "cpu", "device_kind": "cpu", "precision": "default"}
+        | {
+            "git_commit": "c0ffee",
+            "platform": "cpu",
+            "device_kind": "cpu",
+            "processor": "p",
+            "cores": 2,
+            "precision": "default",
+        }
         | {"dataset_fingerprint": "0123456789abcdef", "created": f"2026-03-0{1 + seed % 3}T10:00:00+00:00"},
     }
     row |= changes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -160,7 +161,7 @@ def assemble(name: str, raw: Raw, seed: int, validation_rows: int | None = None)
     )
 
 
-def fingerprint(arrays: dict[str, np.ndarray | None], image_shape: tuple[int, ...] | None, scaling: Scaling) -> str:
+def fingerprint(arrays: Mapping[str, np.ndarray | None], image_shape: tuple[int, ...] | None, scaling: Scaling) -> str:
     """Hex SHA-256 of the content: names, dtypes, shapes and bytes of all arrays, image shape and scaling."""
     digest = hashlib.sha256()
     parts = {**arrays, "offset": scaling.offset_d, "scale": scaling.scale_d}

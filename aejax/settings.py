@@ -1,0 +1,121 @@
+"""Settings: what the rows of an experiment are grouped into before anything is said about them.
+
+A *setting* is everything about a run except its seed; seeds are its repetitions. Settings are chosen by validation
+error and reported by test error. A run that did not complete is counted and listed, never ranked.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median, stdev
+from typing import Any
+
+import numpy as np
+
+from aejax.results import to_json
+
+Row = dict[str, Any]
+Arrays = Callable[[str], dict[str, np.ndarray] | None]
+
+_SEEDS = {"seed", "seeds", "hyper"}  # of a config: what differs between seeds, or stands in the row's own `hyper`
+_NOT_OPTIONS = {"experiment", "label", "dataset", "widths", "codings", "schedule_values"}  # shown elsewhere, or not
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """A label with its options, and the rows of its seeds.
+
+    `rivals`: the settings with a completed run and the same dataset, label and codings, itself included. `dataset`
+    carries the data's fingerprint where one name stands for several data sets.
+    """
+
+    dataset: str
+    label: str
+    widths: list[int]
+    codings: int
+    hyper: dict[str, float]
+    config: dict[str, Any]
+    runs: list[Row]
+    rivals: list[Setting]
+
+    @functools.cached_property
+    def completed(self) -> list[Row]:
+        """The rows that can be ranked."""
+        return [row for row in self.runs if row["status"] == "completed"]
+
+    @property
+    def best(self) -> bool:
+        """Whether its mean validation error is the lowest of its rivals'."""
+        return bool(self.completed) and self is min(self.rivals, key=lambda s: fmean(s.values("sse_validation")))
+
+    @property
+    def wins(self) -> int:
+        """Number of seeds whose test error is below that of PCA with as many codings."""
+        return sum(row["sse_test"] < row["pca_sse_test"] for row in self.completed)
+
+    def values(self, field: str) -> list[float]:
+        """A metric of the completed seeds that have it."""
+        return [row[field] for row in self.completed if row[field] is not None]
+
+    def over_seeds(self, field: str) -> float | None:
+        """A metric's mean over completed seeds (the worst angle, the median time), None when no seed has it."""
+        how = {"principal_angle_max_deg": max, "train_seconds": median}
+        values = self.values(field)
+        return how.get(field, fmean)(values) if values else None
+
+    @property
+    def options(self) -> dict[str, str]:
+        """What the table has no column of its own for, as text."""
+        options = {**self.config, **{name: self.runs[0][name] for name in ("variant", "tied")}, **self.hyper}
+        return {name: _option(value) for name, value in options.items() if name not in _NOT_OPTIONS}
+
+
+def settings(rows: Sequence[Row]) -> list[Setting]:
+    """Group rows into settings, ordered by dataset, label and codings."""
+    names = [name for name, _ in {(r["dataset"], r["provenance"]["dataset_fingerprint"]) for r in rows}]
+    found: dict[str, Setting] = {}
+    rivals: dict[tuple, list[Setting]] = {}
+    for row in sorted(rows, key=lambda r: r["seed"]):
+        name = row["dataset"]
+        if names.count(name) > 1:
+            name += f" ({row['provenance']['dataset_fingerprint'][:12]})"
+        config = {key: value for key, value in row["config"].items() if key not in _SEEDS}
+        identity = [name, *(row[field] for field in ("label", "widths", "codings", "hyper")), config]
+        key = to_json([*identity, row["variant"], row["tied"]], sort_keys=True)
+        if key not in found:
+            found[key] = Setting(*identity, runs=[], rivals=rivals.setdefault((name, row["label"], row["codings"]), []))
+        found[key].runs.append(row)
+    for setting in found.values():
+        setting.rivals.extend([setting] if setting.completed else [])
+    return sorted(found.values(), key=lambda s: (s.dataset, s.label, s.codings))
+
+
+def confidence(values: Sequence[float]) -> float | None:
+    """Half-width of the 95 % Student t interval of the mean, None with fewer than two values."""
+    if len(values) < 2:
+        return None
+    from scipy.stats import t  # a slow import
+
+    return float(t.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
+
+
+def unique(values: Iterable[Any]) -> list[Any]:
+    """Distinct values in order of first appearance."""
+    return list(dict.fromkeys(values))
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number with `digits` significant digits, or a dash for None."""
+    if value is None:
+        return "–"
+    if value == 0 or not 1e-4 <= abs(value) < 1e6:
+        return f"{value:.{digits - 1}e}" if value else "0"
+    return f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
+
+
+def _option(value: Any) -> str:
+    text = f"{value:g}" if isinstance(value, float) else value if isinstance(value, str) else to_json(value)
+    return text if len(text) <= 40 else text[:39] + "…"
