@@ -7,7 +7,6 @@ Nothing heavy is imported before a command needs it. Exit codes: 0 done; 1 inter
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import NoReturn
 
 from aejax import __version__
 from aejax.errors import AejaxError, ConfigError
+from aejax.interrupt import Interrupted, Interrupts
 
 DESCRIPTION = "Train autoencoders and hold every one of them against exact PCA on the same data."
 EPILOG = """examples:
@@ -29,10 +29,6 @@ Experiment files are Python and are run as such: run only those you trust. Nothi
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ConfigError("command line", message, f"see {self.prog} --help")
-
-
-class _Terminated(BaseException):
-    """SIGTERM arrived."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -87,7 +83,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     try:
         options = build_parser().parse_args(arguments)
-        signal.signal(signal.SIGTERM, _on_sigterm)
         command = {"run": _run, "encode": _encode, "decode": _decode, "report": _report}[options.command]
         return command(options)
     except AejaxError as error:
@@ -95,18 +90,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"aejax: error: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print("aejax: interrupted; finished runs are kept, the same command goes on", file=sys.stderr)
-        return 130
-    except _Terminated:
-        print("aejax: terminated; finished runs are kept, the same command goes on", file=sys.stderr)
-        return 143
+    except (KeyboardInterrupt, Interrupted) as stop:
+        print("aejax: interrupted; finished runs are kept, the same command goes on from there", file=sys.stderr)
+        return stop.exit_code if isinstance(stop, Interrupted) else 130
     except BrokenPipeError:
         return 0
-
-
-def _on_sigterm(*_: object) -> NoReturn:
-    raise _Terminated
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -115,7 +103,7 @@ def _run(options: argparse.Namespace) -> int:
 
     name, sweeps = experiment.load(options.experiment)
     sweeps = sweep.override(sweeps, options.assignments)
-    with TerminalWatcher() as watcher:
+    with Interrupts() as interrupts, TerminalWatcher(interrupts.check) as watcher:
         outcome = runner.execute(
             name,
             sweeps,

@@ -15,7 +15,8 @@ from aejax import runner, train
 class TerminalWatcher(runner.Watcher):
     """Draws progress; where the output is not a terminal, prints plain lines instead."""
 
-    def __init__(self) -> None:
+    def __init__(self, check: Callable[[], None] = lambda: None) -> None:
+        self.check = check
         self.console = Console(stderr=True, highlight=False)
         self.progress = Progress(
             TextColumn("{task.description}"),
@@ -32,7 +33,8 @@ class TerminalWatcher(runner.Watcher):
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.progress.stop()
+        if self.total is not None:
+            self.progress.stop()
 
     def start(self, runs: int, device: str) -> None:
         """Say how much there is to do and on what."""

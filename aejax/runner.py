@@ -37,6 +37,9 @@ class Outcome(NamedTuple):
 class Watcher:
     """Told what happens, in order; does nothing. The command line draws it."""
 
+    def check(self) -> None:
+        """Called between chunks and between runs, where nothing is half done: may raise to stop."""
+
     def start(self, runs: int, device: str) -> None:
         """Training is about to start."""
 
@@ -83,22 +86,27 @@ def execute(
             dataset = loaded[one.dataset, one.data_seed]
             identity = sweep.run_id(one.config(), hyper, seed, dataset.fingerprint)
             run_ids.append(identity)
+            watcher.check()
             row = None if again else results.read_row(folder / "runs" / identity)
             stored = row is not None and row["status"] in ("completed", "diverged")
             if row is None or not stored:
-                report_to = watcher.run(number, f"{one.name} {one.codings}, seed {seed}")
+                draw = watcher.run(number, f"{one.name} {one.codings}, seed {seed}")
                 if (one.dataset, one.data_seed) not in rulers:
                     rulers[one.dataset, one.data_seed] = compare.reference(dataset)
                 ruler = rulers[one.dataset, one.data_seed]
+
+                def report_to(progress: train.Progress, draw: Callable | None = draw) -> None:
+                    watcher.check()
+                    if draw is not None:
+                        draw(progress)
+
                 row, params, arrays = train_one(one, seed, hyper, dataset, ruler, report_to)
                 row = {"format": sweep.FORMAT, "experiment": experiment, "run_id": identity, **row}
                 results.write_run(folder, row, params, arrays)
                 trained.append(identity)
             watcher.done(number, row, stored)
     finally:
-        if trained:
-            results.write_index(folder)
-    rows = results.write_index(folder)
+        rows = results.write_index(folder)
     from aejax import report
 
     report.write(folder, rows, lambda run_id: _arrays(folder, run_id))

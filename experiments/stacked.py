@@ -1,7 +1,16 @@
 """Does the chapter's stacked autoencoder beat PCA on MNIST, and if not, which settings do?
 
-aejax run experiments/stacked.py --data-dir DIR
+First the chapter's settings as written: 784-300-150-300-784, ELU, He initialisation, L2 0.001, Adam at 0.01, 5 epochs
+of batches of 150; the same with a tenth of the penalty; then settings that beat PCA at the same codings: no penalty, GELU,
+a sigmoid output, a learning rate that rises and falls, 15 epochs. Three seeds each.
+
+    aejax run experiments/stacked.py --data-dir DIR
+
+Takes about 4 minutes on 2 cores. Expect the chapter's settings to lose badly (SSE about 25 against PCA-150's 2.684,
+worth 11 components), and the others to win at 150 codings (about 1.6) and at 30 (4.9 against 13.87).
 """
+
+import dataclasses
 
 import jax
 
@@ -33,4 +42,5 @@ BETTER = [
     )
     for codings in (30, 150)
 ]
-SWEEPS = [CHAPTER, *BETTER]
+LESS_PENALTY = dataclasses.replace(CHAPTER, label="stacked, L2 0.0001", hyper={"learning_rate": 0.01, "l2": 0.0001})
+SWEEPS = [CHAPTER, LESS_PENALTY, *BETTER]

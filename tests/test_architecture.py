@@ -103,7 +103,7 @@ print(json.dumps([name for name in ("jax", "flax", "numpy", "matplotlib", "sklea
 
 def test_imports_go_one_way():
     layers = [
-        {"errors", "__init__"},
+        {"errors", "interrupt", "__init__"},
         {"datasets"},
         {"nets", "penalties", "schedules"},
         {"variants"},

@@ -1,0 +1,334 @@
+"""The command line as a person uses it: exit codes, one-line errors, nothing written where nothing was done."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aejax import cli, results, train
+from aejax.datasets import load
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+TINY = """
+from aejax import Sweep
+HYPER = {"learning_rate": 0.01, "l2": 0.0}
+SWEEPS = [
+    Sweep(dataset="digits", widths=(6, 2), epochs=2, batch_size=128, hyper=HYPER, seeds=(0, 1)),
+    Sweep(dataset="digits", widths=(3,), epochs=2, batch_size=128, hyper=HYPER),
+]
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    path = tmp_path / "tiny.py"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished tiny experiment: its results folder."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "tiny.py").write_text(TINY)
+    assert cli.main(["run", str(folder / "tiny.py"), "--results", str(folder / "results")]) == 0
+    return folder / "results" / "tiny"
+
+
+def rows_of(folder):
+    return [json.loads(line) for line in (folder / "runs.jsonl").read_text().splitlines()]
+
+
+def check_refused(capsys, arguments, code, *parts):
+    """The command ends with that code and one line on standard error that holds every part."""
+    assert cli.main([str(argument) for argument in arguments]) == code
+    captured = capsys.readouterr()
+    lines = captured.err.splitlines()
+    assert lines[-1].startswith("aejax: error: "), captured.err
+    assert "Traceback" not in captured.err
+    assert len(lines) == 1, captured.err
+    for part in parts:
+        assert str(part) in lines[-1]
+
+
+def test_run_writes_rows_parameters_summary_and_figures(finished):
+    names = {path.name for path in finished.iterdir()}
+    assert {
+        "runs.jsonl",
+        "runs",
+        "summary.md",
+        "summary.csv",
+        "error_against_codings.png",
+        "learning_curves.png",
+    } <= names
+    assert {"reconstructions.png", "codings_2d.png", "features.png"} <= names
+    rows = rows_of(finished)
+    assert len(rows) == 3
+    wanted = {"experiment", "run_id", "dataset", "variant", "tied", "widths", "codings", "seed", "hyper", "sse_test"}
+    wanted |= {
+        "mse_test",
+        "r2_test",
+        "pca_sse_test",
+        "sse_ratio",
+        "pca_equivalent_dimension",
+        "principal_angle_max_deg",
+    }
+    wanted |= {"compile_seconds", "train_seconds", "status", "config", "provenance"}
+    for row in rows:
+        assert wanted <= set(row)
+        assert row["status"] == "completed"
+        assert row["sse_ratio"] == pytest.approx(row["sse_test"] / row["pca_sse_test"])
+        assert (row["principal_angle_max_deg"] is not None) == (row["label"] == "linear")
+        assert row["provenance"]["dataset_fingerprint"] == load("digits").fingerprint
+        stored = results.read_run(finished / "runs" / row["run_id"])
+        assert stored.row == row
+        assert stored.params["encoder"]["layer_0"]["kernel"].shape == (64, row["widths"][0])
+
+
+def test_a_row_is_what_the_python_api_computes(finished):
+    from aejax import compare, nets, variants
+
+    row = next(row for row in rows_of(finished) if row["codings"] == 2 and row["seed"] == 1)
+    dataset, autoencoder = load("digits"), variants.plain(nets.mlp(64, (6, 2)))
+    fit = train.fit(autoencoder, dataset, seed=1, epochs=2, batch_size=128, learning_rate=0.01, l2=0.0)
+    assert compare.score(autoencoder, fit.params, dataset)["sse_test"] == row["sse_test"]
+
+
+def test_running_again_trains_only_what_is_missing(tiny, tmp_path, capsys, finished):
+    shutil.copytree(finished.parent, tmp_path / "results")
+    run = ["run", str(tiny), "--results", str(tmp_path / "results")]
+    before = (tmp_path / "results/tiny/runs.jsonl").read_bytes()
+    assert cli.main(run) == 0
+    assert "0 trained, 3 were stored already" in capsys.readouterr().out
+    assert (tmp_path / "results/tiny/runs.jsonl").read_bytes() == before
+
+    lost = rows_of(tmp_path / "results/tiny")[0]["run_id"]
+    (tmp_path / "results/tiny/runs" / lost / "arrays.safetensors").write_bytes(b"damaged")
+    assert cli.main(run) == 0
+    assert "1 trained, 2 were stored already" in capsys.readouterr().out
+    assert cli.main([*run, "--set", "seeds=0,1,2"]) == 0
+    assert "3 trained, 3 were stored already" in capsys.readouterr().out
+    assert cli.main([*run, "--again"]) == 0
+    assert "3 trained, 0 were stored already" in capsys.readouterr().out
+    again = {row["run_id"]: row["sse_test"] for row in rows_of(tmp_path / "results/tiny")}
+    assert len(again) == 6
+    assert all(again[row["run_id"]] == row["sse_test"] for row in rows_of(finished))
+
+
+def test_smoke_leaves_the_real_results_alone(tiny, tmp_path):
+    assert cli.main(["run", str(tiny), "--smoke", "--results", str(tmp_path / "results")]) == 0
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["tiny-smoke"]
+    rows = rows_of(tmp_path / "results/tiny-smoke")
+    assert [row["data"]["train_rows"] for row in rows] == [256, 256]
+
+
+def test_report_rebuilds_summary_and_figures(tmp_path, finished, capsys):
+    shutil.copytree(finished, tmp_path / "tiny")
+    pictures = {path.name: path.read_bytes() for path in finished.glob("*.png")}
+    for path in [
+        *(tmp_path / "tiny").glob("*.png"),
+        *(tmp_path / "tiny").glob("summary.*"),
+        tmp_path / "tiny/runs.jsonl",
+    ]:
+        path.unlink()
+    assert cli.main(["report", str(tmp_path / "tiny")]) == 0
+    for name in ("summary.md", "summary.csv", "runs.jsonl"):
+        assert (tmp_path / "tiny" / name).read_bytes() == (finished / name).read_bytes()
+    assert {path.name: path.read_bytes() for path in (tmp_path / "tiny").glob("*.png")} == pictures
+    check_refused(capsys, ["report", tmp_path / "nowhere"], 4, "nowhere", "no runs there")
+
+
+class TestEncodeAndDecode:
+    @pytest.fixture
+    def run(self, finished):
+        row = next(row for row in rows_of(finished) if row["codings"] == 3)
+        return finished / "runs" / row["run_id"]
+
+    def test_codings_and_reconstructions_of_new_data_are_the_runs_own(self, run, tmp_path):
+        dataset, stored = load("digits"), results.read_run(run)
+        np.save(tmp_path / "new.npy", dataset.x_test.astype(np.float64))  # the raw values 0 … 16
+        assert cli.main(["encode", str(run), str(tmp_path / "new.npy"), str(tmp_path / "z.npy")]) == 0
+        z_nk = np.load(tmp_path / "z.npy", allow_pickle=False)
+        kernel, bias = (stored.params["encoder"]["layer_0"][name] for name in ("kernel", "bias"))
+        np.testing.assert_allclose(z_nk, dataset.x_test / 16 @ kernel + bias, rtol=1e-4, atol=1e-5)
+        assert cli.main(["decode", str(run), str(tmp_path / "z.npy"), str(tmp_path / "x.npy")]) == 0
+        x = np.load(tmp_path / "x.npy", allow_pickle=False)
+        assert x.shape == (len(dataset.x_test), 8, 8)
+        sse = np.square(x.reshape(-1, 64) / 16 - dataset.x_test / 16).sum(axis=1).mean()
+        assert sse == pytest.approx(stored.row["sse_test"], rel=1e-5)
+
+    def test_a_dataset_name_is_data_too_and_the_short_path_works(self, run, tmp_path):
+        assert cli.main(["encode", str(run.parents[1] / run.name), "digits:validation", str(tmp_path / "z.npy")]) == 0
+        assert np.load(tmp_path / "z.npy", allow_pickle=False).shape == (180, 3)
+
+    def test_a_table_goes_through_the_scaling_of_its_training_rows(self, tmp_path):
+        rng = np.random.default_rng(0)
+        table = rng.normal(size=(60, 1)) @ rng.normal(size=(1, 4)) * 50 + 1000 + rng.normal(size=(60, 4))
+        np.savetxt(tmp_path / "mine.csv", table, delimiter=",")
+        (tmp_path / "mine.py").write_text(
+            "from aejax import Sweep\n"
+            f"SWEEPS = [Sweep(dataset='file:{tmp_path / 'mine.csv'}', widths=(1,), epochs=300, batch_size=None,\n"
+            "                hyper={'learning_rate': 0.05, 'l2': 0.0})]\n"
+        )
+        assert cli.main(["run", str(tmp_path / "mine.py"), "--results", str(tmp_path / "results")]) == 0
+        (row,) = rows_of(tmp_path / "results/mine")
+        run = tmp_path / "results/mine/runs" / row["run_id"]
+        np.save(tmp_path / "one.npy", table[7:8])  # one row: standardising it by itself would be a disaster
+        assert cli.main(["encode", str(run), str(tmp_path / "one.npy"), str(tmp_path / "z.npy")]) == 0
+        assert cli.main(["decode", str(run), str(tmp_path / "z.npy"), str(tmp_path / "x.npy")]) == 0
+        np.testing.assert_allclose(np.load(tmp_path / "x.npy", allow_pickle=False), table[7:8], atol=12)
+
+    @pytest.mark.parametrize(
+        ("array", "parts"),
+        [
+            (np.zeros((5, 63)), ("63", "64")),
+            (np.full((5, 64), np.nan), ("row", "column")),
+            (np.array([["a"]]), ("expected",)),
+        ],
+    )
+    def test_data_that_does_not_fit_the_run(self, run, tmp_path, capsys, array, parts):
+        np.save(tmp_path / "new.npy", array)
+        check_refused(capsys, ["encode", run, tmp_path / "new.npy", tmp_path / "z.npy"], 2, *parts)
+        assert not (tmp_path / "z.npy").exists()
+
+    @pytest.mark.parametrize(
+        "array", [np.zeros((5, 2)), np.zeros(3), np.full((5, 3), np.inf), np.zeros((5, 3), complex)]
+    )
+    def test_codings_that_do_not_fit_the_run(self, run, tmp_path, capsys, array):
+        np.save(tmp_path / "z.npy", array)
+        check_refused(capsys, ["decode", run, tmp_path / "z.npy", tmp_path / "x.npy"], 2, "z.npy")
+        assert not (tmp_path / "x.npy").exists()
+
+    def test_paths_that_cannot_be(self, run, tmp_path, capsys):
+        np.save(tmp_path / "z.npy", np.zeros((1, 3)))
+        check_refused(capsys, ["decode", run, tmp_path / "z.npy", tmp_path / "x.txt"], 2, "x.txt", ".npy")
+        check_refused(capsys, ["decode", run, tmp_path / "z.npy", tmp_path / "no/x.npy"], 5, "no such folder")
+        check_refused(capsys, ["decode", run, tmp_path / "nothing.npy", tmp_path / "x.npy"], 2, "nothing.npy")
+        check_refused(capsys, ["decode", tmp_path, tmp_path / "z.npy", tmp_path / "x.npy"], 4, "no manifest.json")
+
+    def test_a_damaged_run_is_not_used(self, run, tmp_path, capsys):
+        shutil.copytree(run, tmp_path / "run")
+        data = bytearray((tmp_path / "run/parameters.safetensors").read_bytes())
+        data[-3] ^= 1
+        (tmp_path / "run/parameters.safetensors").write_bytes(data)
+        np.save(tmp_path / "z.npy", np.zeros((1, 3)))
+        check_refused(
+            capsys, ["decode", tmp_path / "run", tmp_path / "z.npy", tmp_path / "x.npy"], 4, "damaged", "SHA-256"
+        )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        ([], "required: COMMAND"),
+        (["rnu"], "invalid choice: 'rnu'"),
+        (["run"], "required: experiment"),
+        (["run", "nowhere.py"], "nowhere.py: no such file"),
+        (["run", "tiny.py", "--sett", "x"], "unrecognized arguments"),
+        (["run", "tiny.py", "--set", "epoch=2"], "did you mean epochs?"),
+        (["run", "tiny.py", "--set", "widths=64"], "64 codings for the 64 inputs of digits"),
+        (["run", "tiny.py", "--set", "batch_size=5000"], "digits has 1258 training rows"),
+        (["run", "tiny.py", "--set", "dataset=mnits"], "mnist"),
+        (["run", "tiny.py", "--set", "dataset=file:nowhere.npy"], "nowhere.npy"),
+        (["run", "tiny.py", "--set", "dataset=lowrank", "--set", "output=sigmoid"], "with a sigmoid output"),
+    ],
+)
+def test_a_wrong_command_or_config_ends_with_2_and_writes_nothing(arguments, part, tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    check_refused(capsys, arguments, 2, part)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.py"]
+
+
+def test_a_wrong_config_stops_before_data_is_read_or_anything_compiles(tiny, monkeypatch, capsys):
+    def never(*_, **__):
+        raise AssertionError("data was read or something compiled")
+
+    monkeypatch.setattr("aejax.datasets.load", never)
+    monkeypatch.setattr("aejax.train.compiled", never)
+    check_refused(capsys, ["run", tiny, "--set", "batch_size=5000"], 2, "batch_size")
+
+
+def test_results_that_cannot_be_written_stop_before_any_compute(tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("aejax.compare.reference", None)  # would fail if it were reached
+    (tmp_path / "results").write_text("a file of mine")
+    check_refused(capsys, ["run", tiny, "--results", tmp_path / "results"], 5, "is a file")
+    assert (tmp_path / "results").read_text() == "a file of mine"
+
+
+def test_debug_shows_the_traceback():
+    with pytest.raises(Exception, match="no such file"):
+        cli.main(["run", "nowhere.py", "--debug"])
+
+
+def test_one_bad_run_harms_no_other(tiny, tmp_path, capsys, monkeypatch):
+    fit = train.fit
+
+    def fails_for_seed_one(*arguments, seed, **options):
+        if seed == 1:
+            raise RuntimeError("RESOURCE_EXHAUSTED: out of memory\nallocating")
+        return fit(*arguments, seed=seed, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "fit", fails_for_seed_one)
+        assert cli.main(["run", str(tiny), "--results", str(tmp_path)]) == 3
+    assert "failed: stacked 2, seed 1" in capsys.readouterr().err
+    rows = {(row["codings"], row["seed"]): row for row in rows_of(tmp_path / "tiny")}
+    assert [rows[key]["status"] for key in ((2, 0), (2, 1), (3, 0))] == ["completed", "failed", "completed"]
+    assert rows[2, 1]["reason"] == "RuntimeError: RESOURCE_EXHAUSTED: out of memory allocating"
+    assert rows[2, 1]["sse_test"] is None
+    assert cli.main(["run", str(tiny), "--results", str(tmp_path)]) == 0  # a failed run is tried again
+    assert "1 trained, 2 were stored already" in capsys.readouterr().out
+
+
+def test_a_diverged_run_is_recorded_and_never_ranked(tiny, tmp_path, capsys):
+    arguments = ["run", str(tiny), "--results", str(tmp_path), "--set", "hyper.learning_rate=0.01,1e30"]
+    assert cli.main([*arguments, "--set", "seeds=0"]) == 3
+    assert "diverged" in capsys.readouterr().err
+    rows = rows_of(tmp_path / "tiny")
+    statuses = {(row["hyper"]["learning_rate"], row["status"]) for row in rows}
+    assert statuses == {(0.01, "completed"), (1e30, "diverged")}
+    assert all("not finite in epoch 1" in row["reason"] for row in rows if row["status"] == "diverged")
+    assert "★" not in "".join(
+        line for line in (tmp_path / "tiny/summary.md").read_text().splitlines() if "1e+30" in line
+    )
+
+
+def test_a_platform_that_is_absent_is_named(tiny, tmp_path):
+    environment = {**os.environ, "JAX_PLATFORMS": "cuda"}
+    command = [sys.executable, "-m", "aejax", "run", str(tiny), "--results", str(tmp_path / "results")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 5
+    assert done.stderr.splitlines()[-1].startswith("aejax: error: JAX_PLATFORMS: cuda asked for, no such device")
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_experiment_keeps_its_finished_runs(number, code, tmp_path):
+    long = TINY.replace("epochs=2", "epochs=1000000", 2).replace("epochs=1000000", "epochs=2", 1)
+    (tmp_path / "long.py").write_text(long)  # the first sweep ends at once, the second never
+    command = [sys.executable, "-m", "aejax", "run", str(tmp_path / "long.py"), "--results", str(tmp_path / "results")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        runs, deadline = tmp_path / "results/long/runs", time.monotonic() + 120
+        while len(list(runs.glob("[!.]*"))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.2)
+        time.sleep(2)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == code, errors
+    assert "stopping after this chunk" in errors
+    assert "finished runs are kept" in errors
+    assert "Traceback" not in errors
+    assert len(rows_of(tmp_path / "results/long")) == 2
+
+
+def test_the_version_is_the_packages():
+    done = subprocess.run([sys.executable, "-m", "aejax", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["aejax", __import__("aejax").__version__]

@@ -1,0 +1,67 @@
+"""Whatever is committed in experiments/ runs, shrunk; its docstring says how, how long and what to expect."""
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+
+from aejax import cli, experiment, sweep
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+FILES = sorted((CHECKOUT / "experiments").glob("*.py"))
+every = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+
+
+def test_there_are_experiments():
+    assert {"quickstart", "linear_pca", "stacked", "tied"} <= {path.stem for path in FILES}
+
+
+@every
+def test_the_docstring_gives_question_command_time_and_numbers(path):
+    docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
+    assert docstring.splitlines()[0].split("(")[0].strip().endswith("?")
+    assert f"aejax run experiments/{path.name}" in docstring
+    assert "Takes about" in docstring
+    assert "Expect" in docstring
+
+
+@every
+def test_the_configs_are_sound(path):
+    name, sweeps = experiment.load(path)
+    sweep.check_all(sweeps)
+    assert name == path.stem
+    assert all(len(one.runs()) >= 1 for one in sweeps)
+
+
+@every
+def test_it_runs(path, tmp_path, request):
+    _, sweeps = experiment.load(path)
+    arguments = ["run", str(path), "--smoke", "--results", str(tmp_path)]
+    if any(one.dataset == "mnist" for one in sweeps):
+        arguments += ["--data-dir", str(request.getfixturevalue("mnist_dir"))]
+    assert cli.main(arguments) == 0
+    folder = tmp_path / f"{path.stem}-smoke"
+    rows = [json.loads(line) for line in (folder / "runs.jsonl").read_text().splitlines()]
+    assert len(rows) == len(sweeps)
+    assert {row["status"] for row in rows} == {"completed"}
+    assert (folder / "summary.md").read_text().startswith(f"# {path.stem}-smoke")
+    assert (folder / "learning_curves.png").stat().st_size > 1000
+
+
+def test_the_chapters_settings_are_the_chapters():
+    import jax
+
+    from aejax import penalties, schedules
+
+    for name, tied in (("stacked", False), ("tied", True)):
+        chapter = experiment.load(CHECKOUT / f"experiments/{name}.py")[1][0]
+        assert (chapter.dataset, chapter.widths, chapter.tied) == ("mnist", (300, 150), tied)
+        assert chapter.activation is chapter.coding_activation is jax.nn.elu
+        assert (chapter.epochs, chapter.batch_size) == (5, 150)
+        assert chapter.hyper == {"learning_rate": 0.01, "l2": 0.001}
+        assert (chapter.error, chapter.schedule) == (penalties.squared_error, schedules.constant)
+    (linear,) = experiment.load(CHECKOUT / "experiments/linear_pca.py")[1]
+    assert (linear.dataset, linear.widths, linear.batch_size, linear.linear) == ("plane3d", (2,), None, True)
+    assert linear.hyper == {"learning_rate": 0.01, "l2": 0.0}
+    assert len(linear.seeds) == 10

@@ -1,0 +1,67 @@
+"""What the README shows is run as it stands there."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aejax import cli
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+README = (CHECKOUT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+PYTHON = [code for language, code in BLOCKS if language == "python"]
+SHELL = [line for language, code in BLOCKS if language == "sh" for line in code.splitlines() if line.strip()]
+
+
+def test_the_python_api_fits_in_ten_lines_and_runs():
+    lines = [line for line in PYTHON[0].splitlines() if line.strip()]
+    assert len(lines) < 10
+    done = subprocess.run([sys.executable, "-W", "error", "-c", PYTHON[0]], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    ratio = float(done.stdout.split()[-1])
+    assert 0.3 < ratio < 1  # the README says that it beats PCA
+
+
+@pytest.mark.parametrize("number", range(1, len(PYTHON)))
+def test_python_blocks_run(number, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if "SWEEPS" in PYTHON[number]:
+        (tmp_path / "mine.py").write_text(PYTHON[number])
+        assert cli.main(["run", "mine.py", "--smoke"]) == 0
+    else:
+        subprocess.run([sys.executable, "-c", PYTHON[number]], check=True)
+
+
+def test_the_shell_lines_on_embedded_data_run_in_order(tmp_path):
+    """The README's lines, with the experiment cut small; set-up lines are what CI itself runs."""
+    lines = [line for line in SHELL if ".venv" not in line and "mnist" not in line and "DIR" not in line]
+    assert any("aejax encode" in line for line in lines)
+    script = (
+        "\n".join(lines)
+        .replace("quickstart.py", "quickstart.py --smoke")
+        .replace("s/quickstart/", "s/quickstart-smoke/")
+    )
+    script = f'set -euo pipefail\naejax() {{ {sys.executable} -m aejax "$@"; }}\n{script}\n'
+    (tmp_path / "experiments").symlink_to(CHECKOUT / "experiments")
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "reconstructions.npy").exists()
+
+
+@pytest.mark.parametrize("line", [line for line in SHELL if line.startswith("aejax ")])
+def test_every_command_shown_is_one_that_exists(line):
+    cli.build_parser().parse_args(line.split("#")[0].split()[1:])
+
+
+def test_ci_runs_the_readmes_test_command():
+    (command,) = [line for line in SHELL if "pytest" in line]
+    assert command in (CHECKOUT / ".ci/run").read_text()
+
+
+def test_files_and_figures_that_the_readme_names_are_there():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        if "://" not in target:
+            assert (CHECKOUT / target).exists(), target
