@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import warnings
 from typing import NamedTuple
 
 import jax
@@ -123,13 +124,19 @@ def fit(x_nd: np.ndarray, *, unit: float = 1.0) -> PCAParams:
 
 
 def truncate(params: PCAParams, k: int) -> PCAParams:
-    """The PCA with the first k components. Raises DataError when the data had fewer rows or columns than k."""
+    """The PCA with the first k components; a warning says when the data's rank is lower, as the rest are zero.
+
+    Raises DataError when the data had fewer rows or columns than k.
+    """
     if k > len(params.components_kd):
         raise DataError(
             "pca",
             f"{k} components asked of data with {params.rows} rows and {len(params.mean_d)} columns",
             f"ask for at most {len(params.components_kd)}",
         )
+    if k > params.rank:
+        text = f"{k} components asked of data of rank {params.rank}: the further ones are zero"
+        warnings.warn(text, stacklevel=2)
     return params._replace(components_kd=params.components_kd[:k], variances_k=params.variances_k[:k])
 
 

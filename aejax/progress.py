@@ -17,6 +17,7 @@ class TerminalWatcher(runner.Watcher):
 
     def __init__(self, check: Callable[[], None] = lambda: None) -> None:
         self.check = check
+        self.warned: set[str] = set()
         self.console = Console(stderr=True, highlight=False)
         self.progress = Progress(
             TextColumn("{task.description}"),
@@ -55,6 +56,12 @@ class TerminalWatcher(runner.Watcher):
             self.progress.update(task, total=progress.epochs, completed=done, note=note)
 
         return report
+
+    def warn(self, text: str) -> None:
+        """The warning, once."""
+        if text not in self.warned:
+            self.warned.add(text)
+            self.console.print(f"aejax: warning: {text}", soft_wrap=True)
 
     def done(self, number: int, row: dict[str, Any], stored: bool) -> None:
         """The run's line."""

@@ -46,6 +46,9 @@ class Watcher:
     def run(self, number: int, name: str) -> Callable[[train.Progress], None] | None:
         """Run `number` starts; returns what `fit` reports to."""
 
+    def warn(self, text: str) -> None:
+        """Something a person should know, that stops nothing."""
+
     def done(self, number: int, row: dict[str, Any], stored: bool) -> None:
         """Run `number` ended with this row; `stored` when it was found on disk."""
 
@@ -94,6 +97,9 @@ def execute(
                 if (one.dataset, one.data_seed) not in rulers:
                     rulers[one.dataset, one.data_seed] = compare.reference(dataset)
                 ruler = rulers[one.dataset, one.data_seed]
+                if one.codings > ruler.params.rank:
+                    rank = f"{one.dataset} has rank {ruler.params.rank}, below {one.codings} codings"
+                    watcher.warn(f"{rank}: the reference PCA's further components are zero")
 
                 def report_to(progress: train.Progress, draw: Callable | None = draw) -> None:
                     watcher.check()
@@ -210,7 +216,7 @@ def _describe(dataset: datasets.Dataset, ruler: compare.Reference) -> dict[str, 
         "inputs": dataset.inputs,
         "image_shape": None if dataset.image_shape is None else list(dataset.image_shape),
         "unit": dataset.unit,
-        "constant_columns": dataset.scaling.constant,
+        "constant_columns": int((dataset.x_train == dataset.x_train[:1]).all(axis=0).sum()),
         "pca_rank": ruler.params.rank,
         "pca_rows": ruler.params.rows,
         "mean_sse_test": float(ruler.curve[0]),
@@ -227,14 +233,14 @@ def _pictures(
         chosen = np.unique(labels, return_index=True)[1][:EXAMPLES]
     rows = dataset.x_test[np.asarray(chosen)]
     original = dataset.floats(rows)
-    first = pca.truncate(ruler.params, min(codings, len(ruler.params.components_kd)))
+    first = pca.truncate(ruler.params, min(codings, ruler.params.rank))
     arrays = {
         "examples/original": original,
         "examples/reconstruction": compare.reconstruct(autoencoder, params, rows, unit=dataset.unit)[1],
         "examples/pca": np.asarray(pca.decode(first, pca.encode(first, jax.numpy.asarray(original)))),
         "features": np.asarray(params["encoder"]["layer_0"]["kernel"]).T[:FEATURES],
     }
-    if codings == 2:
+    if codings == 2 <= ruler.params.rank:
         some = dataset.x_test[:MAP_ROWS]
         arrays["codings/test"] = compare.reconstruct(autoencoder, params, some, unit=dataset.unit)[0]
         arrays["codings/pca"] = np.asarray(pca.encode(first, jax.numpy.asarray(dataset.floats(some))))

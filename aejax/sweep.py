@@ -146,6 +146,13 @@ class Sweep:
     def check_data(self, data: datasets.Dataset) -> None:
         """Raise ConfigError or DataError where this sweep does not fit the data."""
         self.check_shape(len(data.x_train), data.inputs)
+        rows = len(data.x_train) + len(data.x_validation)
+        if rows < self.codings:
+            raise DataError(
+                self.dataset,
+                f"{rows} training and validation rows, fewer than the {self.codings} codings",
+                f"PCA needs at least {self.codings} rows: give more data or fewer codings",
+            )
         if self.output is jax.nn.sigmoid:
             for split in ("train", "validation", "test"):
                 x_nd = getattr(data, f"x_{split}")

@@ -300,6 +300,25 @@ def test_a_diverged_run_is_recorded_and_never_ranked(tiny, tmp_path, capsys):
     )
 
 
+def test_a_rank_below_the_codings_is_warned_of_with_the_rank(tiny, tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "flat.npy", rng.normal(size=(50, 2)) @ rng.normal(size=(2, 9)))
+    arguments = ["run", str(tiny), "--results", str(tmp_path), "--set", f"dataset=file:{tmp_path / 'flat.npy'}"]
+    assert cli.main([*arguments, "--set", "batch_size=10", "--set", "seeds=0"]) == 0
+    assert "has rank 2, below 3 codings: the reference PCA's further components are zero" in capsys.readouterr().err
+    assert {row["data"]["pca_rank"] for row in rows_of(tmp_path / "tiny")} == {2}
+
+
+def test_fewer_rows_than_codings_are_too_few_for_pca(tmp_path, capsys):
+    np.save(tmp_path / "few.npy", np.random.default_rng(0).normal(size=(12, 40)))
+    path = tmp_path / "few.py"
+    fields = "widths=(20,), epochs=1, batch_size=None, hyper={'learning_rate': 0.1, 'l2': 0.0}"
+    path.write_text(f"from aejax import Sweep\nSWEEPS = [Sweep(dataset='file:{tmp_path / 'few.npy'}', {fields})]\n")
+    arguments = ["run", path, "--results", tmp_path / "results"]
+    check_refused(capsys, arguments, 2, "9 training and validation rows, fewer than the 20 codings")
+    assert not (tmp_path / "results").exists()
+
+
 def test_a_platform_that_is_absent_is_named(tiny, tmp_path):
     environment = {**os.environ, "JAX_PLATFORMS": "cuda"}
     command = [sys.executable, "-m", "aejax", "run", str(tiny), "--results", str(tmp_path / "results")]

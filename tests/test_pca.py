@@ -43,7 +43,7 @@ def test_one_error_curve_is_the_error_of_every_truncation(name):
     new_nd = x_nd[::2] + RNG.normal(size=x_nd[::2].shape)
     curve = pca.error_curve(params, new_nd)
     for k in range(len(curve)):
-        first = pca.truncate(params, k)
+        first = params._replace(components_kd=params.components_kd[:k])
         kept = (new_nd - params.mean_d) @ first.components_kd.T @ first.components_kd + params.mean_d
         np.testing.assert_allclose(curve[k], np.square(new_nd - kept).sum(1).mean(), rtol=1e-8, atol=1e-9)
 
@@ -105,6 +105,12 @@ def test_data_without_components_is_an_error(x_nd, found):
 def test_more_components_than_there_are_is_an_error():
     with pytest.raises(DataError, match=r"16 components asked of data with 15 rows and 80 columns"):
         pca.truncate(pca.fit(SHAPES["wide"]), 16)
+
+
+def test_components_beyond_the_rank_are_zero_and_warned_of():
+    params = pca.fit(RANK_DEFICIENT)
+    with pytest.warns(UserWarning, match="7 components asked of data of rank 4"):
+        assert not pca.truncate(params, 7).components_kd[4:].any()
 
 
 @pytest.mark.parametrize("k", [2, 10, 20, 30, 50, 100])
