@@ -315,7 +315,7 @@ def test_fewer_rows_than_codings_are_too_few_for_pca(tmp_path, capsys):
     fields = "widths=(20,), epochs=1, batch_size=None, hyper={'learning_rate': 0.1, 'l2': 0.0}"
     path.write_text(f"from aejax import Sweep\nSWEEPS = [Sweep(dataset='file:{tmp_path / 'few.npy'}', {fields})]\n")
     arguments = ["run", path, "--results", tmp_path / "results"]
-    check_refused(capsys, arguments, 2, "9 training and validation rows, fewer than the 20 codings")
+    check_refused(capsys, arguments, 2, "10 training and validation rows, fewer than the 20 codings")
     assert not (tmp_path / "results").exists()
 
 
