@@ -66,11 +66,18 @@ def to_json(value: Any, **options: Any) -> str:
 
 
 def open_folder(root: Path, experiment: str) -> Path:
-    """The results folder of an experiment, made if need be and seen to be writable. Before any compute."""
+    """The results folder of an experiment, made if need be and seen to be writable. Before any compute.
+
+    Raises ConfigError for a name that is no file name, MachineError where it cannot be written, ResultsError where it
+    is someone else's.
+    """
     folder = root / check_name(experiment, "experiment")
     for part in (root, folder, folder / "runs"):
         if part.exists() and not part.is_dir():
             raise MachineError(str(part), "is a file, where a folder is needed", "choose another --results folder")
+    ours = (folder / "runs").is_dir() or (folder / "runs.jsonl").is_file()
+    if folder.is_dir() and not ours and any(folder.iterdir()):
+        raise ResultsError(str(folder), "not empty, and no results of aejax", "choose another --results folder")
     if not folder.resolve().is_relative_to(root.resolve()):
         raise ResultsError(str(folder), "leads outside the results folder", "remove the link")
     with _disk(folder):

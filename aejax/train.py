@@ -56,7 +56,7 @@ class Compiled(NamedTuple):
     seconds: float
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)
 def compiled(
     fit_program: Program,
     train_aval: jax.ShapeDtypeStruct,

@@ -172,6 +172,20 @@ def test_a_file_where_a_folder_is_needed(tmp_path, where):
     assert path.read_text() == "mine"
 
 
+def test_a_folder_of_someone_elses_is_left_alone(tmp_path):
+    (tmp_path / "results/x").mkdir(parents=True)
+    (tmp_path / "results/x/thesis.tex").write_text("mine")
+    with pytest.raises(ResultsError, match="not empty, and no results of aejax"):
+        results.open_folder(tmp_path / "results", "x")
+    assert [path.name for path in (tmp_path / "results/x").iterdir()] == ["thesis.tex"]
+
+
+def test_a_link_to_a_results_folder_is_followed(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "results").symlink_to(tmp_path / "disk")
+    assert results.open_folder(tmp_path / "results", "x").is_dir()
+
+
 def test_leftovers_of_a_killed_run_are_cleared(tmp_path, folder):
     (folder / "runs" / ".partial-abc").mkdir()
     (folder / "runs" / ".partial-abc" / "run.json").write_text("{")
