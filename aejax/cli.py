@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -87,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return command(options)
     except AejaxError as error:
         if debug:
-            raise
+            traceback.print_exc()
         print(f"aejax: error: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code
     except (KeyboardInterrupt, Interrupted) as stop:

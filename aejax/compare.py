@@ -21,6 +21,8 @@ from aejax.datasets.base import Dataset
 from aejax.nets import Params
 from aejax.variants import Autoencoder
 
+ROUNDING = 1e-12
+"""PCA errors below this share of the mean predictor's are rounding: a ratio to them would mean nothing."""
 BLOCK_ROWS = 512
 """Rows scored at once; the last block is padded, so that splits of any size share one compiled program."""
 
@@ -74,12 +76,17 @@ def sse(
 
 
 def pca_equivalent_dimension(sse_test: float, curve: np.ndarray) -> float:
-    """How many principal components give this error, interpolated linearly on the exact curve of errors.
+    """The fewest principal components that give this error, interpolated linearly on the exact curve of errors.
 
-    0 when the error is that of the mean predictor or worse, the number of components when it is below all of them.
+    0 when the error is that of the mean predictor or worse; where the curve has reached its end, the rank, when it is
+    below all of it.
     """
     falling = np.minimum.accumulate(curve)
-    return float(np.interp(-sse_test, -falling, np.arange(len(falling))))
+    enough = falling <= max(sse_test, falling[-1] + ROUNDING * curve[0])
+    k = int(np.argmax(enough))
+    if k == 0 or sse_test <= falling[k]:
+        return float(k)
+    return float(k - (sse_test - falling[k]) / (falling[k - 1] - falling[k]))
 
 
 def principal_angle_max_deg(
@@ -109,9 +116,10 @@ def score(
 ) -> dict[str, Any]:
     """The numbers of one row: the autoencoder on test and PCA with as many components on the same test rows.
 
-    Keys: sse_test, mse_test (per input), r2_test, pca_sse_test, sse_ratio (ours over PCA's: below 1 we win),
-    pca_equivalent_dimension, and principal_angle_max_deg (None unless `linear`). `ruler` saves fitting the reference
-    again. Codings beyond the rank of the data are compared with PCA at its full rank.
+    Keys: sse_test, mse_test (per input), r2_test, pca_sse_test, sse_ratio (ours over PCA's: below 1 we win; None where
+    PCA's error is zero up to rounding), pca_equivalent_dimension, and principal_angle_max_deg (None unless `linear`).
+    `ruler` saves fitting the reference again. Codings beyond the rank of the data are compared with PCA at its full
+    rank.
     """
     ruler = ruler or reference(dataset)
     k = codings or jax.eval_shape(autoencoder.encode, params, jnp.zeros((1, dataset.inputs))).shape[-1]
@@ -125,7 +133,7 @@ def score(
         "mse_test": sse_test / dataset.inputs,
         "r2_test": 1 - sse_test / float(ruler.curve[0]),
         "pca_sse_test": pca_sse,
-        "sse_ratio": sse_test / pca_sse if pca_sse > 0 else None,
+        "sse_ratio": sse_test / pca_sse if pca_sse > ROUNDING * float(ruler.curve[0]) else None,
         "pca_equivalent_dimension": pca_equivalent_dimension(sse_test, ruler.curve),
         "principal_angle_max_deg": angle,
     }

@@ -15,7 +15,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from aejax.errors import ConfigError
+from aejax import checks
+from aejax.errors import ConfigError, DataError
 
 Params = dict[str, Any]
 Activation = Callable[[jax.Array], jax.Array]
@@ -71,13 +72,18 @@ def mlp(
     (truncated normal, variance 2 / fan_in; He et al. 2015), biases from zero. `precision` is JAX's matmul precision:
     "default" (TF32 or bfloat16 passes on accelerators), "high" or "highest" (float32).
 
-    Equal arguments give the same `Net`, so a net built twice compiles once.
+    Equal arguments give the same `Net`, so a net built twice compiles once. Raises ConfigError on sizes that are no
+    positive whole numbers.
     """
-    mirrored = widths[-2::-1] if decoder_widths is None else decoder_widths
-    return _mlp(inputs, tuple(widths), tuple(mirrored), activation, coding_activation, precision)
+    inputs = checks.whole_number("inputs", inputs, least=1)
+    sizes = checks.whole_numbers("widths", widths, least=1)
+    mirrored = sizes[-2::-1]
+    if decoder_widths is not None:
+        mirrored = checks.whole_numbers("decoder_widths", decoder_widths, least=1, empty=None)
+    return _mlp(inputs, sizes, mirrored, activation, coding_activation, precision)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def _mlp(
     inputs: int,
     widths: tuple[int, ...],
@@ -99,6 +105,7 @@ def _mlp(
         }
 
     def encode(params: Params, x_bd: jax.Array) -> jax.Array:
+        _check_rows(x_bd, inputs)
         return encoder.apply({"params": params["encoder"]}, x_bd)  # pyright: ignore[reportReturnType]
 
     def decode(params: Params, z_bk: jax.Array) -> jax.Array:
@@ -107,7 +114,7 @@ def _mlp(
     return Net(init, encode, decode, inputs, widths[-1])
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def tied(net: Net) -> Net:
     """The net whose i-th decoder kernel, counted from the output, *is* the transpose of its i-th encoder kernel.
 
@@ -144,6 +151,13 @@ def tied(net: Net) -> Net:
         return net.decode({"decoder": derived}, z_bk)
 
     return Net(init, net.encode, decode, net.inputs, net.codings)
+
+
+def _check_rows(x_bd: jax.Array, inputs: int) -> None:
+    if not jnp.issubdtype(x_bd.dtype, jnp.floating):
+        raise DataError("encode", f"{x_bd.dtype} rows", "pass floats as the net was trained on: dataset.floats(x)")
+    if x_bd.shape[-1] != inputs:
+        raise DataError("encode", f"{x_bd.shape[-1]} columns, the net has {inputs} inputs", "pass rows of that size")
 
 
 def _kernel_shapes(stack: Params) -> list[tuple[int, ...]]:

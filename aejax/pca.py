@@ -92,8 +92,14 @@ def fit(x_nd: np.ndarray, *, unit: float = 1.0) -> PCAParams:
     x_nd = np.asarray(x_nd)
     if x_nd.ndim != 2 or len(x_nd) < 2:
         raise DataError("pca", f"data of shape {x_nd.shape}", "give an (n, d) array of at least two rows")
+    if x_nd.dtype.kind not in "fiub":
+        raise DataError("pca", f"data of dtype {x_nd.dtype}", "give real numbers")
+    if not (np.isfinite(unit) and unit > 0):
+        raise DataError("pca", f"unit {unit}", "give a number above 0")
     n, d = x_nd.shape
     mean_d = _column_means(x_nd, unit)
+    if not np.isfinite(mean_d).all():
+        raise DataError("pca", f"column {int(np.argmin(np.isfinite(mean_d)))} is not finite", "remove NaN and infinity")
     by_rows = n < d
     with _float64():
         if by_rows:
@@ -104,7 +110,7 @@ def fit(x_nd: np.ndarray, *, unit: float = 1.0) -> PCAParams:
         values = np.maximum(np.asarray(values)[::-1], 0.0)
         vectors = np.asarray(vectors)[:, ::-1]
         # the eigenvalues of a scatter matrix are squared singular values: this is where their rounding starts
-        rank = int(np.sum(values > values[0] * max(n, d) * np.finfo(np.float64).eps))
+        rank = int(np.sum(values > values[0] * len(values) * np.finfo(np.float64).eps))
         if rank == 0:
             raise DataError("pca", "every row is the same", "give data with some variance")
         if by_rows:
@@ -128,11 +134,11 @@ def truncate(params: PCAParams, k: int) -> PCAParams:
 
     Raises DataError when the data had fewer rows or columns than k.
     """
-    if k > len(params.components_kd):
+    if not 0 <= k <= len(params.components_kd):
         raise DataError(
             "pca",
             f"{k} components asked of data with {params.rows} rows and {len(params.mean_d)} columns",
-            f"ask for at most {len(params.components_kd)}",
+            f"ask for 0 to {len(params.components_kd)}",
         )
     if k > params.rank:
         text = f"{k} components asked of data of rank {params.rank}: the further ones are zero"
@@ -142,14 +148,21 @@ def truncate(params: PCAParams, k: int) -> PCAParams:
 
 def encode(params: PCAParams, x_bd: jax.Array) -> jax.Array:
     """Codings of floats, (b, d) to (b, k), at highest matmul precision."""
+    _check_floats(x_bd)
     centred_bd = x_bd - jnp.asarray(params.mean_d, x_bd.dtype)[None, :]
     return jnp.matmul(centred_bd, jnp.asarray(params.components_kd, x_bd.dtype).T, precision="highest")
 
 
 def decode(params: PCAParams, z_bk: jax.Array) -> jax.Array:
     """Reconstructions of codings, (b, k) to (b, d), at highest matmul precision."""
+    _check_floats(z_bk)
     product_bd = jnp.matmul(z_bk, jnp.asarray(params.components_kd, z_bk.dtype), precision="highest")
     return product_bd + jnp.asarray(params.mean_d, z_bk.dtype)[None, :]
+
+
+def _check_floats(array: jax.Array) -> None:
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise DataError("pca", f"{array.dtype} rows", "pass floats: dataset.floats(x)")
 
 
 def error_curve(params: PCAParams, x_nd: np.ndarray, *, unit: float = 1.0) -> np.ndarray:

@@ -63,7 +63,7 @@ class Program(NamedTuple):
     steps: int
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def program(
     autoencoder: Autoencoder,
     *,

@@ -166,21 +166,28 @@ def train_one(
             report=report_to,
             **hyper,  # pyright: ignore[reportArgumentType]  (names are checked to be hyper-parameters)
         )
+        row |= {
+            "status": fitted.status,
+            "compile_seconds": fitted.compile_seconds,
+            "train_seconds": fitted.train_seconds,
+        }
+        arrays |= {f"history/{name}": line for name, line in fitted.history.items()}
+        if fitted.status != "completed":
+            epoch = len(fitted.history["train_loss"])
+            return {**row, "reason": f"loss or validation error not finite by epoch {epoch}"}, {}, arrays
+        numbers = compare.score(autoencoder, fitted.params, dataset, ruler, codings=one.codings, linear=one.linear)
+        numbers["sse_validation"] = compare.sse(autoencoder, fitted.params, dataset.x_validation, unit=dataset.unit)
+        wrong = [name for name, value in numbers.items() if value is not None and not np.isfinite(value)]
+        if wrong:
+            return {**row, "status": "failed", "reason": f"{', '.join(wrong)} not finite"}, {}, arrays
+        pictures = _pictures(autoencoder, fitted.params, dataset, ruler, one.codings)
     except AejaxError:
         raise
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
-        return {**row, "reason": reason}, {}, arrays
-    arrays |= {f"history/{name}": line for name, line in fitted.history.items()}
-    row |= {"status": fitted.status, "compile_seconds": fitted.compile_seconds, "train_seconds": fitted.train_seconds}
-    if fitted.status != "completed":
-        return {**row, "reason": f"the loss was not finite in epoch {len(fitted.history['train_loss'])}"}, {}, arrays
-    row |= compare.score(autoencoder, fitted.params, dataset, ruler, codings=one.codings, linear=one.linear) | {
-        "best_epoch": fitted.best_epoch + 1,
-        "sse_validation": compare.sse(autoencoder, fitted.params, dataset.x_validation, unit=dataset.unit),
-    }
-    arrays |= _pictures(autoencoder, fitted.params, dataset, ruler, one.codings)
-    return row, jax.tree.map(np.asarray, fitted.params), arrays
+        return {**row, "status": "failed", "reason": reason}, {}, arrays
+    row |= numbers | {"best_epoch": fitted.best_epoch + 1}
+    return row, jax.tree.map(np.asarray, fitted.params), arrays | pictures
 
 
 def device_name() -> str:
@@ -234,12 +241,13 @@ def _pictures(
     rows = dataset.x_test[np.asarray(chosen)]
     original = dataset.floats(rows)
     first = pca.truncate(ruler.params, min(codings, ruler.params.rank))
-    arrays = {
-        "examples/original": original,
-        "examples/reconstruction": compare.reconstruct(autoencoder, params, rows, unit=dataset.unit)[1],
-        "examples/pca": np.asarray(pca.decode(first, pca.encode(first, jax.numpy.asarray(original)))),
-        "features": np.asarray(params["encoder"]["layer_0"]["kernel"]).T[:FEATURES],
+    examples = {
+        "original": original,
+        "reconstruction": compare.reconstruct(autoencoder, params, rows, unit=dataset.unit)[1],
+        "pca": np.asarray(pca.decode(first, pca.encode(first, jax.numpy.asarray(original)))),
     }
+    arrays = {f"examples/{name}": _brightness(dataset, x_nd) for name, x_nd in examples.items()}
+    arrays["features"] = np.asarray(params["encoder"]["layer_0"]["kernel"]).T[:FEATURES]
     if codings == 2 <= ruler.params.rank:
         some = dataset.x_test[:MAP_ROWS]
         arrays["codings/test"] = compare.reconstruct(autoencoder, params, some, unit=dataset.unit)[0]
@@ -247,6 +255,17 @@ def _pictures(
         if labels is not None:
             arrays["codings/labels"] = labels[:MAP_ROWS]
     return arrays
+
+
+def _brightness(dataset: datasets.Dataset, x_nd: np.ndarray) -> np.ndarray:
+    """Images as 0 (black) to 1 (white), whatever their scaling; rows that are no images as they are."""
+    low, high = float(dataset.x_train.min()) / dataset.unit, float(dataset.x_train.max()) / dataset.unit
+    if dataset.image_shape is None or (low >= 0 and high <= 1):
+        return x_nd
+    low, high = (
+        dataset.scaling.invert(edge).astype(np.float64) for edge in (dataset.x_train.min(0), dataset.x_train.max(0))
+    )
+    return ((dataset.scaling.invert(x_nd) - low.min()) / (high.max() - low.min())).astype(np.float32)
 
 
 def _arrays(folder: Path, run_id: str) -> dict[str, np.ndarray] | None:

@@ -33,7 +33,8 @@ def load(run: Path) -> tuple[StoredRun, Autoencoder]:
 def encode(run: Path, source: str, *, out: Path, data_dir: Path | None = None) -> np.ndarray:
     """Write the (n, k) float32 codings of `source` to the .npy file `out`, and return them.
 
-    `source` is a file, a folder of images, or a dataset name with an optional split (`mnist:test`). Its raw values go
+    `source` is a file, a folder of images, or a dataset name with an optional split (`mnist:test`), cut
+    by the run's own data_seed. Its raw values go
     through the scaling that the run was trained with. Raises DataError when they do not fit the run.
     """
     _check_out(out)
@@ -41,8 +42,9 @@ def encode(run: Path, source: str, *, out: Path, data_dir: Path | None = None) -
     data = stored.row["data"]
     scaling = datasets.Scaling(stored.arrays["scaling/offset"], stored.arrays["scaling/scale"])
     image_shape = None if data["image_shape"] is None else tuple(data["image_shape"])
+    seed = stored.row["config"]["data_seed"]
     x_nd = datasets.read_rows(
-        source, inputs=data["inputs"], image_shape=image_shape, scaling=scaling, data_dir=data_dir
+        source, inputs=data["inputs"], image_shape=image_shape, scaling=scaling, data_dir=data_dir, seed=seed
     )
     codings_nk = compare.reconstruct(autoencoder, stored.params, x_nd)[0]
     _write_npy(out, codings_nk)
@@ -63,10 +65,15 @@ def decode(run: Path, codings: Path, *, out: Path) -> np.ndarray:
     z_nk = files.read(codings).x["train"]
     if z_nk.ndim != 2 or z_nk.shape[1] != k:
         raise DataError(str(codings), f"shape {z_nk.shape}, the run has {k} codings", f"give an (n, {k}) array")
-    if z_nk.dtype.kind not in "fiu" or not np.isfinite(z_nk).all():
-        raise DataError(str(codings), f"{z_nk.dtype} with values that are not finite numbers", "give finite numbers")
+    if z_nk.dtype.kind not in "fiu":
+        raise DataError(str(codings), f"dtype {z_nk.dtype}", "give real numbers")
+    with np.errstate(over="ignore"):
+        z_nk = np.asarray(z_nk, np.float32)
+    if not np.isfinite(z_nk).all():
+        row, column = np.argwhere(~np.isfinite(z_nk))[0]
+        raise DataError(str(codings), f"row {row}, column {column} is not finite in float32", "give finite codings")
     scaling = datasets.Scaling(stored.arrays["scaling/offset"], stored.arrays["scaling/scale"])
-    x_nd = np.asarray(autoencoder.decode(stored.params, jnp.asarray(z_nk, jnp.float32)))
+    x_nd = np.asarray(autoencoder.decode(stored.params, jnp.asarray(z_nk)))
     reconstructions = scaling.invert(x_nd)
     image_shape = stored.row["data"]["image_shape"]
     if image_shape is not None:

@@ -16,10 +16,11 @@ from typing import Any
 
 import jax
 
-from aejax import datasets, fields, nets, penalties, schedules, variants
+from aejax import checks, datasets, fields, nets, penalties, schedules, variants
 from aejax.errors import ConfigError, DataError, nearest
 from aejax.nets import identity
 
+MOST_WIDTH, MOST_EPOCHS = 1_000_000, 10_000_000
 FORMAT = 1
 """Version of a run's record. It is part of a run's identity: raise it when the same config gives other numbers."""
 
@@ -66,24 +67,24 @@ class Sweep:
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
-        fields.text("dataset", self.dataset)
+        checks.text("Sweep.dataset", self.dataset)
         datasets.check_name(self.dataset)
-        _set(self, "widths", fields.whole_numbers("widths", self.widths, least=1))
+        _set(self, "widths", checks.whole_numbers("Sweep.widths", self.widths, least=1, most=MOST_WIDTH))
         if self.decoder_widths is not None:
-            _set(
-                self,
-                "decoder_widths",
-                fields.whole_numbers("decoder_widths", self.decoder_widths, least=1, may_be_empty=True),
+            hidden = checks.whole_numbers(
+                "Sweep.decoder_widths", self.decoder_widths, least=1, most=MOST_WIDTH, empty=None
             )
-        fields.whole_number("epochs", self.epochs, least=1)
+            _set(self, "decoder_widths", hidden)
+        _set(self, "epochs", checks.whole_number("Sweep.epochs", self.epochs, least=1, most=MOST_EPOCHS))
         if self.batch_size is not None:
-            fields.whole_number("batch_size", self.batch_size, least=1)
-        _set(self, "seeds", fields.whole_numbers("seeds", self.seeds, least=0, most=2**32 - 1))
-        fields.whole_number("data_seed", self.data_seed, least=0, most=2**32 - 1)
+            _set(self, "batch_size", checks.whole_number("Sweep.batch_size", self.batch_size, least=1))
+        none = "empty: a sweep of zero runs"
+        _set(self, "seeds", checks.whole_numbers("Sweep.seeds", self.seeds, least=0, most=checks.MOST_SEED, empty=none))
+        _set(self, "data_seed", checks.whole_number("Sweep.data_seed", self.data_seed, least=0, most=checks.MOST_SEED))
         if not isinstance(self.tied, bool):
             raise ConfigError("Sweep.tied", f"{self.tied!r}", "give True or False")
-        for name, choices in fields.CHOICES.items():
-            fields.function(name, getattr(self, name), choices)
+        for name in fields.CHOICES:
+            fields.function(name, getattr(self, name))
         if self.precision not in fields.PRECISIONS:
             raise ConfigError("Sweep.precision", repr(self.precision), nearest(self.precision, fields.PRECISIONS))
         mirrored = self.widths[-2::-1]
@@ -95,7 +96,7 @@ class Sweep:
             )
         _set(self, "hyper", fields.hyper(self.hyper, variants.hyper_names(self.build(inputs=self.codings + 1))))
         if self.label != "":
-            fields.text("label", self.label)
+            checks.text("Sweep.label", self.label)
 
     @property
     def codings(self) -> int:
@@ -142,6 +143,11 @@ class Sweep:
                 f"{self.batch_size}, but {self.dataset} has {train_rows} training rows",
                 f"set batch_size to at most {train_rows}, or None for the full batch",
             )
+        steps = self.epochs * -(-train_rows // (self.batch_size or train_rows))
+        if steps >= 2**31:
+            raise ConfigError(
+                "Sweep.epochs", f"{self.epochs}, which makes {steps} steps", "stay below 2147483648 steps"
+            )
 
     def check_data(self, data: datasets.Dataset) -> None:
         """Raise ConfigError or DataError where this sweep does not fit the data."""
@@ -185,26 +191,32 @@ class Sweep:
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("seeds", "hyper")}
         for name in fields.CHOICES:
             values[name] = fields.function_name(name, values[name])
-        steps = 1000  # a schedule of one's own is known by its values
-        rate = self.schedule(steps)
-        values["schedule_values"] = [round(float(rate(step)), 6) for step in range(0, steps + 1, steps // 10)]  # pyright: ignore[reportArgumentType]
+        digests = {name: fields.digest(name, getattr(self, name)) for name in fields.OWN}
+        values["digests"] = {name: one for name, one in digests.items() if one is not None}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def from_config(config: Mapping[str, Any], hyper: Mapping[str, float], seed: int) -> Sweep:
-    """The sweep of one stored run, from its JSON. Runs no code of the run's own; a schedule is not needed again."""
-    values: dict[str, Any] = {name: value for name, value in config.items() if name != "schedule_values"}
+    """The sweep of one stored run, from its JSON. Runs no code of the run's own; a schedule is not needed again.
+
+    Raises ConfigError for a run whose net has a function of its owner's.
+    """
+    values: dict[str, Any] = {name: value for name, value in config.items() if name != "digests"}
     for name, choices in fields.CHOICES.items():
         if name == "schedule" and values[name] not in choices:
             values[name] = "constant"
         if values[name] not in choices:
-            raise ConfigError(f"config.{name}", repr(values[name]), "use the aejax version that stored this run")
+            fix = "build the net in Python and take the parameters with results.read_run"
+            raise ConfigError(f"config.{name}", f"{values[name]!r} is not aejax's own", fix)
         values[name] = choices[values[name]]
     return Sweep(**values, hyper=dict(hyper), seeds=(seed,))
 
 
 def run_id(config: Mapping[str, Any], hyper: Mapping[str, float], seed: int, data_fingerprint: str) -> str:
-    """Twelve hex digits of the SHA-256 of everything that decides a run's numbers."""
+    """Twelve hex digits of the SHA-256 of what is asked for: config, hyper-parameters, seed, data, format.
+
+    The label is part of the config. Machine and versions are not: they are in the row's provenance.
+    """
     identity_of_run = {"format": FORMAT, "config": config, "hyper": hyper, "seed": seed, "data": data_fingerprint}
     text = json.dumps(identity_of_run, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -226,36 +238,36 @@ def check_all(sweeps: Sequence[Sweep]) -> None:
 
 
 def override(sweeps: Sequence[Sweep], assignments: Sequence[str]) -> list[Sweep]:
-    """The sweeps with `field=value` (or `hyper.name=value`) set in each. Lists are comma-separated."""
+    """The sweeps with every `field=value` and `hyper.name=value` set in each. Lists are comma-separated."""
+    return [dataclasses.replace(sweep, **_changes(sweep, assignments)) for sweep in sweeps]
+
+
+def _changes(sweep: Sweep, assignments: Sequence[str]) -> dict[str, Any]:
+    """All assignments together: one may need another, as cross-entropy needs a sigmoid."""
+    names, changes, hyper = [f.name for f in dataclasses.fields(sweep)], {}, dict(sweep.hyper)
     for assignment in assignments:
         name, separator, text = assignment.partition("=")
         if not separator or not name:
             raise ConfigError("--set", repr(assignment), "write field=value, for example --set epochs=20")
-        sweeps = [_override(sweep, name, text) for sweep in sweeps]
-    return list(sweeps)
-
-
-def _override(sweep: Sweep, name: str, text: str) -> Sweep:
-    if name.startswith("hyper."):
-        hyper = {**sweep.hyper, name.removeprefix("hyper."): _parse(text)}
-        return dataclasses.replace(sweep, hyper=hyper)
-    names = [f.name for f in dataclasses.fields(sweep)]
-    if name not in names:
-        dotted = [f"hyper.{hyper_name}" for hyper_name in sweep.hyper]
-        meant = f"hyper.{name}" if name in sweep.hyper else name
-        raise ConfigError(f"--set {name}", "unknown field", nearest(meant, [*names, *dotted]))
-    if name == "hyper":
-        raise ConfigError("--set hyper", repr(text), f"set one of {', '.join(f'hyper.{n}' for n in sweep.hyper)}")
-    value = _parse(text)
-    if name in fields.CHOICES:
-        if value not in fields.CHOICES[name]:
-            raise ConfigError(f"--set {name}", repr(text), nearest(text, list(fields.CHOICES[name])))
-        value = fields.CHOICES[name][value]
-    elif name in ("widths", "seeds", "decoder_widths") and isinstance(value, int):
-        value = (value,)
-    elif name == "label":
-        value = text
-    return dataclasses.replace(sweep, **{name: value})
+        if name.startswith("hyper."):
+            hyper[name.removeprefix("hyper.")] = _parse(text)
+        elif name == "hyper":
+            raise ConfigError("--set hyper", repr(text), f"set one of {', '.join(f'hyper.{n}' for n in sweep.hyper)}")
+        elif name not in names:
+            meant = f"hyper.{name}" if name in sweep.hyper else name
+            allowed = [*names, *(f"hyper.{hyper_name}" for hyper_name in sweep.hyper)]
+            raise ConfigError(f"--set {name}", "unknown field", nearest(meant, allowed))
+        elif name in fields.CHOICES:
+            if text not in fields.CHOICES[name]:
+                raise ConfigError(f"--set {name}", repr(text), nearest(text, fields.CHOICES[name]))
+            changes[name] = fields.CHOICES[name][text]
+        elif name in ("label", "dataset"):
+            changes[name] = text
+        else:
+            value = _parse(text)
+            single = name in ("widths", "seeds", "decoder_widths") and isinstance(value, int)
+            changes[name] = (value,) if single else value
+    return {**changes, "hyper": hyper}
 
 
 def _parse(text: str) -> Any:
@@ -266,9 +278,8 @@ def _parse(text: str) -> Any:
     try:
         value = json.loads(text)
     except ValueError:
-        if "," in text:
-            return tuple(_parse(part.strip()) for part in text.strip("()[]").split(",") if part.strip())
-        return text
+        parts = [part.strip() for part in text.removeprefix("(").removesuffix(")").removesuffix(",").split(",")]
+        return tuple(_parse(part) for part in parts) if len(parts) > 1 and all(parts) else text
     return tuple(value) if isinstance(value, list) else value
 
 

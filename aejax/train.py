@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from aejax import checks
 from aejax.datasets.base import Dataset
 from aejax.errors import ConfigError
 from aejax.nets import Params
@@ -24,8 +25,9 @@ class Fit(NamedTuple):
     """A finished fit. `params` are those of the epoch with the lowest validation error, `last_params` the final ones.
 
     `history` maps train_loss, train_error and validation_error to (epochs,) float32 arrays: means over the examples of
-    an epoch, errors per input. `status` is "completed", or "diverged" when the loss stopped being finite; then
-    `history` ends at that epoch. `compile_seconds` is what compiling this program took, also when an earlier fit paid.
+    an epoch, errors per input; `best_epoch` counts from 0, as they do. `status` is "completed", or "diverged" when the
+    loss stopped being finite (then `history` ends at that epoch) or the validation error never was finite.
+    `compile_seconds` is what compiling this program took, also when an earlier fit paid.
     """
 
     params: Params
@@ -77,9 +79,7 @@ def compiled(
 
 def make_key(seed: int) -> jax.Array:
     """The key of a seed. Raises ConfigError outside 0 … 2^32 - 1, where JAX would silently wrap around."""
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise ConfigError("seed", repr(seed), "give a whole number from 0 to 4294967295")
-    return jax.random.key(seed)
+    return jax.random.key(checks.whole_number("seed", seed, least=0, most=checks.MOST_SEED))
 
 
 def fit(
@@ -99,18 +99,21 @@ def fit(
 
     `batch_size=None` is the full batch. `hyper` is `learning_rate` and every hyper-parameter of the variant's loss.
     The program runs in chunks of about `chunk_seconds`, after each of which `report` is called.
-    Raises ConfigError on an unknown or missing hyper-parameter or a batch larger than the training rows.
+    Raises ConfigError on an unknown or missing hyper-parameter, a number that cannot be, or a batch larger than the
+    training rows.
     """
     names = ("learning_rate", *hyper_names(autoencoder))
     check_hyper(hyper, names)
-    rows = len(dataset.x_train)
-    if batch_size is not None and batch_size > rows:
+    for name, value in hyper.items():
+        checks.number(name, value, positive=name == "learning_rate")
+    epochs, rows = checks.whole_number("epochs", epochs, least=1), len(dataset.x_train)
+    if batch_size is not None and checks.whole_number("batch_size", batch_size, least=1) > rows:
         raise ConfigError("batch_size", f"{batch_size}, with {rows} training rows", f"set batch_size to at most {rows}")
     key = make_key(seed)
     run = program(
         autoencoder,
         rows=rows,
-        batch_size=batch_size or rows,
+        batch_size=rows if batch_size is None else int(batch_size),
         epochs=epochs,
         unit=dataset.unit,
         schedule=schedule,
@@ -139,6 +142,8 @@ def fit(
         if report is not None:
             report(Progress(done, run.steps, epochs_done, epochs, best_error))
     train_seconds = time.perf_counter() - start
+    if not np.isfinite(float(state.best_error)):
+        status = "diverged"
     return Fit(
         params=state.best_params,
         last_params=state.params,

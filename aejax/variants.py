@@ -33,7 +33,7 @@ class Autoencoder(NamedTuple):
     loss: Loss
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def plain(
     net: Net,
     *,

@@ -1,8 +1,9 @@
 """Does the chapter's stacked autoencoder beat PCA on MNIST, and if not, which settings do?
 
 First the chapter's settings as written: 784-300-150-300-784, ELU, He initialisation, L2 0.001, Adam at 0.01, 5 epochs
-of batches of 150; the same with a tenth of the penalty; then settings that beat PCA at the same codings: no penalty, GELU,
-a sigmoid output, a learning rate that rises and falls, 15 epochs. Three seeds each.
+of batches of 150; the same with the L2 of its published notebook, 0.0001; then settings that beat PCA at the same
+codings: no penalty, GELU, a sigmoid output, a learning rate that rises and falls, 15 epochs. Three seeds each. Unlike
+the chapter's loop, an epoch visits every row, and the epoch kept is the best on validation rather than the last.
 
     aejax run experiments/stacked.py --data-dir DIR
 
@@ -42,5 +43,7 @@ BETTER = [
     )
     for codings in (30, 150)
 ]
-LESS_PENALTY = dataclasses.replace(CHAPTER, label="stacked, L2 0.0001", hyper={"learning_rate": 0.01, "l2": 0.0001})
-SWEEPS = [CHAPTER, LESS_PENALTY, *BETTER]
+NOTEBOOK = dataclasses.replace(
+    CHAPTER, label="stacked, as in its notebook", hyper={"learning_rate": 0.01, "l2": 0.0001}
+)
+SWEEPS = [CHAPTER, NOTEBOOK, *BETTER]

@@ -104,7 +104,7 @@ print(json.dumps([name for name in ("jax", "flax", "numpy", "matplotlib", "sklea
 def test_imports_go_one_way():
     layers = [
         {"errors", "interrupt", "__init__"},
-        {"datasets"},
+        {"datasets", "checks"},
         {"nets", "penalties", "schedules"},
         {"variants"},
         {"pca", "program", "fields"},

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aejax import cli, results, train
+from aejax import cli, compare, results, train
 from aejax.datasets import load
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -168,6 +168,18 @@ class TestEncodeAndDecode:
         assert cli.main(["encode", str(run.parents[1] / run.name), "digits:validation", str(tmp_path / "z.npy")]) == 0
         assert np.load(tmp_path / "z.npy", allow_pickle=False).shape == (180, 3)
 
+    def test_a_split_of_a_dataset_is_cut_by_the_runs_own_seed(self, tmp_path):
+        path = tmp_path / "three.py"
+        path.write_text(TINY.replace("widths=(3,),", "widths=(3,), data_seed=3,"))
+        assert cli.main(["run", str(path), "--results", str(tmp_path)]) == 0
+        row = next(row for row in rows_of(tmp_path / "three") if row["config"]["data_seed"] == 3)
+        run = tmp_path / "three/runs" / row["run_id"]
+        assert cli.main(["encode", str(run), "digits:test", str(tmp_path / "z.npy")]) == 0
+        assert cli.main(["decode", str(run), str(tmp_path / "z.npy"), str(tmp_path / "x.npy")]) == 0
+        x = np.load(tmp_path / "x.npy", allow_pickle=False).reshape(-1, 64) / 16
+        sse = np.square(x - load("digits", seed=3).x_test / 16).sum(axis=1).mean()
+        assert sse == pytest.approx(row["sse_test"], rel=1e-5)
+
     def test_a_table_goes_through_the_scaling_of_its_training_rows(self, tmp_path):
         rng = np.random.default_rng(0)
         table = rng.normal(size=(60, 1)) @ rng.normal(size=(1, 4)) * 50 + 1000 + rng.normal(size=(60, 4))
@@ -199,7 +211,8 @@ class TestEncodeAndDecode:
         assert not (tmp_path / "z.npy").exists()
 
     @pytest.mark.parametrize(
-        "array", [np.zeros((5, 2)), np.zeros(3), np.full((5, 3), np.inf), np.zeros((5, 3), complex)]
+        "array",
+        [np.zeros((5, 2)), np.zeros(3), np.full((5, 3), np.inf), np.full((5, 3), 1e300), np.zeros((5, 3), complex)],
     )
     def test_codings_that_do_not_fit_the_run(self, run, tmp_path, capsys, array):
         np.save(tmp_path / "z.npy", array)
@@ -262,9 +275,11 @@ def test_results_that_cannot_be_written_stop_before_any_compute(tiny, tmp_path, 
     assert (tmp_path / "results").read_text() == "a file of mine"
 
 
-def test_debug_shows_the_traceback():
-    with pytest.raises(Exception, match="no such file"):
-        cli.main(["run", "nowhere.py", "--debug"])
+def test_debug_shows_the_traceback_and_keeps_the_exit_code(capsys):
+    assert cli.main(["run", "nowhere.py", "--debug"]) == 2
+    errors = capsys.readouterr().err
+    assert "Traceback" in errors
+    assert errors.splitlines()[-1].startswith("aejax: error: nowhere.py: no such file")
 
 
 def test_one_bad_run_harms_no_other(tiny, tmp_path, capsys, monkeypatch):
@@ -287,6 +302,20 @@ def test_one_bad_run_harms_no_other(tiny, tmp_path, capsys, monkeypatch):
     assert "1 trained, 2 were stored already" in capsys.readouterr().out
 
 
+def test_a_run_that_cannot_be_scored_is_a_failed_run_and_harms_no_other(tiny, tmp_path, monkeypatch):
+    score = compare.score
+
+    def infinite_for_three(*arguments, codings, **options):
+        numbers = score(*arguments, codings=codings, **options)
+        return {**numbers, "sse_test": float("inf")} if codings == 3 else numbers
+
+    monkeypatch.setattr(compare, "score", infinite_for_three)
+    assert cli.main(["run", str(tiny), "--results", str(tmp_path), "--set", "seeds=0"]) == 3
+    rows = {row["codings"]: row for row in rows_of(tmp_path / "tiny")}
+    assert (rows[2]["status"], rows[3]["status"]) == ("completed", "failed")
+    assert (rows[3]["reason"], rows[3]["sse_test"]) == ("sse_test not finite", None)
+
+
 def test_a_diverged_run_is_recorded_and_never_ranked(tiny, tmp_path, capsys):
     arguments = ["run", str(tiny), "--results", str(tmp_path), "--set", "hyper.learning_rate=0.01,1e30"]
     assert cli.main([*arguments, "--set", "seeds=0"]) == 3
@@ -294,7 +323,7 @@ def test_a_diverged_run_is_recorded_and_never_ranked(tiny, tmp_path, capsys):
     rows = rows_of(tmp_path / "tiny")
     statuses = {(row["hyper"]["learning_rate"], row["status"]) for row in rows}
     assert statuses == {(0.01, "completed"), (1e30, "diverged")}
-    assert all("not finite in epoch 1" in row["reason"] for row in rows if row["status"] == "diverged")
+    assert all("not finite by epoch 1" in row["reason"] for row in rows if row["status"] == "diverged")
     assert "★" not in "".join(
         line for line in (tmp_path / "tiny/summary.md").read_text().splitlines() if "1e+30" in line
     )

@@ -71,8 +71,26 @@ def test_sse_is_summed_over_inputs_and_averaged_over_rows():
 
 def test_equivalent_dimension_interpolates_and_stays_on_the_curve():
     curve = np.array([10.0, 6.0, 4.0, 4.0, 1.0])
-    for sse, dimension in [(12, 0), (10, 0), (8, 0.5), (6, 1), (5, 1.5), (2.5, 3.5), (1, 4), (0.1, 4)]:
+    for sse, dimension in [(12, 0), (10, 0), (8, 0.5), (6, 1), (5, 1.5), (4, 2), (2.5, 3.5), (1, 4), (0.1, 4)]:
         assert compare.pca_equivalent_dimension(sse, curve) == pytest.approx(dimension)
+
+
+def test_no_more_components_are_credited_than_give_the_error():
+    assert compare.pca_equivalent_dimension(5.0, np.array([10.0, 5.0, 5.0, 5.0, 1.0])) == 1
+    assert compare.pca_equivalent_dimension(0.0, np.array([10.0, 5.0, 1e-15, 2e-15, 0.0])) == 2  # the rank is 2
+    assert compare.pca_equivalent_dimension(7.0, np.array([10.0, 5.0, 6.0, 1.0])) == pytest.approx(0.6)
+
+
+def test_a_ratio_to_rounding_is_no_ratio():
+    flat_nd = np.random.default_rng(0).normal(size=(60, 2)) @ np.random.default_rng(1).normal(size=(2, 6))
+    parts = {f"x_{split}": flat_nd.astype(np.float32) for split in ("train", "validation", "test")}
+    flat = datasets.Dataset(**{**vars(DATASET), **parts, "unit": 1.0})
+    ruler = compare.reference(flat)
+    exact = compare.Reference(ruler.params, np.maximum(ruler.curve - ruler.curve[2], 0), 0.0)
+    assert (
+        compare.score(predictor(lambda x: x[:, :2], lambda z: z @ jnp.ones((2, 6))), {}, flat, exact)["sse_ratio"]
+        is None
+    )
 
 
 @pytest.mark.parametrize("degrees", [0.0, 0.01, 0.4, 30.0, 90.0])

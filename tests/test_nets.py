@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aejax import nets, penalties, train, variants
-from aejax.errors import ConfigError
+from aejax.errors import ConfigError, DataError
 from support import small_dataset
 
 WIDTHS = (9, 7, 3)
@@ -105,6 +105,23 @@ def test_cross_entropy_against_its_definition_and_at_the_extremes():
     assert float(penalties.cross_entropy(logits, x)) == pytest.approx(float(by_definition), rel=1e-5)
     extreme = penalties.cross_entropy(jnp.asarray([[1e4, -1e4, 1e4]]), jnp.asarray([[0.0, 1.0, 1.0]]))
     assert float(extreme) == pytest.approx(2e4 / 3, rel=1e-5)
+
+
+@pytest.mark.parametrize("widths", [(), (0,), (3, -1), 8, "88", (2.5,), (True,)])
+def test_sizes_that_cannot_be(widths):
+    with pytest.raises(ConfigError, match="widths"):
+        nets.mlp(64, widths)
+    with pytest.raises(ConfigError, match="inputs"):
+        nets.mlp(0, (3,))
+
+
+def test_rows_that_a_net_cannot_take_are_named():
+    net = nets.mlp(20, (3,))
+    params = net.init(jax.random.key(0))
+    with pytest.raises(DataError, match=r"uint8 rows; pass floats .* dataset\.floats\(x\)"):
+        net.encode(params, jnp.ones((2, 20), jnp.uint8))
+    with pytest.raises(DataError, match="19 columns, the net has 20 inputs"):
+        net.encode(params, jnp.ones((2, 19)))
 
 
 def test_equal_arguments_give_the_same_net():

@@ -95,7 +95,14 @@ def test_precision_of_the_process_is_left_alone():
 
 @pytest.mark.parametrize(
     ("x_nd", "found"),
-    [(np.ones((1, 4)), r"\(1, 4\)"), (np.ones(4), r"\(4,\)"), (np.full((5, 3), 2.0), "every row is the same")],
+    [
+        (np.ones((1, 4)), r"\(1, 4\)"),
+        (np.ones(4), r"\(4,\)"),
+        (np.full((5, 3), 2.0), "every row is the same"),
+        (np.array([[1.0, 2.0], [1.0, np.nan]]), "column 1 is not finite"),
+        (np.ones((3, 2), complex), "complex128"),
+        (np.array([["a"], ["b"]]), "<U1"),
+    ],
 )
 def test_data_without_components_is_an_error(x_nd, found):
     with pytest.raises(DataError, match=found):
@@ -105,6 +112,18 @@ def test_data_without_components_is_an_error(x_nd, found):
 def test_more_components_than_there_are_is_an_error():
     with pytest.raises(DataError, match=r"16 components asked of data with 15 rows and 80 columns"):
         pca.truncate(pca.fit(SHAPES["wide"]), 16)
+    with pytest.raises(DataError, match="ask for 0 to 15"):
+        pca.truncate(pca.fit(SHAPES["wide"]), -1)
+
+
+def test_bytes_are_no_floats():
+    params = pca.truncate(pca.fit(SHAPES["tall"]), 3)
+    for call in (
+        lambda: pca.encode(params, jnp.ones((2, 20), jnp.uint8)),
+        lambda: pca.decode(params, jnp.ones((2, 3), int)),
+    ):
+        with pytest.raises(DataError, match=r"pass floats: dataset\.floats\(x\)"):
+            call()
 
 
 def test_components_beyond_the_rank_are_zero_and_warned_of():

@@ -1,5 +1,6 @@
 """What the README shows is run as it stands there."""
 
+import json
 import re
 import subprocess
 import sys
@@ -59,6 +60,17 @@ def test_every_command_shown_is_one_that_exists(line):
 def test_ci_runs_the_readmes_test_command():
     (command,) = [line for line in SHELL if "pytest" in line]
     assert command in (CHECKOUT / ".ci/run").read_text()
+
+
+def test_the_quickstart_table_is_the_committed_rows():
+    rows = [json.loads(line) for line in (CHECKOUT / "results/quickstart/runs.jsonl").read_text().splitlines()]
+    shown = re.findall(r"^(linear|stacked|tied stacked) +(\d+) +([\d.]+) +([\d.]+)", README, flags=re.MULTILINE)
+    assert len(shown) == 12
+    for label, codings, sse, pca in shown:
+        runs = [row for row in rows if (row["label"], row["codings"]) == (label, int(codings))]
+        assert len(runs) == 3
+        assert f"{sum(row['sse_test'] for row in runs) / 3:.4f}" == sse
+        assert {f"{row['pca_sse_test']:.4f}" for row in runs} == {pca}
 
 
 def test_files_and_figures_that_the_readme_names_are_there():

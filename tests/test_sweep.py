@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from aejax import experiment, nets, schedules, sweep
@@ -34,22 +36,25 @@ BAD = {  # name: (fields, what the message must hold)
     "misspelt hyper-parameter": (hyper(l3=1.0), r"Sweep\.hyper\.l3: unknown hyper-parameter; did you mean l2\?"),
     "missing hyper-parameter": ({"hyper": {"learning_rate": 0.1}}, r"Sweep\.hyper\.l2: missing"),
     "missing learning rate": ({"hyper": {"l2": 0.1}}, r"Sweep\.hyper\.learning_rate: missing"),
-    "hyper is no dict": ({"hyper": 0.1}, r"Sweep\.hyper: 0\.1 is a float; give a dict"),
-    "text for a number": (hyper(l2="0.1"), r"Sweep\.hyper\.l2: '0\.1' is a str"),
-    "bool for a number": (hyper(l2=True), r"Sweep\.hyper\.l2: True is a bool"),
+    "hyper is no dict": ({"hyper": 0.1}, r"Sweep\.hyper: 0\.1 \(float\); give a dict"),
+    "text for a number": (hyper(l2="0.1"), r"Sweep\.hyper\.l2: '0\.1' \(str\)"),
+    "bool for a number": (hyper(l2=True), r"Sweep\.hyper\.l2: True \(bool\)"),
     "NaN": (hyper(l2=float("nan")), r"Sweep\.hyper\.l2: nan; give a finite number"),
     "infinity": (hyper(learning_rate=float("inf")), r"Sweep\.hyper\.learning_rate: inf; give a finite number"),
-    "negative penalty": (hyper(l2=-1.0), r"Sweep\.hyper\.l2: -1\.0; give a finite number of at least 0"),
+    "negative penalty": (
+        hyper(l2=-1.0),
+        r"Sweep\.hyper\.l2: -1\.0; give a finite number of at least 0, within float32's range",
+    ),
     "no learning": (hyper(learning_rate=0), r"Sweep\.hyper\.learning_rate: 0; give a finite number above 0"),
     "one bad number in a grid": (hyper(l2=(0.0, -2)), r"Sweep\.hyper\.l2: -2"),
     "empty grid": (hyper(l2=()), r"Sweep\.hyper\.l2: empty: a sweep of zero runs"),
-    "text for a whole number": ({"batch_size": "128"}, r"Sweep\.batch_size: '128' is a str; give a whole number"),
-    "fraction for a whole number": ({"batch_size": 128.7}, r"Sweep\.batch_size: 128\.7 is a float"),
-    "True for a whole number": ({"epochs": True}, r"Sweep\.epochs: True is a bool"),
-    "zero where positive": ({"epochs": 0}, r"Sweep\.epochs: 0; give a whole number at least 1"),
+    "text for a whole number": ({"batch_size": "128"}, r"Sweep\.batch_size: '128' \(str\); give a whole number"),
+    "fraction for a whole number": ({"batch_size": 128.7}, r"Sweep\.batch_size: 128\.7 \(float\)"),
+    "True for a whole number": ({"epochs": True}, r"Sweep\.epochs: True \(bool\)"),
+    "zero where positive": ({"epochs": 0}, r"Sweep\.epochs: 0; give a whole number from 1 to 10000000"),
     "negative where positive": ({"batch_size": -5}, r"Sweep\.batch_size: -5"),
     "width of zero": ({"widths": (8, 0)}, r"Sweep\.widths\[1\]: 0"),
-    "widths are no tuple": ({"widths": 8}, r"Sweep\.widths: 8 is a int; give a tuple"),
+    "widths are no tuple": ({"widths": 8}, r"Sweep\.widths: 8 \(int\); give a tuple"),
     "no widths": ({"widths": ()}, r"Sweep\.widths: empty"),
     "seed too large": ({"seeds": (0, 2**32)}, r"Sweep\.seeds\[1\]: 4294967296; .* from 0 to 4294967295"),
     "seed negative": ({"seeds": (-1,)}, r"Sweep\.seeds\[0\]: -1"),
@@ -58,7 +63,25 @@ BAD = {  # name: (fields, what the message must hold)
     "tied is no bool": ({"tied": 1}, r"Sweep\.tied: 1; give True or False"),
     "function by name": ({"activation": "relu"}, r"Sweep\.activation: 'relu'; write the function relu"),
     "misspelt function": ({"activation": "rellu"}, r"Sweep\.activation: 'rellu'; did you mean relu\?"),
-    "function that cannot be stored": ({"activation": np.sin}, r"Sweep\.activation: sin; .*allowed: "),
+    "own function for an error": ({"error": np.hypot}, r"Sweep\.error: hypot; allowed: squared_error, cross_entropy"),
+    "activation that is not elementwise": (
+        {"activation": jnp.sum},
+        r"Sweep\.activation: sum gives 0\.0; give an elementwise",
+    ),
+    "activation that fails": ({"activation": json.loads}, r"Sweep\.activation: loads gives TypeError"),
+    "activation in a list": ({"activation": [jax.nn.relu]}, r"Sweep\.activation: \[.*; "),
+    "a schedule already made": (
+        {"schedule": optax.constant_schedule(1.0)},
+        r"Sweep\.schedule: .*lambda n: optax\.cosine",
+    ),
+    "a schedule that is none": ({"schedule": optax.adam}, r"Sweep\.schedule: adam gives TypeError"),
+    "a schedule that gives NaN": ({"schedule": lambda n: lambda step: step * jnp.nan}, r"Sweep\.schedule: .*nan"),
+    "huge epochs": ({"epochs": 99999999999}, r"Sweep\.epochs: 99999999999; give a whole number from 1 to"),
+    "huge width": ({"widths": (10**20, 2)}, r"Sweep\.widths\[0\]: 1000"),
+    "too small for float32": (hyper(learning_rate=1e-60), r"Sweep\.hyper\.learning_rate: 1e-60; .*float32"),
+    "too large for float32": (hyper(l2=1e39), r"Sweep\.hyper\.l2: 1e\+39; .*float32"),
+    "too large for a float": (hyper(l2=10**400), r"Sweep\.hyper\.l2: 1000"),
+    "blank label": ({"label": " "}, r"Sweep\.label: ' '"),
     "precision": ({"precision": "hihg"}, r"Sweep\.precision: 'hihg'; did you mean high\?"),
     "label": ({"label": 3}, r"Sweep\.label: 3"),
     "tied decoder that is no mirror": (
@@ -133,6 +156,39 @@ def test_a_stored_config_can_name_only_functions_that_aejax_knows():
         sweep.from_config(config, GOOD["hyper"], 0)
 
 
+def test_schedules_and_activations_of_ones_own_are_known_by_their_values():
+    def warm(steps):
+        return {"schedule": lambda total: optax.linear_schedule(0.0, 1.0, steps)}
+
+    def leaky(slope):
+        return {"activation": lambda x: jnp.where(x > 0, x, slope * x)}
+
+    for make, values in ((warm, (10, 90)), (leaky, (0.1, 0.1001))):
+        first, again, other = (Sweep(**{**GOOD, **make(value)}) for value in (values[0], *values))
+        assert first.config() == again.config() != other.config()
+        sweep.check_all([first, other])
+        with pytest.raises(ConfigError, match="the same run twice"):
+            sweep.check_all([first, again])
+    config = Sweep(**{**GOOD, **leaky(0.1)}).config()
+    with pytest.raises(
+        ConfigError, match=r"config\.activation: '.*leaky.*' is not aejax's own; build the net in Python"
+    ):
+        sweep.from_config(config, GOOD["hyper"], 0)
+    assert sweep.from_config(Sweep(**{**GOOD, **warm(10)}).config(), GOOD["hyper"], 0).widths == (8, 3)
+
+
+def test_numbers_of_numpy_and_ranges_are_numbers():
+    fields = {"widths": [np.int64(8), 3], "seeds": range(3), "epochs": np.int32(2), **hyper(l2=np.float32(0.5))}
+    one = Sweep(**{**GOOD, **fields})
+    assert (one.widths, one.seeds, one.epochs, one.hyper["l2"]) == ((8, 3), (0, 1, 2), 2, 0.5)
+    json.dumps(one.config(), allow_nan=False)
+
+
+def test_more_steps_than_a_counter_holds_are_refused():
+    with pytest.raises(ConfigError, match=r"Sweep\.epochs: 10000000, which makes 12580000000 steps"):
+        sweep.check_all([Sweep(**{**GOOD, "epochs": 10_000_000, "batch_size": 1})])
+
+
 def test_identity_changes_with_everything_that_decides_the_numbers():
     def identity(fields, hyper=GOOD["hyper"], seed=0, data="a"):
         return sweep.run_id(Sweep(**{**GOOD, **fields}).config(), hyper, seed, data)
@@ -159,6 +215,8 @@ def test_identity_changes_with_everything_that_decides_the_numbers():
         ("seeds=1,2,3", "seeds", (1, 2, 3)),
         ("tied=true", "tied", True),
         ("activation=relu", "activation", jax.nn.relu),
+        ("dataset=file:a,b.npy", "dataset", "file:a,b.npy"),
+        ("activation=mish", "activation", jax.nn.mish),
         ("schedule=cosine", "schedule", schedules.cosine),
         ("coding_activation=identity", "coding_activation", nets.identity),
         ("label=my label, 2", "label", "my label, 2"),
@@ -179,14 +237,22 @@ def test_set_changes_a_field_of_every_sweep(assignment, field, value):
         ("l2=3", r"--set l2: unknown field; did you mean hyper\.l2\?"),
         ("hyper.l=3", r"Sweep\.hyper\.l: unknown hyper-parameter; did you mean l2\?"),
         ("hyper=3", r"--set hyper: '3'; set one of hyper\.learning_rate, hyper\.l2"),
-        ("epochs=many", r"Sweep\.epochs: 'many' is a str"),
+        ("epochs=many", r"Sweep\.epochs: 'many' \(str\)"),
         ("activation=rellu", r"--set activation: 'rellu'; did you mean relu\?"),
+        ("widths=8,,4", r"Sweep\.widths: '8,,4' \(str\); give a tuple"),
+        ('activation={"a": 1}', r"--set activation: '{\"a\": 1}'; allowed: "),
+        ("hyper.l2=", r"Sweep\.hyper\.l2: '' \(str\)"),
         ("hyper.l2=NaN", r"Sweep\.hyper\.l2: nan"),
     ],
 )
 def test_a_bad_set_is_named(assignment, message):
     with pytest.raises(ConfigError, match=message):
         sweep.override([Sweep(**GOOD)], [assignment])
+
+
+def test_assignments_are_taken_together():
+    (one,) = sweep.override([Sweep(**GOOD)], ["error=cross_entropy", "output=sigmoid", "tied=true", "widths=9,3"])
+    assert (one.error, one.output, one.widths) == (cross_entropy, jax.nn.sigmoid, (9, 3))
 
 
 def test_a_default_label_follows_what_is_set():
@@ -203,7 +269,10 @@ FILES = {
     "missing import": ("import no_such_module_here\n", r"x\.py:1: ModuleNotFoundError"),
     "no SWEEPS": ("SWEPS = []\n", r"x\.py: has no SWEEPS; end it in SWEEPS"),
     "empty SWEEPS": ("SWEEPS = []\n", r"SWEEPS: empty: a sweep of zero runs"),
-    "SWEEPS of something else": ("SWEEPS = [{'dataset': 'digits'}]\n", r"SWEEPS: a list of other things"),
+    "SWEEPS of something else": (
+        "SWEEPS = [{'dataset': 'digits'}]\n",
+        r"SWEEPS: holds something else than Sweep \(list\)",
+    ),
     "bad field": (
         "from aejax import Sweep\n\nSWEEPS = [\n    Sweep(dataset='digits', batchsize=3)\n]\n",
         r"x\.py:4: Sweep\.batchsize: unknown field; did you mean batch_size\?",
@@ -230,6 +299,34 @@ def test_a_path_that_is_no_experiment_is_an_error(name, tmp_path):
         path.write_text("SWEEPS = []")
     with pytest.raises(ConfigError):
         experiment.load(path)
+
+
+def test_a_relative_path_gives_the_line_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("x.py").write_text(FILES["bad field"][0])
+    with pytest.raises(ConfigError, match=r"^x\.py:4: Sweep\.batchsize"):
+        experiment.load(Path("x.py"))
+
+
+def test_a_syntax_error_in_an_imported_file_names_that_file(tmp_path):
+    (tmp_path / "beside.py").write_text("a = = 1\n")
+    (tmp_path / "x.py").write_text("\n\nimport beside\n")
+    with pytest.raises(ConfigError, match=r"beside\.py:1: SyntaxError"):
+        experiment.load(tmp_path / "x.py")
+
+
+def test_an_edited_file_is_read_anew_and_leaves_nothing_beside_it(tmp_path):
+    path = tmp_path / "x.py"
+    found = []
+    for epochs in (2, 3):  # same size, same second
+        path.write_text(
+            "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom aejax import Sweep\n\n"
+            "@dataclass\nclass Mine:\n    x: int = 1\n\n"
+            f"SWEEPS = [Sweep(**{ ({**GOOD, 'epochs': epochs})!r})]\n"
+        )
+        found.append(experiment.load(path)[1][0].epochs)
+    assert found == [2, 3]
+    assert [one.name for one in tmp_path.iterdir()] == ["x.py"]
 
 
 def test_an_experiment_file_gives_its_name_and_sweeps(tmp_path):

@@ -184,6 +184,30 @@ def test_seeds_that_jax_would_wrap_around_are_refused(seed):
         train.fit(AUTOENCODER, DATASET, seed=seed, **SETTINGS)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epochs", 0),
+        ("epochs", 1.5),
+        ("batch_size", 0),
+        ("batch_size", True),
+        ("batch_size", 10.5),
+        ("learning_rate", -1.0),
+        ("learning_rate", "x"),
+        ("l2", -5.0),
+        ("l2", float("nan")),
+    ],
+)
+def test_numbers_that_cannot_be_are_named(name, value):
+    with pytest.raises(ConfigError, match=rf"^{name}: "):
+        train.fit(AUTOENCODER, DATASET, seed=0, **{**SETTINGS, name: value})
+
+
+def test_a_validation_error_that_is_never_finite_is_no_completed_fit():
+    broken = type(DATASET)(**{**vars(DATASET), "x_validation": np.full((4, 12), np.inf, np.float32)})
+    assert train.fit(AUTOENCODER, broken, seed=0, **SETTINGS).status == "diverged"
+
+
 def test_a_batch_larger_than_the_training_rows_is_refused():
     with pytest.raises(ConfigError, match="51, with 50 training rows"):
         train.fit(AUTOENCODER, DATASET, seed=0, **{**SETTINGS, "batch_size": 51})
