@@ -6,7 +6,6 @@ import io
 import math
 import textwrap
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,29 +27,30 @@ class MissingArraysError(Exception):
     """A figure needs the arrays of a run that are not in this copy; holds its run_id."""
 
 
-def draw(folder: Path, settings: Sequence[Setting], arrays: Arrays) -> list[tuple[str, bytes | None, str]]:
-    """(file name, PNG, Markdown) of every figure that these settings can have.
+def draw(name: str, settings: Sequence[Setting], arrays: Arrays) -> tuple[bytes, str] | None:
+    """PNG of one of FIGURES and, in words, what was left out of it; None where the settings have no such figure.
 
-    The PNG is None where arrays are missing; the Markdown then says so, and shows what `folder` has of old.
+    Raises MissingArraysError.
     """
-    drawn, labels = [], unique(s.label for s in settings)
+    labels, best = unique(s.label for s in settings), [s for s in settings if s.best]
     looks = {label: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, label in enumerate(labels)}
-    for name, (plot, caption) in FIGURES.items():
-        png, text = None, f"![{caption}]({name})\n\n*{caption}*"
-        try:
-            figure = plot([s for s in settings if s.best], looks, arrays)
-            if figure is None:
-                continue
-            file = io.BytesIO()
-            figure.savefig(file, format="png", dpi=120, bbox_inches="tight", metadata={"Software": None})
-            png = file.getvalue()
-        except MissingArraysError as missing:
-            old = (folder / name).exists()
-            text = f"{text} **Kept from an earlier report:**" if old else f"*{caption}* **Not drawn:**"
-            text += f" the arrays of run `{missing}` are not in this copy."
-        many = len(_by_label(settings, None)) > MOST_PANELS and plot is not error_against_codings
-        drawn.append((name, png, text + f" Only the first {MOST_PANELS} labels are drawn." * many))
-    return drawn
+    figure = FIGURES[name][0](best, looks, arrays) if best else None
+    if figure is None:
+        return None
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=120, bbox_inches="tight", metadata={"Software": None})
+    return file.getvalue(), _left_out(name, best)
+
+
+def _left_out(name: str, best: Sequence[Setting]) -> str:
+    lines, blocks, words = _by_label(best, None), {(s.dataset, s.codings) for s in best if s.image_shape}, ""
+    if name != "error_against_codings.png" and len(lines) > MOST_PANELS:
+        words += f" Only the first {MOST_PANELS} labels are drawn."
+    if name == "learning_curves.png" and max(map(len, lines)) > MOST_CURVES:
+        words += f" At most {MOST_CURVES} numbers of codings are drawn for a label."
+    if name == "reconstructions.png" and len(drawn := _blocks(best)) < len(blocks):
+        words += f" Only {len(drawn)} of the {len(blocks)} numbers of codings are drawn."
+    return words
 
 
 def error_against_codings(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure:
@@ -90,28 +90,21 @@ def error_against_codings(best: Sequence[Setting], looks: Looks, arrays: Arrays)
 
 def reconstructions(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure | None:
     """Test images, their reconstructions by the best run of each label, and PCA's with as many codings."""
-    best, lines = [s for s in best if _image_shape(s)], []
-    datasets = unique(s.dataset for s in best)
-    for dataset in datasets:
-        counts = [s.codings for s in best if s.dataset == dataset]
-        codings, limit = sorted(set(counts)), max(1, MOST_BLOCKS // len(datasets))
-        if len(codings) > limit:  # then only those that most labels have
-            codings = [k for k in codings if counts.count(k) == max(map(counts.count, counts))]
-        for k in _spread(codings, limit):
-            block = [s for s in best if (s.dataset, s.codings) == (dataset, k)][:MOST_PANELS]
-            run, shape = _shown(block[0]), _image_shape(block[0])
-            original, pca = _need(arrays, [run], "examples/original", "examples/pca")
-            lines.append((f"{dataset}, {k} codings", "original", _mosaic(original, shape, len(original))))
-            for setting in block:
-                images, name = next(_need(arrays, [_shown(setting)], "examples/reconstruction")), setting.label
-                name = f"{name}\nSSE {number(_shown(setting)['sse_test'], 3)}"
-                lines.append(("", name, _mosaic(images, shape, len(images))))
-            lines.append(("", f"PCA\nSSE {number(run['pca_sse_test'], 3)}", _mosaic(pca, shape, len(pca))))
-    if not lines:
+    lines, blocks = [], _blocks(best)
+    if not blocks:
         return None
+    for dataset, k in blocks:
+        block = [s for s in best if (s.dataset, s.codings) == (dataset, k)][:MOST_PANELS]
+        run, shape = block[0].shown, block[0].image_shape
+        original, pca = _need(arrays, [run], "examples/original", "examples/pca")
+        lines.append((f"{dataset}, {k} codings", "original", _mosaic(original, shape, len(original))))
+        for setting in block:
+            images = next(_need(arrays, [setting.shown], "examples/reconstruction"))
+            name = f"{setting.label}\nSSE {number(setting.shown['sse_test'], 3)}"
+            lines.append(("", name, _mosaic(images, shape, len(images))))
+        lines.append(("", f"PCA\nSSE {number(run['pca_sse_test'], 3)}", _mosaic(pca, shape, len(pca))))
     heights = [7 * image.shape[0] / image.shape[1] for *_, image in lines]
-    titles = sum(bool(title) for title, *_ in lines)
-    figure = Figure(figsize=(8.5, sum(heights) + 0.1 * len(lines) + 0.35 * titles + 0.5), layout="constrained")
+    figure = Figure(figsize=(8.5, sum(heights) + 0.1 * len(lines) + 0.35 * len(blocks) + 0.5), layout="constrained")
     axes = figure.subplots(len(lines), 1, squeeze=False, height_ratios=heights)[:, 0]
     for ax, (title, name, image) in zip(axes, lines, strict=True):
         ax.imshow(np.clip(image, 0, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
@@ -161,7 +154,7 @@ def codings_2d(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure 
     for dataset in unique(s.dataset for s in best if s.codings == 2):
         here = [s for s in best if (s.dataset, s.codings) == (dataset, 2)][:MOST_PANELS]
         for setting in here:
-            run = _shown(setting)
+            run = setting.shown
             z_nk, pca_nk = _need(arrays, [run], "codings/test", "codings/pca")
             labels = (arrays(run["run_id"]) or {}).get("codings/labels")
             planes.append((f"{setting.label}, {dataset}: SSE {number(run['sse_test'], 3)}", z_nk, labels))
@@ -185,14 +178,14 @@ def codings_2d(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure 
 
 def features(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure | None:
     """First-layer weights as images, one a hidden unit: the best run of each label at its most codings."""
-    shown = [line[-1] for line in _by_label([s for s in best if _image_shape(s)])]
+    shown = [line[-1] for line in _by_label([s for s in best if s.image_shape])]
     if not shown:
         return None
     figure, axes = _grid(len(shown), 4.2, 3.9)
     for ax, setting in zip(axes, shown, strict=True):
-        weights = next(_need(arrays, [_shown(setting)], "features"))[:MOST_FEATURES]
+        weights = next(_need(arrays, [setting.shown], "features"))[:MOST_FEATURES]
         limit = float(np.quantile(np.abs(weights), 0.995)) or 1.0
-        image = _mosaic(weights, _image_shape(setting), math.ceil(math.sqrt(len(weights))))
+        image = _mosaic(weights, setting.image_shape, math.ceil(math.sqrt(len(weights))))
         units = f"{setting.codings} codings, {len(weights)} of {setting.widths[0]} units"
         _dress(ax, f"{setting.label}, {setting.dataset}\n{units}", images=True)
         if image.ndim == 3:  # in colour, grey is zero
@@ -212,11 +205,6 @@ FIGURES: dict[str, tuple[Callable[[Sequence[Setting], Looks, Arrays], Figure | N
 }
 
 
-def _shown(setting: Setting) -> Row:
-    """The completed run with the lowest validation error."""
-    return min(setting.completed, key=lambda row: row["sse_validation"])
-
-
 def _need(arrays: Arrays, runs: Sequence[Row], *names: str):
     """These arrays of the first run that has them all."""
     for run in runs:
@@ -232,8 +220,17 @@ def _by_label(best: Sequence[Setting], most: int | None = MOST_PANELS) -> list[l
     return [[s for s in best if (s.dataset, s.label) == key] for key in keys]
 
 
-def _image_shape(setting: Setting) -> tuple[int, ...]:
-    return tuple(setting.runs[0]["data"]["image_shape"] or ())
+def _blocks(best: Sequence[Setting]) -> list[tuple[str, int]]:
+    """Data sets of images and numbers of codings to show reconstructions of: of too many, those most labels have."""
+    shown = [(s.dataset, s.codings) for s in best if s.image_shape]
+    datasets, blocks = unique(dataset for dataset, _ in shown), []
+    for dataset in datasets:
+        codings, limit = sorted({k for name, k in shown if name == dataset}), max(1, MOST_BLOCKS // len(datasets))
+        if len(codings) > limit:
+            labels = {k: shown.count((dataset, k)) for k in codings}
+            codings = [k for k in codings if labels[k] == max(labels.values())]
+        blocks += [(dataset, k) for k in _spread(codings, limit)]
+    return blocks
 
 
 def _spread(values: Sequence[Any], most: int) -> list[Any]:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from aejax import runner, train
+from aejax import runner, settings, train
 
 
 class TerminalWatcher(runner.Watcher):
@@ -75,36 +75,26 @@ class TerminalWatcher(runner.Watcher):
 
     def summarise(self, outcome: runner.Outcome) -> None:
         """A table of this call's settings, means over seeds, and where everything was written."""
-        console = Console(highlight=False)
+        console = Console(highlight=False, markup=False)
         table = Table(title=f"{outcome.folder.name}: error on test, mean over seeds")
         for name in ("", "codings", "SSE", "PCA", "ratio", "worth", "wins"):
-            table.add_column(name, justify="left" if not name else "right", no_wrap=True)
-        groups: dict[tuple, list[dict[str, Any]]] = {}
-        for row in outcome.rows:
-            if row["run_id"] in outcome.run_ids and row["status"] == "completed":
-                hyper = tuple(sorted(row["hyper"].items()))
-                groups.setdefault((row["dataset"], row["label"], row["codings"], hyper), []).append(row)
-        several = {key[:3] for key in groups if sum(other[:3] == key[:3] for other in groups) > 1}
-        several_datasets = len({dataset for dataset, *_ in groups}) > 1
-        for (dataset, label, codings, hyper), rows in groups.items():
-            setting = (
-                ", ".join(f"{name} {value:g}" for name, value in hyper) if (dataset, label, codings) in several else ""
-            )
-            mean = {
-                name: sum(row[name] for row in rows) / len(rows)
-                for name in ("sse_test", "pca_sse_test", "pca_equivalent_dimension")
-            }
-            wins = sum(row["sse_test"] < row["pca_sse_test"] for row in rows)
+            table.add_column(name, justify="right" if name else "left", no_wrap=bool(name), overflow="fold")
+        rows = [r for r in outcome.rows if r["run_id"] in outcome.run_ids and r["status"] == "completed"]
+        found = settings.settings(rows)
+        several_datasets = len({setting.dataset for setting in found}) > 1
+        for setting in found:
+            what = ", ".join(f"{name} {value}" for name, value in setting.distinct.items())
+            ratio = setting.over_seeds("sse_ratio")
             table.add_row(
-                " ".join(part for part in (dataset if several_datasets else "", label, setting) if part),
-                str(codings),
-                f"{mean['sse_test']:.4f}",
-                f"{mean['pca_sse_test']:.4f}",
-                f"{mean['sse_test'] / mean['pca_sse_test']:.3f}" if mean["pca_sse_test"] else "",
-                f"{mean['pca_equivalent_dimension']:.1f}",
-                f"{wins} of {len(rows)}",
+                " ".join(part for part in (setting.dataset if several_datasets else "", setting.label, what) if part),
+                str(setting.codings),
+                f"{setting.over_seeds('sse_test'):.4f}",
+                f"{setting.over_seeds('pca_sse_test'):.4f}",
+                "" if ratio is None else f"{ratio:.3f}",
+                f"{setting.over_seeds('pca_equivalent_dimension'):.1f}",
+                f"{setting.wins} of {len(setting.runs)}",
             )
-        if groups:
+        if found:
             console.print(table)
             meaning = (
                 "SSE: squared error summed over inputs, mean over test rows. PCA: the same for as many components.",

@@ -9,9 +9,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import NamedTuple
 
 from aejax.results import to_json, write_atomic
-from aejax.settings import Arrays, Row, Setting, confidence, number, settings, unique
+from aejax.settings import Arrays, Row, Setting, confidence, exact, number, settings, unique
 
 MATCH = 1e-3  # all seeds within this relative distance of PCA's error: neither a win nor a loss
 _PROVENANCE = (
@@ -28,15 +29,26 @@ _PROVENANCE = (
     "optax",
     "numpy",
 )
+_INTERVAL = (
+    ", ± half-width of the 95 % Student t interval over initialisation seeds, on one split of the data and one test "
+    "set: it says nothing of other data"
+)
+_AGAIN = {False: "It ", True: ""}  # how a further sentence on a label starts; True: where PCA is exact
 _COLUMNS = (  # field, header, significant digits, meaning
     ("sse_validation", "SSE validation", 4, "squared error summed over inputs, averaged over validation rows"),
-    ("sse_test", "SSE test", 4, "the same on test rows, ± half-width of the 95 % Student t interval over seeds"),
+    ("sse_test", "SSE test", 4, "the same on test rows" + _INTERVAL),
     ("mse_test", "MSE per input", 3, "SSE test divided by the number of inputs"),
     ("r2_test", "R² test", 4, "1 − SSE test / SSE of the mean predictor: the mean scores 0, no error at all 1"),
     ("pca_sse_test", "PCA SSE", 4, "SSE test of exact PCA with as many components as codings"),
-    ("sse_ratio", "ratio", 3, "SSE test / PCA SSE: below 1 wins against PCA"),
+    ("sse_ratio", "ratio", 3, "SSE test / PCA SSE: below 1 wins against PCA, – where PCA is exact"),
     ("pca_equivalent_dimension", "worth", 3, "number of principal components with the same SSE test"),
     ("principal_angle_max_deg", "angle", 3, "degrees; largest principal angle to PCA's subspace, the worst seed's"),
+    (
+        "best_epoch",
+        "best epoch",
+        4,
+        "the epoch best by validation, whose parameters are kept, of those trained; median over seeds",
+    ),
     ("train_seconds", "train s", 3, "seconds of training without compiling, median over seeds"),
 )
 
@@ -45,20 +57,51 @@ def write(folder: Path, rows: Sequence[Row], arrays: Arrays) -> list[Path]:
     """Rebuild `summary.md`, `summary.csv` and the figures of an experiment's folder; returns the paths written.
 
     `arrays(run_id)` gives a run's arrays, or None where they are not in this copy: figures that need them stay as they
-    are on disk, and the summary says so. Of rows with the same run_id the last one counts.
+    are on disk, and the summary says so, as it does of a figure that fails. Other old figures are deleted. Of rows
+    with the same run_id the last one counts.
     """
     found = settings(list({row["run_id"]: row for row in rows}.values()))
-    drawn: list[tuple[str, bytes | None, str]] = []
-    if any(setting.completed for setting in found):
-        from aejax import figures  # matplotlib is slow to import
-
-        drawn = figures.draw(folder, found, functools.lru_cache(maxsize=32)(arrays))
-    title, words = rows[0]["experiment"] if rows else folder.name, [words for *_, words in drawn]
-    files = {"summary.csv": _csv(found)} | {name: png for name, png, _ in drawn if png is not None}
+    pictures = _pictures(folder, found, functools.lru_cache(maxsize=32)(arrays))
+    title, words = rows[0]["experiment"] if rows else folder.name, [one.words for one in pictures if one.words]
+    files = {"summary.csv": _csv(found)} | {one.name: one.png for one in pictures if one.png is not None}
     files["summary.md"] = _markdown(title, found, words)
     for name, data in files.items():
         write_atomic(folder / name, data.encode() if isinstance(data, str) else data)
+    for one in pictures:
+        if one.png is None and not one.keep:
+            (folder / one.name).unlink(missing_ok=True)
     return [folder / name for name in files]
+
+
+class _Picture(NamedTuple):
+    """A figure: its PNG if it was drawn, its Markdown if it is spoken of, whether an older file of it may stay."""
+
+    name: str
+    png: bytes | None = None
+    words: str = ""
+    keep: bool = False
+
+
+def _pictures(folder: Path, found: Sequence[Setting], arrays: Arrays) -> list[_Picture]:
+    if not any(setting.completed for setting in found) and not any(folder.glob("*.png")):
+        return []
+    from aejax import figures  # matplotlib is slow to import
+
+    pictures = []
+    for name, (_, caption) in figures.FIGURES.items():
+        shown = f"![{caption}]({name})\n\n*{caption}*"
+        try:
+            png, left_out = figures.draw(name, found, arrays) or (None, "")
+            picture = _Picture(name, png, shown + left_out if png else "")
+        except figures.MissingArraysError as missing:
+            old = (folder / name).exists()
+            words = f"{shown} **Kept from an earlier report:**" if old else f"*{caption}* **Not drawn:**"
+            picture = _Picture(name, None, f"{words} the arrays of run `{missing}` are not in this copy.", keep=True)
+        except Exception as error:  # one figure never costs the summary
+            reason = _escape(f"{type(error).__name__}: {error}"[:300])
+            picture = _Picture(name, None, f"*{caption}* `{name}` could not be drawn: {reason}")
+        pictures.append(picture)
+    return pictures
 
 
 def _markdown(experiment: str, found: Sequence[Setting], pictures: Sequence[str]) -> str:
@@ -88,22 +131,27 @@ def _verdict(found: Sequence[Setting], label: str) -> str:
     sentences = []
     for dataset in unique(s.dataset for s in found if s.label == label):
         best = [s for s in found if s.best and (s.label, s.dataset) == (label, dataset)]
-        subject = f"On {_escape(dataset)} it" if sentences else f"**{_escape(label)}** on {_escape(dataset)}"
+        subject = f"On {_escape(dataset)}" if sentences else f"**{_escape(label)}** on {_escape(dataset)}"
+        start = {False: f"{subject} it " if sentences else f"{subject} ", True: f"{subject}: "}  # True: PCA is exact
         if not best:
-            sentences.append(f"{subject} has no completed run.")
+            sentences.append(f"{start[False]}has no completed run.")
         if len(best) > 3:
             at = {o: ", ".join(str(s.codings) for s in best if _outcome(s) == o) for o in map(_outcome, best)}
-            sentences.append(f"{subject} " + "; ".join(f"{o} at {codings} codings" for o, codings in at.items()) + ".")
-            subject, best = "It", [best[0], best[-1]]  # the evidence for the fewest and the most codings
+            outcomes = "; ".join(f"{outcome} at {codings} codings" for outcome, codings in at.items())
+            sentences.append(f"{start[best[0].pca_exact]}{outcomes}.")
+            start, best = _AGAIN, [best[0], best[-1]]  # the evidence for the fewest and the most codings
         for setting in best:
-            evidence = f"at {_count(setting.codings, 'coding')}: {_evidence(setting)}"
-            sentences.append(f"{subject} {_outcome(setting)} {evidence}.")
-            subject = "It"
+            at, between = _count(setting.codings, "coding"), ";" if setting.pca_exact else ":"
+            sentence = f"{start[setting.pca_exact]}{_outcome(setting)} at {at}{between} {_evidence(setting)}."
+            sentences.append(sentence[0].upper() + sentence[1:])
+            start = _AGAIN
     return " ".join(sentences)
 
 
 def _outcome(setting: Setting) -> str:
     ours, pca = setting.values("sse_test"), setting.values("pca_sse_test")[0]
+    if setting.pca_exact:
+        return "both are exact" if all(exact(row, "sse_test") for row in setting.completed) else "PCA is exact"
     if all(abs(value - pca) <= MATCH * pca for value in ours):
         return f"matches PCA to {MATCH:.1%}"
     if 0 < setting.wins < len(ours):
@@ -115,10 +163,13 @@ def _outcome(setting: Setting) -> str:
 
 def _evidence(setting: Setting) -> str:
     seeds, worth = len(setting.runs), setting.over_seeds("pca_equivalent_dimension")
-    lost = seeds - len(setting.completed)
-    text = f"SSE {_interval(setting)} against {number(setting.over_seeds('pca_sse_test'))}"
-    text += f" (ratio {number(setting.over_seeds('sse_ratio'), 3)}), {setting.wins} of {_count(seeds, 'seed')}"
-    text += (" wins" if 1 in (setting.wins, seeds) else " win") + f", {lost} did not complete" * bool(lost)
+    lost, all_seeds = seeds - len(setting.completed), _count(seeds, "seed")
+    if setting.pca_exact:
+        text = f"ours is {_interval(setting)}" + f", {lost} of {all_seeds} did not complete" * bool(lost)
+    else:
+        text = f"SSE {_interval(setting)} against {number(setting.over_seeds('pca_sse_test'))}"
+        text += f" (ratio {number(setting.over_seeds('sse_ratio'), 3)}), {setting.wins} of {all_seeds}"
+        text += (" wins" if 1 in (setting.wins, seeds) else " win") + f", {lost} did not complete" * bool(lost)
     text += "" if worth is None else f"; it is worth {_count(worth, 'component')}"
     return text + f" (best of {len(setting.rivals)} settings by validation)" * (len(setting.rivals) > 1)
 
@@ -143,17 +194,27 @@ def _table(found: Sequence[Setting]) -> list[str]:
         "seeds": [f"{len(s.completed)}/{len(s.runs)}" for s in found],
         **{header: [number(s.over_seeds(field), digits) for s in found] for field, header, digits, _ in _COLUMNS},
         "SSE test": [_interval(s) for s in found],
+        "best epoch": [_best_epoch(s) for s in found],
     }
     columns = {header: cells for header, cells in columns.items() if set(cells) != {"–"}}
     lines = [[_escape(header) for header in columns], ["---"] * len(columns), *zip(*columns.values(), strict=True)]
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    caption = "*seeds: completed/run. ★: best by validation (not by test) of the settings with this label and codings.*"
-    return [about, f"The same in every setting: {_escape(', '.join(shared))}.", table, caption]
+    caption = "seeds: completed/run. ★: best by validation (not by test) of the settings with this label and codings."
+    for setting in (s for s in found if s.best):
+        few, most = len(setting.completed), max(len(rival.completed) for rival in setting.rivals)
+        who = f"{_escape(setting.label)} at {_count(setting.codings, 'coding')}"
+        caption += f" The ★ of {who} has {_count(few, 'completed seed')}, a rival {most}." * (few < most)
+    return [about, f"The same in every setting: {_escape(', '.join(shared))}.", table, f"*{caption}*"]
 
 
 def _interval(setting: Setting) -> str:
     half = confidence(setting.values("sse_test"))
     return number(setting.over_seeds("sse_test")) + ("" if half is None else f" ± {number(half, 2)}")
+
+
+def _best_epoch(setting: Setting) -> str:
+    epoch = setting.over_seeds("best_epoch")
+    return "–" if epoch is None else f"{epoch:g} of {setting.runs[0]['epochs']}"
 
 
 def _provenance(runs: Sequence[Row]) -> str:

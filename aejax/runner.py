@@ -223,7 +223,7 @@ def _describe(dataset: datasets.Dataset, ruler: compare.Reference) -> dict[str, 
         "inputs": dataset.inputs,
         "image_shape": None if dataset.image_shape is None else list(dataset.image_shape),
         "unit": dataset.unit,
-        "constant_columns": int((dataset.x_train == dataset.x_train[:1]).all(axis=0).sum()),
+        "constant_columns": dataset.scaling.constant or int((dataset.x_train == dataset.x_train[:1]).all(axis=0).sum()),
         "pca_rank": ruler.params.rank,
         "pca_rows": ruler.params.rows,
         "mean_sse_test": float(ruler.curve[0]),
@@ -282,6 +282,8 @@ def summary_lines(rows: Iterable[dict[str, Any]]) -> list[str]:
             lines.append(f"{name}: {row['status']}: {row['reason']}")
             continue
         verdict = "beats" if row["sse_test"] < row["pca_sse_test"] else "loses to"
+        if row["sse_ratio"] is None:
+            verdict = "beside an exact"
         lines.append(
             f"{name}: SSE {row['sse_test']:.4f} {verdict} PCA {row['pca_sse_test']:.4f}, worth "
             f"{row['pca_equivalent_dimension']:.1f} components, {row['train_seconds']:.1f} s"

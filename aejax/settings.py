@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 
+from aejax.compare import ROUNDING
 from aejax.results import to_json
 
 Row = dict[str, Any]
 Arrays = Callable[[str], dict[str, np.ndarray] | None]
 
 _SEEDS = {"seed", "seeds", "hyper"}  # of a config: what differs between seeds, or stands in the row's own `hyper`
-_NOT_OPTIONS = {"experiment", "label", "dataset", "widths", "codings", "schedule_values"}  # shown elsewhere, or not
+_NOT_OPTIONS = {"experiment", "label", "dataset", "widths", "codings", "digests"}  # shown elsewhere, or not
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,22 +48,37 @@ class Setting:
         return [row for row in self.runs if row["status"] == "completed"]
 
     @property
+    def shown(self) -> Row:
+        """The completed run with the lowest validation error: the one that figures show."""
+        return min(self.completed, key=lambda row: row["sse_validation"])
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Height, width and perhaps colours of the data's images; empty where the data has none."""
+        return tuple(self.runs[0]["data"]["image_shape"] or ())
+
+    @property
     def best(self) -> bool:
         """Whether its mean validation error is the lowest of its rivals'."""
         return bool(self.completed) and self is min(self.rivals, key=lambda s: fmean(s.values("sse_validation")))
 
     @property
     def wins(self) -> int:
-        """Number of seeds whose test error is below that of PCA with as many codings."""
-        return sum(row["sse_test"] < row["pca_sse_test"] for row in self.completed)
+        """Number of seeds whose test error is below that of PCA with as many codings, where that is not exact."""
+        return sum(not exact(row, "pca_sse_test") and row["sse_test"] < row["pca_sse_test"] for row in self.completed)
+
+    @property
+    def pca_exact(self) -> bool:
+        """Whether PCA with as many codings makes no error: then nothing wins against it."""
+        return bool(self.completed) and all(exact(row, "pca_sse_test") for row in self.completed)
 
     def values(self, field: str) -> list[float]:
         """A metric of the completed seeds that have it."""
         return [row[field] for row in self.completed if row[field] is not None]
 
     def over_seeds(self, field: str) -> float | None:
-        """A metric's mean over completed seeds (the worst angle, the median time), None when no seed has it."""
-        how = {"principal_angle_max_deg": max, "train_seconds": median}
+        """A metric's mean over completed seeds (the worst angle, median time and epoch), None when no seed has it."""
+        how = {"principal_angle_max_deg": max, "train_seconds": median, "best_epoch": median}
         values = self.values(field)
         return how.get(field, fmean)(values) if values else None
 
@@ -70,7 +86,14 @@ class Setting:
     def options(self) -> dict[str, str]:
         """What the table has no column of its own for, as text."""
         options = {**self.config, **{name: self.runs[0][name] for name in ("variant", "tied")}, **self.hyper}
+        options |= {f"{name} digest": digest for name, digest in self.config.get("digests", {}).items()}
         return {name: _option(value) for name, value in options.items() if name not in _NOT_OPTIONS}
+
+    @property
+    def distinct(self) -> dict[str, str]:
+        """Widths and options, of those in which it and its rivals are not all the same."""
+        mine, *others = ({"widths": "-".join(map(str, s.widths)), **s.options} for s in (self, *self.rivals))
+        return {name: text for name, text in mine.items() if any(other.get(name) != text for other in others)}
 
 
 def settings(rows: Sequence[Row]) -> list[Setting]:
@@ -91,6 +114,11 @@ def settings(rows: Sequence[Row]) -> list[Setting]:
     for setting in found.values():
         setting.rivals.extend([setting] if setting.completed else [])
     return sorted(found.values(), key=lambda s: (s.dataset, s.label, s.codings))
+
+
+def exact(row: Row, field: str) -> bool:
+    """Whether this squared error on test is zero up to rounding, beside that of the mean predictor."""
+    return row[field] <= ROUNDING * row["data"]["mean_sse_test"]
 
 
 def confidence(values: Sequence[float]) -> float | None:

@@ -44,7 +44,13 @@ def encode(run: Path, source: str, *, out: Path, data_dir: Path | None = None) -
     image_shape = None if data["image_shape"] is None else tuple(data["image_shape"])
     seed = stored.row["config"]["data_seed"]
     x_nd = datasets.read_rows(
-        source, inputs=data["inputs"], image_shape=image_shape, scaling=scaling, data_dir=data_dir, seed=seed
+        source,
+        inputs=data["inputs"],
+        image_shape=image_shape,
+        scaling=scaling,
+        data_dir=data_dir,
+        seed=seed,
+        unit=data["unit"],
     )
     codings_nk = compare.reconstruct(autoencoder, stored.params, x_nd)[0]
     _write_npy(out, codings_nk)

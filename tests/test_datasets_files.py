@@ -19,7 +19,7 @@ def same_rows(a, b):
     np.testing.assert_array_equal(a[np.lexsort(a.T)], b[np.lexsort(b.T)])
 
 
-@pytest.mark.parametrize("shape", [(20,), (4, 5), (4, 5, 1), (2, 5, 2)])
+@pytest.mark.parametrize("shape", [(20,), (4, 5), (4, 5, 1), (5, 4, 1), (1, 5, 4)])
 def test_bytes_stay_bytes_and_every_row_is_in_one_split(save, shape):
     data = datasets.load(save(IMAGES.reshape(30, *shape)))
     assert (data.x_train.dtype, data.unit) == (np.uint8, 255)
@@ -130,6 +130,22 @@ def test_archive_of_splits_keeps_them_and_cuts_only_what_is_missing(save):
     assert [every(data, "y").tolist()] == [[1, 2, 0, 2]]
 
 
+def test_archive_with_the_keys_of_keras(save):
+    parts = {"x_train": IMAGES[:20], "y_train": np.arange(20), "x_test": IMAGES[20:25], "y_test": np.ones((5, 1))}
+    data = datasets.load(save(**parts))
+    assert (len(data.x_train), len(data.x_validation)) == (18, 2)
+    np.testing.assert_array_equal(data.x_test, IMAGES[20:25].reshape(5, 20))
+    assert data.y_test is not None
+    assert data.y_test.tolist() == [1] * 5
+    for key in ("val", "validation"):
+        data = datasets.load(save(**parts, **{f"x_{key}": IMAGES[25:], f"y_{key}": np.arange(5)}))
+        np.testing.assert_array_equal(data.x_train, IMAGES[:20].reshape(20, 20))
+        np.testing.assert_array_equal(data.x_validation, IMAGES[25:].reshape(5, 20))
+        assert data.y_validation is not None
+        assert data.y_validation.tolist() == list(range(5))
+    assert datasets.load(save(x_train=IMAGES[:20], x_test=IMAGES[20:])).y_train is None
+
+
 def test_olivetti(olivetti_path):
     data = datasets.load("file:olivetti_faces.npz", data_dir=olivetti_path.parent)
     assert data.x_train.shape == (280, 4096)
@@ -158,6 +174,25 @@ def test_table_without_header_keeps_its_first_row(tmp_path):
 def test_column_names_with_digits_and_underscores_are_names(tmp_path):
     (tmp_path / "t.csv").write_text("1_1,1_2\n" + "\n".join(f"{i},{-i}" for i in range(10)))
     assert every(datasets.load(f"file:{tmp_path}/t.csv?scale=1")).shape == (10, 2)
+
+
+@pytest.mark.parametrize("header", ["0,1,label\n", '"0","1","Label"\n', "\ufeff0,1,target\n", "\ufefflabel,5,6\n"])
+def test_a_header_of_numbers_is_known_by_its_label(tmp_path, header):
+    lines = [",".join(map(str, [i, i, i])) for i in range(10)]
+    (tmp_path / "t.csv").write_text(header + "\n".join(lines), encoding="utf-8")
+    data = datasets.load(f"file:{tmp_path}/t.csv?scale=1")
+    same_rows(np.column_stack([every(data), every(data, "y")]), np.repeat(np.arange(10.0)[:, None], 3, axis=1))
+
+
+def test_a_byte_order_mark_is_no_value(tmp_path):
+    (tmp_path / "t.csv").write_text("\ufeff" + "\n".join(f"{i},{-i}" for i in range(10)), encoding="utf-8")
+    assert sorted(every(datasets.load(f"file:{tmp_path}/t.csv?scale=1"))[:, 0]) == list(range(10))
+
+
+def test_a_semicolon_in_a_name_or_a_label_is_no_separator(tmp_path):
+    (tmp_path / "t.csv").write_text("a; cm,b,label\n" + "\n".join(f"{i},{-i},x;y" for i in range(10)))
+    data = datasets.load(f"file:{tmp_path}/t.csv?scale=1")
+    assert (every(data).shape, every(data, "y").tolist()) == ((10, 2), [0] * 10)
 
 
 def test_folders_of_images(tmp_path):

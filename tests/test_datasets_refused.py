@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from aejax import datasets
+from aejax.datasets import checks
 from aejax.errors import ConfigError, DataError
 
 RNG = np.random.default_rng(0)
@@ -38,8 +39,10 @@ BAD_ARRAYS = {
     "rank 1": (TABLE[:, 0], ["expected rank 2", "found rank 1, shape (40,)"]),
     "rank 5": (np.zeros((10, 2, 2, 2, 2)), ["rank 5"]),
     "channels first": (np.zeros((10, 3, 32, 32), np.uint8), ["(10, 3, 32, 32)", "last axis"]),
+    "two channels": (np.zeros((10, 8, 8, 2), np.uint8), ["(10, 8, 8, 2)", "1, 3 or 4 channels", "flatten"]),
     "complex": (TABLE.astype(complex), ["complex dtype complex128"]),
     "string": (TABLE.astype(str), ["string dtype"]),
+    "noise of rounding": (1e6 + RNG.integers(-2, 3, (40, 3)) * np.spacing(1e6), ["all 3 columns are constant"]),
     "dates": (np.zeros((12, 2), "M8[s]"), ["non-numeric dtype datetime64"]),
     "records": (np.zeros((12, 2), [("a", "f4")]), ["non-numeric dtype"]),
     "int16": (np.ones((12, 2), np.int16), ["int16", "only uint8", "?scale=VALUE"]),
@@ -60,6 +63,40 @@ def test_arrays_that_cannot_be_used(refused, save, case):
 
 def test_overflow_by_the_scale_is_refused(refused, save):
     refused(DataError, "after scaling", call=lambda: datasets.load(save(TABLE, "?scale=1e-38")))
+    refused(DataError, "train: ", "e+3", "after scaling", call=lambda: datasets.load(save(IMAGES, "?scale=1e-30")))
+    refused(DataError, "train: ", "after scaling", call=lambda: datasets.load(save(IMAGES, "?scale=1e-60")))
+
+
+@pytest.mark.parametrize("option", ["", "?scale=1"])
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_values_whose_squares_float32_cannot_sum_are_refused(refused, save, split, option):
+    x = {name: TABLE.copy() for name in ("train", "validation", "test")}
+    x[split][7, 2] = 1e25
+    if split == "train" and not option:
+        assert np.isfinite(datasets.load(save(**x)).x_train).all()  # standardising has scaled it down
+        return
+    parts = (f"{split}: 1 value too large", "row 7, column 2", "1e+25", "scale that column down")
+    refused(DataError, *parts, call=lambda: datasets.load(save(option=option, **x)))
+    run = {"inputs": 3, "image_shape": None, "scaling": datasets.Scaling(np.zeros(1), np.ones(1))}
+    parts = (f"{split}: 1 value too large", "row 7, column 2", "1e+25 after scaling")
+    refused(DataError, *parts, call=lambda: datasets.read_rows(f"{save(**x)}:{split}", **run))
+
+
+@pytest.mark.parametrize("row", [0, 7, 39])
+def test_the_row_named_is_that_of_the_file_whichever_split_it_goes_to(refused, save, row):
+    x = TABLE.copy()
+    x[row, 1] = 1e25
+    refused(DataError, f"row {row}, column 1", call=lambda: datasets.load(save(x, "?scale=1")))
+
+
+@pytest.mark.parametrize("columns", [1, 784])
+def test_what_is_let_through_float32_can_sum(refused, save, columns):
+    most = (checks.MOST_SQUARES / columns) ** 0.5
+    x = np.full((12, columns), 0.99 * most) * np.where(np.arange(12) % 2, 1, -1)[:, None]
+    data = datasets.load(save(x, "?scale=1"))
+    errors = np.square(2 * data.x_train).sum(axis=1, dtype=np.float32)
+    assert np.isfinite(np.float32(1e7) * errors).all()
+    refused(DataError, "too large", call=lambda: datasets.load(save(x * 1.02, "?scale=1")))
 
 
 BAD_ARCHIVES = {
@@ -68,6 +105,9 @@ BAD_ARCHIVES = {
     "label fractions": ({"x": IMAGES, "y": np.arange(30) / 2}, ["not whole", "0.5"]),
     "label nan": ({"x": IMAGES, "y": np.full(30, np.nan)}, ["not whole", "nan"]),
     "label complex": ({"x": IMAGES, "y": np.ones(30, complex)}, ["complex128"]),
+    "keras without train": ({"x_test": IMAGES, "y_test": np.ones(30)}, ["roles are not clear", "x_train, y_train"]),
+    "keras twice": ({"x_train": IMAGES, "x_val": IMAGES, "x_validation": IMAGES}, ["roles are not clear"]),
+    "train twice": ({"train": IMAGES, "x_train": IMAGES}, ["roles are not clear"]),
     "features": ({"train": TABLE, "test": TABLE[:, :2]}, ["train has 3 features", "test has 2"]),
     "shapes": ({"train": IMAGES, "test": IMAGES.reshape(30, 5, 4)}, ["(4, 5)", "(5, 4)"]),
     "dtypes": ({"train": TABLE, "test": np.ones((9, 3), np.uint8)}, ["float64", "uint8"]),
@@ -127,6 +167,16 @@ BAD_FILES = {
     "page.csv": (b"<!DOCTYPE html>\n<html>", [".csv table", "HTML"]),
     "nothing.csv": (b"", ["empty"]),
     "header only.csv": (b"a,b\n", ["empty"]),
+    "mark only.csv": (b"\xef\xbb\xbf", ["empty"]),
+    "numbered header only.csv": (b"0,1,label\n", ["empty"]),
+    "semicolons.csv": (b"a;b\n1;2\n3;4\n", ["separated by semicolons", "save it with commas"]),
+    "semicolons only.csv": (b"1;2\n3;4\n", ["line 1", "separated by semicolons"]),
+    "decimal commas.csv": (b"1,5;2,5\n3,5;4,5\n", ["separated by semicolons", "points in numbers"]),
+    "named decimal commas.csv": (b"a;label\n1,5;x\n3,5;y\n", ["separated by semicolons"]),
+    "tabs.csv": (b"a\tb\n1\t2\n", ["separated by tabs"]),
+    "index.csv": (b",a,b\n0,1,2\n1,3,4\n", ["first column has no name", "pandas", "index=False"]),
+    "index of numbers.csv": (b",0,1\n0,1,2\n1,3,4\n", ["first column has no name", "index=False"]),
+    "index and label.csv": (b'"",a,label\n0,1,2\n', ["first column has no name", "index=False"]),
     "word.csv": (b"a,b\n1,2\n3,x\n", ["line 3, column 'b'", "'x' is no number"]),
     "gap.csv": (b"1,2\n3,\n", ["line 2, column '2'", "'' is no number"]),
     "first row mixed.csv": (b"1,x\n3,4\n", ["line 1, column '2'", "'x'"]),

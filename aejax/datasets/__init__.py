@@ -83,6 +83,7 @@ def read_rows(
     inputs: int,
     image_shape: tuple[int, ...] | None,
     scaling: Scaling,
+    unit: float | None = None,
     data_dir: str | Path | None = None,
     seed: int = 0,
 ) -> np.ndarray:
@@ -91,11 +92,13 @@ def read_rows(
     `source` is a path or a dataset name, optionally followed by `:train`, `:validation` or `:test`. Without it, a
     path without splits of its own gives all its rows, everything else its test rows. `seed` matters where the named
     split is cut or drawn by it. Where the run was trained on uint8 bytes, its scaling expects values in those units.
+    `unit` is the `Dataset.unit` of its data; without it, a run that divides all values by one scale other than 1 is
+    taken to have been trained on values from 0 to that scale.
 
-    Raises DataError where the number of features or the image shape is not the run's, where values look like another
-    unit, and as `load` does.
+    Raises DataError where the number of features or the image shape is not the run's, where values are outside its
+    range or look like another unit, and as `load` does; ConfigError for a source that is nothing.
     """
-    name, split = _source(source)
+    name, split = _source(source, data_dir)
     seed = checks.seed(seed)
     raw = _raw(name, data_dir, seed, arrays.STORED)
     if split is not None or "test" in raw.x or not name.startswith(files.PREFIX):
@@ -109,25 +112,38 @@ def read_rows(
     if image_shape is not None and raw.image_shape is not None and tuple(image_shape) != raw.image_shape:
         found = f"images of shape {raw.image_shape}, the stored run has {tuple(image_shape)}"
         raise DataError(name, found, "give images of the shape the run was trained on")
-    if image_shape is not None and scaling.scale_d.shape == (1,):
-        checks.same_unit(name, rows_nd, float(scaling.scale_d[0]))
-    with np.errstate(over="ignore"):
-        x_nd = scaling.apply(rows_nd)
-    checks.finite(name, split or "rows", x_nd, " after scaling")
-    return x_nd
+    if scaling.scale_d.shape == (1,) and not scaling.offset_d.any():
+        scale = float(scaling.scale_d[0])
+        bounded = (scale if unit is None else unit) != 1
+        checks.same_unit(name, rows_nd, scale, images=image_shape is not None, bounded=bounded)
+    checks.summable(name, split or "rows", rows_nd, scaling.offset_d, scaling.scale_d)
+    return scaling.apply(rows_nd)
 
 
-def _source(source: str) -> tuple[str, str | None]:
+def _source(source: str, data_dir: str | Path | None) -> tuple[str, str | None]:
     """A dataset name and the split asked for, from `NAME[:SPLIT]` or `PATH[:SPLIT]`."""
+    prefixes = (tfds_source.PREFIX, files.PREFIX)
     head, _, tail = source.rpartition(":")
     name, split = (head, tail) if head and tail in SPLITS else (source, None)
-    prefixed = name.startswith((tfds_source.PREFIX, files.PREFIX))
-    if name not in _NAMED and not prefixed and ("/" in name or Path(name).suffix or Path(name).exists()):
+    names_split = tail.isidentifier() and f"{head}:" not in prefixes and not _is_file(source, data_dir)
+    is_data = head in _NAMED or head.startswith(tfds_source.PREFIX) or _is_file(head, data_dir)
+    if split is None and names_split and is_data:
+        raise ConfigError("source", f"{source!r}: no split is called {tail!r}", f"use one of {', '.join(SPLITS)}")
+    if name not in _NAMED and not name.startswith(prefixes):
+        if "/" not in name and not Path(name).suffix and not _is_file(name, data_dir):
+            near = difflib.get_close_matches(name.lower(), NAMES, n=1, cutoff=0.5)
+            fix = f"give a path or one of {', '.join(NAMES)}, tfds:NAME, file:PATH"
+            fix = f"did you mean {near[0]!r}? {fix}" if near else fix
+            raise ConfigError("source", f"no such file or dataset: {name!r}", fix)
         name = files.PREFIX + name
     check_name(name)
     if name.startswith(files.PREFIX) and files.parse(name)[1] is not None:
         raise ConfigError("source", f"{source!r} asks for a scale", "leave out ?scale: that of the stored run is used")
     return name, split
+
+
+def _is_file(source: str, data_dir: str | Path | None) -> bool:
+    return files.find(source.removeprefix(files.PREFIX), data_dir) is not None
 
 
 def _raw(name: str, data_dir: str | Path | None, seed: int, scale: str | None = None) -> base.Raw:

@@ -14,6 +14,8 @@ from aejax.errors import DataError
 
 SHARES = {"test": 0.2, "validation": 0.1}
 """Share of the given training rows that goes to a split the source does not have."""
+ROUNDING = 1e-12
+"""A column whose deviation is at most this share of its mean holds the rounding errors of float64, not data."""
 
 
 class Scaling(NamedTuple):
@@ -114,37 +116,43 @@ def cut(name: str, raw: Raw, seed: int, validation_rows: int | None = None) -> R
 
 
 def standardisation(x_nd: np.ndarray) -> Scaling:
-    """Mean and standard deviation of every column, in float64; a column that does not vary is scaled by 1."""
+    """Mean and standard deviation of every column, in float64.
+
+    A column that does not vary, or by no more than float64 rounds, is scaled by 1: its noise is not made data.
+    """
     x_nd = np.asarray(x_nd, np.float64)
-    scale_d = x_nd.std(axis=0)
+    mean_d, scale_d = x_nd.mean(axis=0), x_nd.std(axis=0)
     # The computed deviation of a constant column can be a rounding error instead of 0.
-    constant_d = (x_nd == x_nd[0]).all(axis=0) | (scale_d == 0)
-    return Scaling(x_nd.mean(axis=0), np.where(constant_d, 1.0, scale_d), int(constant_d.sum()))
+    constant_d = (x_nd == x_nd[0]).all(axis=0) | (scale_d <= ROUNDING * np.abs(mean_d))
+    return Scaling(mean_d, np.where(constant_d, 1.0, scale_d), int(constant_d.sum()))
 
 
 def assemble(name: str, raw: Raw, seed: int, validation_rows: int | None = None) -> Dataset:
     """Check, cut and scale what a source holds.
 
-    Raises DataError for values that are not finite, labels that do not fit, too few rows, and training rows that do
-    not vary.
+    Raises DataError for values that are not finite, or too large once scaled, labels that do not fit, too few rows,
+    and training rows that do not vary.
     """
     checks.same_columns(name, raw.x)
     for split, x_nd in raw.x.items():
         checks.finite(name, split, x_nd)
+    given = raw.x
     raw = cut(name, raw._replace(y=checks.labels(name, raw.x, raw.y)), seed, validation_rows)
     checks.varies(name, raw.x["train"])
     if raw.scale is None:
         scaling, unit = standardisation(raw.x["train"]), 1.0
+        if scaling.constant == len(scaling.scale_d):
+            raise checks.all_constant(name, scaling.constant)
     else:
         scaling, unit = Scaling(np.zeros(1), np.full(1, float(raw.scale))), 1.0
+    for split, x_nd in given.items():
+        checks.summable(name, split, x_nd, scaling.offset_d, scaling.scale_d)
     x = {}
     for split, x_nd in raw.x.items():
         if raw.scale is not None and x_nd.dtype == np.uint8:
             x[split], unit = np.array(x_nd, order="C"), float(raw.scale)
         else:
-            with np.errstate(over="ignore"):
-                x[split] = np.ascontiguousarray(scaling.apply(x_nd))
-            checks.finite(name, split, x[split], " after scaling")
+            x[split] = np.ascontiguousarray(scaling.apply(x_nd))
     arrays = {f"{kind}_{split}": of[split] for kind, of in (("x", x), ("y", raw.y)) for split in ("train", *SHARES)}
     return Dataset(
         name=name,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,10 @@ MINIMUM_ROWS = 10
 """Fewest rows from which splits are cut: below it a 10 % share is less than one row."""
 CHUNK_ROWS = 4096
 """Rows looked at in one go, so that a check of a large memory-mapped array needs little memory."""
+MOST_SQUARES = 1e30
+"""Largest d * max(x)**2 of scaled rows: float32 then has room to sum the squares of errors over 10**8 such rows."""
+UNIT_TOLERANCE = 1e-5
+"""How far beyond a stored run's range new values may be, relative to it: rounding, no other unit."""
 
 
 def seed(value: Any) -> int:
@@ -36,9 +41,9 @@ def dtype_and_rank(name: str, split: str, x: np.ndarray) -> None:
             f"{split}: expected rank 2 (rows, columns), 3 or 4 (images), found rank {x.ndim}, shape {x.shape}",
             "reshape the array so that its first axis counts examples",
         )
-    if x.ndim == 4 and x.shape[-1] not in (1, 2, 3, 4):
-        found = f"{split}: expected images (n, height, width, 1 to 4 channels), found shape {x.shape}"
-        raise DataError(name, found, "move the channels to the last axis")
+    if x.ndim == 4 and x.shape[-1] not in (1, 3, 4):
+        found = f"{split}: expected images (n, height, width, channels) with 1, 3 or 4 channels, found shape {x.shape}"
+        raise DataError(name, found, "move the channels to the last axis, or flatten the rows to (n, columns)")
     if 0 in x.shape:
         raise DataError(name, f"{split}: empty, shape {x.shape}", "give at least one row and one column")
 
@@ -59,27 +64,53 @@ def same_columns(name: str, x: Mapping[str, np.ndarray]) -> None:
             raise DataError(name, found, "give every split the same dtype")
 
 
-def finite(name: str, split: str, x_nd: np.ndarray, when: str = "") -> None:
+def finite(name: str, split: str, x_nd: np.ndarray) -> None:
     """No NaN, no infinity, and nothing beyond float32; else the split, the count, the first row and column."""
     if x_nd.dtype.kind != "f":
         return
     x_nd = x_nd.reshape(len(x_nd), -1)
     limit = np.finfo(np.float32).max if x_nd.dtype.itemsize > 4 else np.finfo(x_nd.dtype).max
-    count, first, overflow = 0, None, False
+    count, row, column = _beyond(x_nd, float(limit))
+    if count:
+        value = x_nd[row, column]
+        overflow = np.isfinite(value)
+        place = f"first at row {row}, column {column} (counting from 0): {value}"
+        what = "too large for float32" if overflow else "not finite"
+        fix = "rescale those columns" if overflow else "remove or fill those rows"
+        raise DataError(name, f"{split}: {count} value{'s' * (count > 1)} {what}, {place}", fix)
+
+
+def summable(name: str, split: str, raw_nd: np.ndarray, offset_d: np.ndarray, scale_d: np.ndarray) -> None:
+    """Raw rows whose squares float32 can sum once they are scaled; else the split, the count, the first and its place.
+
+    Looked at as they are stored, before splits are cut from them: so the row is that of the user's file.
+    """
+    most = math.sqrt(MOST_SQUARES / raw_nd.shape[1])
+    if raw_nd.dtype == np.uint8 and not offset_d.any() and (255 / most <= scale_d).all():
+        return
+    with np.errstate(over="ignore"):
+        count, row, column = _beyond(raw_nd, most, lambda x_nd: (np.asarray(x_nd, np.float64) - offset_d) / scale_d)
+        if count:
+            scaled = ((np.asarray(raw_nd[row : row + 1], np.float64) - offset_d) / scale_d)[0, column]
+            what = f"{count} value{'s' * (count > 1)} too large for float32 to sum the squares"
+            place = f"first at row {row}, column {column} (counting from 0): {raw_nd[row, column]}"
+            found = f"{split}: {what}, {place} ({scaled:.3g} after scaling, at most {most:.1e} fits)"
+            raise DataError(name, found, "scale that column down, or remove that row")
+
+
+def _beyond(
+    x_nd: np.ndarray, most: float, scaled: Callable[[np.ndarray], np.ndarray] = lambda x_nd: x_nd
+) -> tuple[int, int, int]:
+    """How many scaled values are not within +-most, and row and column of the first; looked for chunk by chunk."""
+    count, row, column = 0, -1, -1
     for start in range(0, len(x_nd), CHUNK_ROWS):
-        chunk = x_nd[start : start + CHUNK_ROWS]
-        bad = ~(np.abs(chunk) <= limit)
+        bad = ~(np.abs(scaled(x_nd[start : start + CHUNK_ROWS])) <= most)
         if bad.any():
-            count += int(bad.sum())
-            if first is None:
+            if not count:
                 row, column = (int(i) for i in np.argwhere(bad)[0])
-                first, overflow = (start + row, column), bool(np.isfinite(chunk[row, column]))
-    if first is not None:
-        value = x_nd[first]
-        what = f"{'too large for float32' if overflow else 'not finite'}{when}"
-        place = f"first at row {first[0]}, column {first[1]} (counting from 0): {value}"
-        fix = "rescale those columns" if overflow or when else "remove or fill those rows"
-        raise DataError(name, f"{split}: {count} value{'s' if count > 1 else ''} {what}, {place}", fix)
+                row += start
+            count += int(bad.sum())
+    return count, row, column
 
 
 def varies(name: str, x_nd: np.ndarray) -> None:
@@ -87,7 +118,12 @@ def varies(name: str, x_nd: np.ndarray) -> None:
     if len(x_nd) < 2:
         raise DataError(name, f"train: {len(x_nd)} row", "give at least 2 training rows")
     if not any((x_nd[i : i + CHUNK_ROWS] != x_nd[0]).any() for i in range(0, len(x_nd), CHUNK_ROWS)):
-        raise DataError(name, f"train: all {x_nd.shape[1]} columns are constant", "give data that vary between rows")
+        raise all_constant(name, x_nd.shape[1])
+
+
+def all_constant(name: str, columns: int) -> DataError:
+    """The error for training rows none of whose columns vary."""
+    return DataError(name, f"train: all {columns} columns are constant", "give data that vary between rows")
 
 
 def labels(name: str, x: Mapping[str, np.ndarray], y: Mapping[str, np.ndarray | None]) -> dict[str, np.ndarray | None]:
@@ -133,13 +169,15 @@ def _numbers(array: np.ndarray) -> np.ndarray | None:
         return None
 
 
-def same_unit(name: str, rows_nd: np.ndarray, scale: float) -> None:
-    """Refuse new images in another unit than a stored run's, which divides by `scale`: it would encode them regardless.
+def same_unit(name: str, rows_nd: np.ndarray, scale: float, *, images: bool, bounded: bool) -> None:
+    """Refuse new rows in another unit than a stored run's, which divides by `scale`: it would encode them regardless.
 
-    Caught are the two that happen: fractions for a run on bytes, and bytes for a run on fractions.
+    `bounded` says that the run's values were 0..scale: then nothing outside is taken. Caught besides, for images and
+    bounded values: fractions for a run on bytes; and for images: bytes for a run on fractions.
     """
     low, high = float(rows_nd.min()), float(rows_nd.max())
-    fractions = rows_nd.dtype.kind == "f" and 0 < high <= 1 and scale >= 10
-    if fractions or (rows_nd.dtype == np.uint8 and high > 1 and scale == 1):
-        found = f"{rows_nd.dtype} values from {low:g} to {high:g}, the stored run has images from 0 to {scale:g}"
+    outside = bounded and (low < -UNIT_TOLERANCE * scale or high > scale * (1 + UNIT_TOLERANCE))
+    fractions = (images or bounded) and rows_nd.dtype.kind in "bf" and 0 < high <= 1 and scale >= 10
+    if outside or fractions or (images and rows_nd.dtype == np.uint8 and high > 1 and scale == 1):
+        found = f"{rows_nd.dtype} values from {low:g} to {high:g}, the stored run has values from 0 to {scale:g}"
         raise DataError(name, found, f"bring the values to 0..{scale:g}")

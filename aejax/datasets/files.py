@@ -19,6 +19,8 @@ from aejax.errors import ConfigError, DataError
 PREFIX = "file:"
 SPLITS = ("train", "validation", "test")
 ROWS_KEYS, LABELS_KEYS = ("x", "images", "data"), ("y", "labels")
+SPLIT_KEYS = {split: [(split, f"{split}_labels"), (f"x_{split}", f"y_{split}")] for split in SPLITS}
+SPLIT_KEYS["validation"].append(("x_val", "y_val"))
 LABEL_COLUMNS = ("label", "labels", "class", "target")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 GREY_MODES, SIXTEEN_BIT = ("1", "L", "LA"), ("I", "F")
@@ -65,13 +67,22 @@ def raw(name: str, data_dir: str | Path | None, scale: str | None = None) -> Raw
     Raises DataError for whatever is wrong with the file or its values, naming the file or the split.
     """
     written, in_name = parse(name)
-    path = Path(written).expanduser()
-    tried = [path] if data_dir is None else [Path(data_dir).expanduser() / path, path]
-    present = [candidate for candidate in tried if candidate.exists()]
-    if not present:
-        raise DataError(str(tried[0]), "no such file or folder", "check the path, or pass its data_dir")
-    content = read(present[0])
+    path = find(written, data_dir)
+    if path is None:
+        tried = str(_candidates(written, data_dir)[0])
+        raise DataError(tried, "no such file or folder", "check the path, or pass its data_dir")
+    content = read(path)
     return arrays.interpret(name, content.x, content.y, scale or in_name)
+
+
+def find(written: str, data_dir: str | Path | None) -> Path | None:
+    """The file or folder that a path names, looked for in data_dir, then here; None where there is none."""
+    return next((path for path in _candidates(written, data_dir) if written and path.exists()), None)
+
+
+def _candidates(written: str, data_dir: str | Path | None) -> list[Path]:
+    path = Path(written).expanduser()
+    return [path] if data_dir is None else [Path(data_dir).expanduser() / path, path]
 
 
 def read(path: Path) -> Content:
@@ -137,15 +148,14 @@ def _npz(path: Path) -> Content:
         raise DataError(str(path), f"expected an .npz archive, found {found}", "copy or save the file again") from error
     if len(held) == 1 and "train" not in held:
         return Content({"train": next(iter(held.values()))}, {"train": None})
-    if "train" in held:
-        keys = {split: (split, f"{split}_labels") for split in SPLITS if split in held}
-    else:
+    keys = {split: pair for split, pairs in SPLIT_KEYS.items() for pair in pairs if pair[0] in held}
+    if "train" not in keys:
         rows, labels = (next((key for key in of if key in held), None) for of in (ROWS_KEYS, LABELS_KEYS))
         keys = {"train": (rows, labels)} if rows else {}
     x = {split: held[rows] for split, (rows, _) in keys.items()}
     y = {split: held.get(labels or "") for split, (_, labels) in keys.items()}
     if not x or len(x) + sum(array is not None for array in y.values()) != len(held):
-        fix = "name them x and y, or train, validation, test, train_labels, ...; and nothing else"
+        fix = "name them x and y; train, train_labels, test, ...; or x_train, y_train, x_test, ...; and nothing else"
         raise DataError(str(path), f"holds the arrays {sorted(held)}, whose roles are not clear", fix)
     return Content(x, y)
 
@@ -158,8 +168,26 @@ def _number(cell: str) -> float | None:
         return None
 
 
+def _header(path: Path, rows: list[tuple[int, list[str]]]) -> list[str] | None:
+    """The first of numbered rows if it holds names; DataError where it shows that this is another kind of table."""
+    if not rows:
+        return None
+    (line, first), (_, last) = rows[0], rows[-1]
+    words = all(_number(cell) is None for cell in first)
+    for mark, called in ((";", "semicolons"), ("\t", "tabs")):
+        held = all(any(mark in cell for cell in row) for row in (first, last))
+        # Names with commas in them may hold anything; numbers never hold a semicolon.
+        if held and (len(first) == 1 or not words):
+            fix = "save it with commas between cells and points in numbers"
+            raise DataError(str(path), f"line {line}: cells separated by {called}", fix)
+    if len(first) > 1 and not first[0].strip():
+        found = f"line {line}: the first column has no name, as when pandas saves its index"
+        raise DataError(str(path), found, "save it with index=False, or fill that cell")
+    return first if words or any(cell.strip().lower() in LABEL_COLUMNS for cell in first) else None
+
+
 def _csv(path: Path) -> Content:
-    """A table of numbers. The first row is a header when none of its cells is a number."""
+    """A table of numbers. The first row is a header when none of its cells is a number, or one names the labels."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
@@ -168,7 +196,7 @@ def _csv(path: Path) -> Content:
         raise DataError(str(path), f"not a text table ({error})", "save it as comma-separated UTF-8") from error
     if rows and rows[0][1][0].lstrip().startswith("<"):
         raise DataError(str(path), "expected a .csv table, found an HTML or XML page", "fetch the file again")
-    header = rows[0][1] if rows and all(_number(cell) is None for cell in rows[0][1]) else None
+    header = _header(path, rows)
     rows = rows[1:] if header else rows
     if not rows:
         raise DataError(str(path), "empty: no row of numbers", "give at least one row")

@@ -1,0 +1,86 @@
+"""Rows and arrays of runs that never ran, with numbers known beforehand."""
+
+import csv
+import io
+import json
+import zlib
+
+import numpy as np
+
+from aejax import progress, report, runner
+
+INPUTS, CURVE = 12, np.linspace(24.0, 0.0, 13)  # PCA's SSE falls by 2 a component: 20 at 2 codings, 10 at 7
+
+FIGURES = {"error_against_codings.png", "reconstructions.png", "learning_curves.png", "codings_2d.png", "features.png"}
+METRICS = ("sse_validation", "sse_test", "mse_test", "r2_test", "pca_sse_test", "sse_ratio", "pca_equivalent_dimension")
+
+
+def make(label="stacked", seed=0, sse=8.0, *, codings=7, validation=None, status="completed", hyper=None, **changes):
+    """A row whose numbers follow from `sse` and `codings` by hand."""
+    pca, hyper, done = float(CURVE[codings]), hyper or {"learning_rate": 0.001}, status == "completed"
+    ratio = sse / pca if pca else None
+    metrics = (sse if validation is None else validation, sse, sse / INPUTS, 1 - sse / 24, pca, ratio, 12 - sse / 2)
+    row = {"format": 1, "experiment": "tying", "label": label, "dataset": "blobs", "variant": "plain", "tied": False}
+    row |= {"widths": [30, codings], "codings": codings, "seed": seed, "hyper": hyper, "status": status}
+    row |= {"reason": None if done else "the loss was not finite in epoch 3"}
+    row |= dict(zip(METRICS, metrics if done else (None,) * 7, strict=True)) | {"principal_angle_max_deg": None}
+    row |= {"best_epoch": 3 + seed if done else None, "epochs": 8, "compile_seconds": 1.0, "train_seconds": 2.0 + seed}
+    row |= {"config": {"dataset": "blobs", "batch_size": 50, "decoder_widths": None, "digests": {}}}
+    data = {"train_rows": 80, "validation_rows": 10, "test_rows": 30, "inputs": INPUTS, "image_shape": [4, 3]}
+    data |= {"unit": 255.0, "constant_columns": 1, "pca_rank": 12, "pca_rows": 90, "mean_sse_test": 24.0}
+    facts = dict.fromkeys(("aejax", "jax", "jaxlib", "flax", "optax", "numpy", "python"), "1.2.3")
+    facts |= {"git_commit": "c0ffee", "platform": "cpu", "device_kind": "cpu", "processor": "p", "cores": 2}
+    facts |= {"precision": "default", "dataset_fingerprint": "0123456789abcdef"}
+    row |= {"data": data, "provenance": facts | {"created": f"2026-03-0{1 + seed % 3}T10:00:00+00:00"}}
+    row |= changes
+    return {"run_id": f"{zlib.crc32(json.dumps(row).encode()):012x}", **row}
+
+
+def arrays_of(rows, *, epochs=5, labelled=True, test_rows=30):
+    """The arrays of each run by run_id."""
+    held = {}
+    for row in rows:
+        rng = np.random.default_rng(row["seed"])
+        d = row["data"]["inputs"]
+        curves = ("train_loss", "train_error", "validation_error")
+        held[row["run_id"]] = arrays = {f"history/{c}": rng.uniform(0.1, 1, epochs).astype("f4") for c in curves}
+        arrays |= {
+            f"examples/{kind}": rng.uniform(0, 1, (5, d)).astype("f4") for kind in ("original", "reconstruction")
+        }
+        arrays |= {"examples/pca": arrays["examples/original"], "pca_curve": CURVE}
+        arrays |= {"features": rng.normal(size=(row["widths"][0], d)).astype("f4")}
+        if row["codings"] == 2:
+            arrays |= {f"codings/{kind}": rng.normal(size=(test_rows, 2)).astype("f4") for kind in ("test", "pca")}
+            arrays |= {"codings/labels": np.arange(test_rows) % 3} if labelled else {}
+    return held
+
+
+def write(folder, rows, arrays=None):
+    written = report.write(folder, rows, (arrays_of(rows) if arrays is None else arrays).get)
+    assert all(path.parent == folder and path.is_file() for path in written)
+    assert {path.name for path in folder.iterdir()} >= {path.name for path in written}, "a temporary file is left"
+    return (folder / "summary.md").read_text("utf-8"), {path.name for path in written}
+
+
+def read_csv(folder):
+    return list(csv.DictReader(io.StringIO((folder / "summary.csv").read_text("utf-8"))))
+
+
+def verdict(folder, rows):
+    text, _ = write(folder, rows, {})
+    return next(part for part in text.split("\n\n") if part.startswith("**"))
+
+
+def terminal(folder, rows, capsys):
+    """The cells of each line of the table, wrapped ones put together."""
+    outcome = runner.Outcome(folder, rows, [row["run_id"] for row in rows], [])
+    progress.TerminalWatcher().summarise(outcome)
+    table: list[list[str]] = []
+    for line in capsys.readouterr().out.splitlines():
+        assert len(line) <= 80 or line[0] not in "┏┃│└"
+        cells = [cell.strip() for cell in line.split("│")[1:-1]]
+        if cells and cells[1]:
+            table.append(cells)
+        elif cells:
+            table[-1][0] += f" {cells[0]}"
+    return table
