@@ -74,3 +74,46 @@ def test_linear_pca_finds_the_plane_from_starts_that_are_slow_to_get_there(tmp_p
     for row in rows:
         assert row["sse_ratio"] == pytest.approx(1, abs=0.001)
         assert row["principal_angle_max_deg"] < 0.5
+
+
+def committed(name):
+    """Rows of a committed experiment by (label, codings)."""
+    found = {}
+    for line in (CHECKOUT / f"results/{name}/runs.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        found.setdefault((row["label"], row["codings"]), []).append(row)
+    return found
+
+
+def test_the_committed_rows_are_those_of_the_committed_files():
+    """Every run that a file asks for has its row under results/, with the identity its config has today."""
+    for path in FILES:
+        asked = {
+            (json.dumps(one.config(), sort_keys=True), json.dumps(hyper, sort_keys=True), seed)
+            for one in experiment.load(path)[1]
+            for seed, hyper in one.runs()
+        }
+        rows = [row for rows in committed(path.stem).values() for row in rows]
+        stored = {
+            (json.dumps(row["config"], sort_keys=True), json.dumps(row["hyper"], sort_keys=True), row["seed"])
+            for row in rows
+        }
+        assert stored == asked, path.stem
+        for row in rows:
+            assert row["status"] == "completed"
+            fingerprint = row["provenance"]["dataset_fingerprint"]
+            assert row["run_id"] == sweep.run_id(row["config"], row["hyper"], row["seed"], fingerprint)
+
+
+def test_the_committed_numbers_reach_what_is_claimed():
+    linear = committed("linear_pca")["linear", 2]
+    assert len(linear) == 10
+    assert all(abs(row["sse_ratio"] - 1) < 0.001 and row["principal_angle_max_deg"] < 0.5 for row in linear)
+    assert all(abs(row["sse_test"] / 13.8663 - 1) < 0.01 for row in committed("linear_mnist")["linear", 30])
+    for name in ("stacked", "tied"):
+        rows = committed(name)
+        assert all(row["sse_ratio"] > 1 for row in rows[f"{name}, as in the chapter", 150])
+        for codings in (30, 150):
+            assert len(rows[name, codings]) == 3
+            assert all(row["sse_ratio"] < 1 for row in rows[name, codings])
+    assert all(row["sse_test"] <= 3.3 for row in committed("deep")["deep", 30])

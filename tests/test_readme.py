@@ -43,7 +43,7 @@ def test_the_shell_lines_on_embedded_data_run_in_order(tmp_path):
     script = (
         "\n".join(lines)
         .replace("quickstart.py", "quickstart.py --smoke")
-        .replace("s/quickstart/", "s/quickstart-smoke/")
+        .replace("results/quickstart", "results/quickstart-smoke")
     )
     script = f'set -euo pipefail\naejax() {{ {sys.executable} -m aejax "$@"; }}\n{script}\n'
     (tmp_path / "experiments").symlink_to(CHECKOUT / "experiments")
