@@ -20,7 +20,7 @@ from aejax.interrupt import Interrupted, Interrupts
 DESCRIPTION = "Train autoencoders and hold every one of them against exact PCA on the same data."
 EPILOG = """examples:
   aejax run experiments/quickstart.py              train everything in a file; tables and figures in results/quickstart
-  aejax run my.py --set epochs=50 --set hyper.l2=0,0.001 --results /tmp/try
+  aejax run my.py --set epochs=50 --set hyper.l2=0,0.001 --results tries
   aejax encode results/quickstart/runs/RUN_ID new_rows.npy codings.npy
   aejax decode results/quickstart/runs/RUN_ID codings.npy reconstructions.npy
 
