@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from aejax import cli
 from aejax.datasets import mnist
 from aejax.errors import AejaxError
+from support import TINY
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 _TFDS_DATA_DIR = os.environ.get("TFDS_DATA_DIR")
@@ -105,3 +107,19 @@ def save(tmp_path: Path) -> Callable[..., str]:
         return f"file:{path}{option}"
 
     return write
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    path = tmp_path / "tiny.py"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished tiny experiment: its results folder."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "tiny.py").write_text(TINY)
+    assert cli.main(["run", str(folder / "tiny.py"), "--results", str(folder / "results")]) == 0
+    return folder / "results" / "tiny"

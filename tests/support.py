@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
 
+from aejax import cli
 from aejax.datasets.base import Dataset, Scaling, fingerprint
+
+TINY = """
+from aejax import Sweep
+HYPER = {"learning_rate": 0.01, "l2": 0.0}
+SWEEPS = [
+    Sweep(dataset="digits", widths=(6, 2), epochs=2, batch_size=128, hyper=HYPER, seeds=(0, 1)),
+    Sweep(dataset="digits", widths=(3,), epochs=2, batch_size=128, hyper=HYPER),
+]
+"""
 
 
 def small_dataset(rows: int = 72, inputs: int = 12, seed: int = 0, unit: float = 255.0) -> Dataset:
@@ -48,3 +59,19 @@ def compiles() -> Iterator[Callable[[], int]]:
         yield lambda: count
     finally:
         listening = False
+
+
+def rows_of(folder):
+    return [json.loads(line) for line in (folder / "runs.jsonl").read_text().splitlines()]
+
+
+def check_refused(capsys, arguments, code, *parts):
+    """The command ends with that code and one line on standard error that holds every part."""
+    assert cli.main([str(argument) for argument in arguments]) == code
+    captured = capsys.readouterr()
+    lines = captured.err.splitlines()
+    assert lines[-1].startswith("aejax: error: "), captured.err
+    assert "Traceback" not in captured.err
+    assert len(lines) == 1, captured.err
+    for part in parts:
+        assert str(part) in lines[-1]
