@@ -1,4 +1,4 @@
-"""The command line: `aejax run | encode | decode | report`.
+"""The command line: `aejax run | report | ls | show | diff | encode | decode`.
 
 Nothing heavy is imported before a command needs it. Exit codes: 0 done; 1 internal error; 2 config, usage or data
 (nothing written); 3 finished, some runs failed; 4 results folder not usable; 5 environment; 130, 143 interrupted.
@@ -11,11 +11,14 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from aejax import __version__
 from aejax.errors import AejaxError, ConfigError
 from aejax.interrupt import Interrupted, Interrupts
+
+if TYPE_CHECKING:
+    from aejax import cluster
 
 DESCRIPTION = "Train autoencoders and hold every one of them against exact PCA on the same data."
 EPILOG = """examples:
@@ -59,6 +62,43 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--smoke", action="store_true", help="a small part of everything, to see that it runs")
     run.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="results folder (results)")
     run.add_argument("--again", action="store_true", help="train runs anew that are stored already")
+    run.add_argument("--dry-run", action="store_true", help="print the plan: programs, members, memory, what is stored")
+    run.add_argument(
+        "--how",
+        default="auto",
+        choices=("auto", "vmap", "map", "loop", "data"),
+        help="how members of a sweep are trained: together, one after another in one program (the bits of a run alone),"
+        " one program call each, or each alone with its batches shared out over devices (auto: measured)",
+    )
+    run.add_argument("--width", type=int, metavar="N", help="members vmapped together")
+    run.add_argument(
+        "--save-every",
+        type=float,
+        metavar="SECONDS",
+        help="save the state in training so often (as often as 2 %% of the time allows)",
+    )
+    places = run.add_argument_group("training on other processes, a task for every sweep")
+    places.add_argument(
+        "--on",
+        default="here",
+        choices=("here", "pool", "ray"),
+        help="this process, a pool of processes of this machine, or a Ray cluster (pip install 'aejax[ray]')",
+    )
+    places.add_argument("--workers", type=int, metavar="N", help="processes of the pool (one a core)")
+    places.add_argument(
+        "--ray-address", metavar="HOST:PORT", help="address of the cluster (the one that `ray start` started here)"
+    )
+    places.add_argument("--cpus-per-task", type=int, metavar="N", help="CPUs of a Ray task, and its threads (1)")
+    places.add_argument(
+        "--gpus-per-task", type=int, metavar="N", help="GPUs of a Ray task (1 where JAX is on a GPU here, else 0)"
+    )
+    run.add_argument(
+        "--tensorboard", action="store_true", help="write TensorBoard events, too: results/EXPERIMENT/tensorboard"
+    )
+    hosts = run.add_argument_group("several processes of one job (jax.distributed)")
+    hosts.add_argument("--coordinator", metavar="HOST:PORT", help="address that the first process listens on")
+    hosts.add_argument("--processes", type=int, metavar="N", help="processes of this job")
+    hosts.add_argument("--process", type=int, metavar="I", help="number of this one, from 0; the first one writes")
 
     for name, source, text in (
         ("encode", "DATA", "codings of new data by a stored run, as an (n, codings) float32 .npy"),
@@ -75,6 +115,18 @@ def build_parser() -> argparse.ArgumentParser:
 
     report = commands.add_parser("report", parents=[debug], help="rebuild summary and figures from stored runs")
     report.add_argument("folder", type=Path, help="results/EXPERIMENT")
+
+    ls = commands.add_parser("ls", parents=[debug], help="list experiments, or the runs of one")
+    ls.add_argument("path", type=Path, nargs="?", default=Path("results"), help="results, or results/EXPERIMENT")
+    ls.add_argument("--sort", metavar="FIELD", help="a column or any field of a row; downwards: --sort=-FIELD")
+    ls.add_argument("--status", metavar="STATUS", help="only completed, failed, diverged or damaged runs")
+    show = commands.add_parser("show", parents=[debug], help="everything that is known of a run")
+    diff = commands.add_parser("diff", parents=[debug], help="in what two runs differ: fields, numbers, parameters")
+    for command, name in ((show, "run"), (diff, "first"), (diff, "second")):
+        where = "run folder, or results/EXPERIMENT/ID, of which the beginning is enough"
+        command.add_argument(name, type=Path, metavar="RUN", help=where)
+    for command in (ls, show):
+        command.add_argument("--json", action="store_true", help="print strict JSON")
     return parser
 
 
@@ -84,8 +136,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     try:
         options = build_parser().parse_args(arguments)
-        command = {"run": _run, "encode": _encode, "decode": _decode, "report": _report}[options.command]
-        return command(options)
+        commands = {"run": _run, "encode": _encode, "decode": _decode, "report": _report}
+        commands |= {"ls": _ls, "show": _show, "diff": _diff}
+        return commands[options.command](options)
     except AejaxError as error:
         if debug:
             traceback.print_exc()
@@ -99,26 +152,65 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from aejax import experiment, runner, sweep
-    from aejax.progress import TerminalWatcher
+    from aejax import checks, cluster, experiment, hosts, machine, overrides, progress, runner, tensorboard
 
+    if options.width is not None:
+        checks.whole_number("--width", options.width, least=1)
+    if options.save_every is not None:
+        checks.number("--save-every", options.save_every)
+    place = _place(options)
     name, sweeps = experiment.load(options.experiment)
-    sweeps = sweep.override(sweeps, options.assignments)
-    with Interrupts() as interrupts, TerminalWatcher(interrupts.check) as watcher:
+    sweeps = overrides.override(sweeps, options.assignments)
+    machine.use_all_cores()
+    hosts.join(options.coordinator, options.processes, options.process)
+    machine.device_name()  # says so where there is no device
+    where = {"root": options.results, "data_dir": options.data_dir, "smoke": options.smoke}
+    if options.dry_run:
+        progress.show_plan(runner.plan(name, sweeps, **where))
+        return 0
+    with Interrupts() as interrupts, progress.TerminalWatcher(interrupts.check, quiet=not hosts.first()) as watcher:
+        if options.tensorboard:
+            folder = options.results / (f"{name}-smoke" if options.smoke else name)
+            watcher.live = tensorboard.Live(folder)
         outcome = runner.execute(
             name,
             sweeps,
-            root=options.results,
-            data_dir=options.data_dir,
-            smoke=options.smoke,
+            **where,
             again=options.again,
+            how=options.how,
+            width=options.width,
+            save_seconds=options.save_every,
             watcher=watcher,
+            on=place,
+            source=cluster.Source(options.experiment, tuple(options.assignments)),
         )
+    if not hosts.first():
+        return 0
+    if watcher.live is not None:
+        watcher.live.close()
+        runner.export(outcome)
     watcher.summarise(outcome)
     for row in outcome.failed:
         name = f"{row['label']} {row['codings']}, seed {row['seed']}, {row['hyper']}"
         print(f"aejax: {row['status']}: {name}: {row['reason']}", file=sys.stderr)
     return 3 if outcome.failed else 0
+
+
+def _place(options: argparse.Namespace) -> cluster.Place | None:
+    """Where `--on` says to train. Raises ConfigError on an option of another place."""
+    from aejax import cluster
+
+    own = {"pool": ("workers",), "ray": ("ray_address", "cpus_per_task", "gpus_per_task")}
+    for place, names in own.items():
+        for name in names:
+            if getattr(options, name) is not None and options.on != place:
+                raise ConfigError(f"--{name.replace('_', '-')}", f"given with --on {options.on}", f"add --on {place}")
+    if options.on == "pool":
+        return cluster.Pool(options.workers)
+    if options.on == "ray":
+        cpus = 1 if options.cpus_per_task is None else options.cpus_per_task
+        return cluster.Ray(options.ray_address or "auto", cpus, options.gpus_per_task)
+    return None
 
 
 def _encode(options: argparse.Namespace) -> int:
@@ -142,4 +234,25 @@ def _report(options: argparse.Namespace) -> int:
 
     for path in runner.rebuild(options.folder):
         print(path)
+    return 0
+
+
+def _ls(options: argparse.Namespace) -> int:
+    from aejax import listing
+
+    listing.ls(options.path, sort=options.sort, status=options.status, as_json=options.json)
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    from aejax import showing
+
+    showing.show(options.run, options.json)
+    return 0
+
+
+def _diff(options: argparse.Namespace) -> int:
+    from aejax import showing
+
+    showing.diff(options.first, options.second)
     return 0

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aejax import checks, penalties, schedules, variants
+from aejax import checks, penalties, points, schedules, variants
 from aejax.errors import ConfigError, nearest
 from aejax.nets import identity
 
@@ -84,17 +84,64 @@ def function(name: str, value: Any) -> None:
         raise ConfigError(field, f"{getattr(value, '__name__', repr(value))} gives {found}", wanted)
 
 
-def hyper(given: object, allowed: tuple[str, ...]) -> dict[str, float | tuple[float, ...]]:
-    """Hyper-parameters as floats or tuples of floats. Raises ConfigError on a name or number that cannot be."""
-    if not isinstance(given, Mapping):
-        raise ConfigError("Sweep.hyper", f"{given!r} ({type(given).__name__})", "give a dict of numbers")
-    variants.check_hyper(given, ("learning_rate", *allowed), "Sweep.hyper")
+Hyper = dict[str, float | tuple[float, ...]] | tuple[dict[str, float], ...]
+CODINGS = "codings"
+"""The hyper-parameter that no loss takes: how many codings of the net a run has."""
+
+
+def hyper(given: object, allowed: tuple[str, ...], widest: int) -> Hyper:
+    """Hyper-parameters as checked numbers: a mapping to numbers or tuples of them (a grid), or a tuple of points.
+
+    Besides what the loss takes there may be `codings`, whole numbers from 1 to `widest`. Raises ConfigError on a name
+    or number that cannot be.
+    """
+    if isinstance(given, Mapping):
+        return _grid(given, allowed, widest)
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        fix = "give a dict of numbers, or a tuple of such dicts"
+        raise ConfigError("Sweep.hyper", f"{given!r} ({type(given).__name__})", fix)
+    if not given:
+        raise ConfigError("Sweep.hyper", "empty: a sweep of zero runs", "give at least one point")
+    checked: list[dict[str, float]] = []
+    for i, point in enumerate(given):
+        field = f"Sweep.hyper[{i}]"
+        if not isinstance(point, Mapping):
+            raise ConfigError(field, f"{point!r} ({type(point).__name__})", "give a dict of numbers")
+        _check_names(point, allowed, field)
+        if checked and (CODINGS in point) != (CODINGS in checked[0]):
+            found = "not in the points before" if CODINGS in point else "missing"
+            raise ConfigError(f"{field}.{CODINGS}", found, "give it in every point or in none")
+        checked.append({name: _number(f"{field}.{name}", name, value, widest) for name, value in point.items()})
+    seen: dict[tuple, int] = {}
+    for i, point in enumerate(checked):
+        twin = seen.setdefault(tuple(sorted(point.items())), i)
+        if twin != i:
+            raise ConfigError(f"Sweep.hyper[{i}]", f"the same point as Sweep.hyper[{twin}]", "remove one of them")
+    return tuple(checked)
+
+
+def _grid(given: Mapping, allowed: tuple[str, ...], widest: int) -> dict[str, float | tuple[float, ...]]:
+    _check_names(given, allowed, "Sweep.hyper")
     checked: dict[str, float | tuple[float, ...]] = {}
     for name, value in given.items():
-        field, several = f"Sweep.hyper.{name}", isinstance(value, tuple | list)
-        values = tuple(value) if several else (value,)
+        field, several = f"Sweep.hyper.{name}", points.several(value)
+        values = (value,) if several is None else several
         if not values:
             raise ConfigError(field, "empty: a sweep of zero runs", "give at least one number")
-        found = tuple(checks.number(field, one, positive=name == "learning_rate") for one in values)
-        checked[name] = found if several else found[0]
+        found = tuple(_number(field, name, one, widest) for one in values)
+        checked[name] = found[0] if several is None else found
     return checked
+
+
+def _check_names(given: Mapping, of_the_loss: tuple[str, ...], field: str) -> None:
+    needed = ("learning_rate", *of_the_loss)
+    for name in given:
+        if name not in (*needed, CODINGS):
+            raise ConfigError(f"{field}.{name}", "unknown hyper-parameter", nearest(name, (*needed, CODINGS)))
+    variants.check_hyper([name for name in given if name != CODINGS], needed, field)
+
+
+def _number(field: str, name: str, value: object, widest: int) -> float:
+    if name == CODINGS:
+        return checks.whole_number(field, value, least=1, most=widest)
+    return checks.number(field, value, positive=name == "learning_rate") + 0.0  # -0.0 is the same run as 0.0

@@ -17,6 +17,7 @@ class Interrupted(BaseException):
 
     def __init__(self, number: int):
         super().__init__(signal.Signals(number).name)
+        self.number = number
         self.exit_code = 128 + number
 
 

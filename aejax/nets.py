@@ -22,14 +22,23 @@ Params = dict[str, Any]
 Activation = Callable[[jax.Array], jax.Array]
 
 
-class Net(NamedTuple):
-    """`init(key) -> params`, `encode(params, x_bd) -> z_bk`, `decode(params, z_bk) -> output_bd`."""
+CodingAxes = tuple[tuple[tuple[str, ...], int], ...]
+"""Path and axis of every parameter that has one entry a coding."""
 
-    init: Callable[[jax.Array], Params]
+
+class Net(NamedTuple):
+    """`init(key, codings=None) -> params`, `encode(params, x_bd) -> z_bk`, `decode(params, z_bk) -> output_bd`.
+
+    `codings` of `init` may be traced: parameters for the first so many codings, distributed as in a net of that many,
+    the others zero. Zeros stay zero while their gradients are `narrow`ed, so that one shape trains every number.
+    """
+
+    init: Callable[..., Params]
     encode: Callable[[Params, jax.Array], jax.Array]
     decode: Callable[[Params, jax.Array], jax.Array]
     inputs: int
     codings: int
+    coding_axes: CodingAxes
 
 
 def identity(x: jax.Array) -> jax.Array:
@@ -97,12 +106,25 @@ def _mlp(
     encoder = _Stack(widths, activation, coding_activation, layer_precision)
     decoder = _Stack((*decoder_widths, inputs), activation, identity, layer_precision)
 
-    def init(key: jax.Array) -> Params:
+    last = f"layer_{len(widths) - 1}"
+    axes: CodingAxes = (
+        (("encoder", last, "kernel"), 1),
+        (("encoder", last, "bias"), 0),
+        (("decoder", "layer_0", "kernel"), 0),
+    )
+
+    def init(key: jax.Array, codings: jax.Array | None = None) -> Params:
         encoder_key, decoder_key = jax.random.split(key)
-        return {
+        params: Params = {
             "encoder": encoder.init(encoder_key, jnp.zeros((1, inputs)))["params"],
             "decoder": decoder.init(decoder_key, jnp.zeros((1, widths[-1])))["params"],
         }
+        if codings is None:
+            return params
+        first = params["decoder"]["layer_0"]
+        fan_in = jnp.sqrt(widths[-1] / codings)  # He's variance is that of the codings there are
+        params["decoder"] = {**params["decoder"], "layer_0": {**first, "kernel": first["kernel"] * fan_in}}
+        return narrow(params, axes, codings)
 
     def encode(params: Params, x_bd: jax.Array) -> jax.Array:
         _check_rows(x_bd, inputs)
@@ -111,7 +133,7 @@ def _mlp(
     def decode(params: Params, z_bk: jax.Array) -> jax.Array:
         return decoder.apply({"params": params["decoder"]}, z_bk)  # pyright: ignore[reportReturnType]
 
-    return Net(init, encode, decode, inputs, widths[-1])
+    return Net(init, encode, decode, inputs, widths[-1], axes)
 
 
 @functools.lru_cache(maxsize=256)
@@ -134,8 +156,8 @@ def tied(net: Net) -> Net:
         )
     layers = len(encoder_kernels)
 
-    def init(key: jax.Array) -> Params:
-        params = net.init(key)
+    def init(key: jax.Array, codings: jax.Array | None = None) -> Params:
+        params = net.init(key, codings)
         biases = {name: {"bias": layer["bias"]} for name, layer in params["decoder"].items()}
         return {"encoder": params["encoder"], "decoder": biases}
 
@@ -150,7 +172,35 @@ def tied(net: Net) -> Net:
         }
         return net.decode({"decoder": derived}, z_bk)
 
-    return Net(init, net.encode, decode, net.inputs, net.codings)
+    axes = tuple((path, axis) for path, axis in net.coding_axes if path[0] == "encoder")
+    return Net(init, net.encode, decode, net.inputs, net.codings, axes)
+
+
+def narrow(params: Params, axes: CodingAxes, codings: jax.Array | int) -> Params:
+    """The same tree with what belongs to all but the first `codings` codings set to zero; `codings` may be traced."""
+
+    def zero(leaf: jax.Array, axis: int) -> jax.Array:
+        kept = jnp.arange(leaf.shape[axis]) < codings
+        return jnp.where(jnp.expand_dims(kept, [i for i in range(leaf.ndim) if i != axis]), leaf, 0.0)
+
+    return _at(params, axes, zero)
+
+
+def cut(params: Params, axes: CodingAxes, codings: int) -> Params:
+    """The parameters of a net of `codings` codings, out of those of a wider one."""
+    return _at(params, axes, lambda leaf, axis: leaf[(slice(None),) * axis + (slice(codings),)])
+
+
+def _at(tree: Params, axes: CodingAxes, change: Callable[[Any, int], Any], path: tuple[str, ...] = ()) -> Params:
+    along = dict(axes)
+    changed = {}
+    for name, value in tree.items():
+        here = (*path, name)
+        if isinstance(value, dict):
+            changed[name] = _at(value, axes, change, here)
+        else:
+            changed[name] = change(value, along[here]) if here in along else value
+    return changed
 
 
 def _check_rows(x_bd: jax.Array, inputs: int) -> None:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from aejax.nets import Params
+from aejax.nets import Params, narrow
 from aejax.schedules import Schedule, constant
 from aejax.variants import Autoencoder
 
@@ -23,6 +23,8 @@ Hyper = Mapping[str, Any]
 Optimiser = Callable[..., optax.GradientTransformation]
 """Takes an optax schedule, as `optax.adam` does."""
 EVALUATION_ROWS = 4096
+NOT_OF_THE_LOSS = ("learning_rate", "codings")
+"""Hyper-parameters that every program takes and no loss does."""
 _INIT, _ORDER, _STEP, _EVALUATE = range(4)  # what a key is folded with, so that no two uses share randomness
 
 
@@ -34,11 +36,16 @@ class Data(NamedTuple):
 
 
 class FitState(NamedTuple):
-    """All there is to a fit in progress. `history` holds one entry an epoch, zero where not reached yet."""
+    """All there is to a fit in progress. `history` holds one entry an epoch, zero where not reached yet.
+
+    `bad_step` is the first step whose loss was not finite, -1 while there is none. From that step on parameters,
+    optimiser and best-so-far stand still: a member of a population that diverges is frozen where it did.
+    """
 
     params: Params
     opt_state: optax.OptState
     step: jax.Array
+    bad_step: jax.Array
     epoch_sums: dict[str, jax.Array]
     best_params: Params
     best_error: jax.Array
@@ -73,12 +80,15 @@ def program(
     unit: float = 1.0,
     schedule: Schedule = constant,
     optimiser: Optimiser = optax.adam,
+    rows_over: jax.sharding.NamedSharding | None = None,
 ) -> Program:
     """The functions of a fit on `rows` training rows. Equal arguments give the same Program.
 
     An epoch is a permutation of the rows cut into batches, each row visited once; the last batch is smaller when
     `batch_size` does not divide `rows`. `hyper` holds `learning_rate` and what the loss takes; the learning rate of a
-    step is `learning_rate * schedule(steps)(step)`.
+    step is `learning_rate * schedule(steps)(step)`. With `codings` in `hyper` only the first so many codings are
+    trained, the others are zero throughout. `rows_over` shares the rows of every batch out over devices (data
+    parallel): the same mean gradient, summed in another order.
     """
     full_batches, remainder = divmod(rows, batch_size)
     steps_per_epoch = full_batches + (remainder > 0)
@@ -89,19 +99,23 @@ def program(
         return optimiser(lambda count: hyper["learning_rate"] * rate(count))
 
     def loss(params: Params, key: jax.Array, x_bd: jax.Array, hyper: Hyper):
-        others = {name: value for name, value in hyper.items() if name != "learning_rate"}
+        others = {name: value for name, value in hyper.items() if name not in NOT_OF_THE_LOSS}
         return autoencoder.loss(params, key, x_bd, **others)
 
     def floats(x_bd: jax.Array) -> jax.Array:
+        if rows_over is not None and len(x_bd) % rows_over.mesh.size == 0:
+            x_bd = jax.lax.with_sharding_constraint(x_bd, rows_over)
         return x_bd.astype(jnp.float32) / unit
 
     def init(key: jax.Array, hyper: Hyper) -> FitState:
-        params = autoencoder.init(jax.random.fold_in(key, _INIT))
+        codings = (hyper["codings"],) if "codings" in hyper else ()
+        params = autoencoder.init(jax.random.fold_in(key, _INIT), *codings)
         zero, per_epoch = jnp.zeros(()), jnp.zeros(epochs)
         return FitState(
             params=params,
             opt_state=transform(hyper).init(params),
             step=jnp.zeros((), jnp.int32),
+            bad_step=jnp.full((), -1, jnp.int32),
             epoch_sums={"loss": zero, "error": zero},
             best_params=params,
             best_error=jnp.full((), jnp.inf),
@@ -112,12 +126,20 @@ def program(
     def train_step(state: FitState, key: jax.Array, x_bd: jax.Array, hyper: Hyper) -> FitState:
         step_key = jax.random.fold_in(jax.random.fold_in(key, _STEP), state.step)
         (value, metrics), gradients = jax.value_and_grad(loss, has_aux=True)(state.params, step_key, x_bd, hyper)
+        if "codings" in hyper:
+            gradients = narrow(gradients, autoencoder.coding_axes, hyper["codings"])
         updates, opt_state = transform(hyper).update(gradients, state.opt_state, state.params)
         sums = state.epoch_sums
+        bad_step = jnp.where((state.bad_step < 0) & ~jnp.isfinite(value), state.step, state.bad_step)
+
+        def unless_bad(new: Any, old: Any) -> Any:
+            return jax.tree.map(lambda new, old: jnp.where(bad_step < 0, new, old), new, old)
+
         return state._replace(
-            params=optax.apply_updates(state.params, updates),
-            opt_state=opt_state,
+            params=unless_bad(optax.apply_updates(state.params, updates), state.params),
+            opt_state=unless_bad(opt_state, state.opt_state),
             step=state.step + 1,
+            bad_step=bad_step,
             epoch_sums={
                 "loss": sums["loss"] + value * len(x_bd),
                 "error": sums["error"] + metrics["error"] * len(x_bd),
@@ -141,7 +163,7 @@ def program(
     def end_epoch(state: FitState, key: jax.Array, data: Data, hyper: Hyper) -> FitState:
         epoch = state.step // steps_per_epoch - 1
         error = validation_error(state.params, key, data.x_validation, hyper)
-        better = error < state.best_error  # false for NaN
+        better = (error < state.best_error) & (state.bad_step < 0)  # false for NaN
         values = {
             "train_loss": state.epoch_sums["loss"] / rows,
             "train_error": state.epoch_sums["error"] / rows,

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from aejax import runner, settings, train
+from aejax import runner, settings, tensorboard, train
+from aejax.watcher import Watcher
 
 
-class TerminalWatcher(runner.Watcher):
+class TerminalWatcher(Watcher):
     """Draws progress; where the output is not a terminal, prints plain lines instead."""
 
-    def __init__(self, check: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, check: Callable[[], None] = lambda: None, quiet: bool = False) -> None:
         self.check = check
         self.warned: set[str] = set()
-        self.console = Console(stderr=True, highlight=False)
+        self.console = Console(stderr=True, highlight=False, quiet=quiet)
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),
@@ -29,6 +31,7 @@ class TerminalWatcher(runner.Watcher):
             transient=True,
         )
         self.total = self.current = None
+        self.live: tensorboard.Live | None = None
 
     def __enter__(self) -> TerminalWatcher:
         return self
@@ -44,10 +47,11 @@ class TerminalWatcher(runner.Watcher):
             self.progress.start()
             self.total = self.progress.add_task("runs", total=runs, note="")
 
-    def run(self, number: int, name: str) -> Callable[[train.Progress], None] | None:
-        """A bar for the run's epochs."""
+    def block(self, name: str) -> Callable[[train.Progress], None] | None:
+        """A bar for the block's epochs."""
         if self.total is None:
             return None
+        self._clear()
         self.current = task = self.progress.add_task(f"  {name}", total=None, note="compiling")
 
         def report(progress: train.Progress) -> None:
@@ -63,13 +67,28 @@ class TerminalWatcher(runner.Watcher):
             self.warned.add(text)
             self.console.print(f"aejax: warning: {text}", soft_wrap=True)
 
-    def done(self, number: int, row: dict[str, Any], stored: bool) -> None:
+    def curves(self, run_ids: Sequence[str]) -> Callable[[int, dict[str, np.ndarray]], None] | None:
+        """Passes them on to TensorBoard, where that is asked for."""
+        live = self.live
+        if live is None:
+            return None
+
+        def draw(first_epoch: int, lines: dict[str, np.ndarray]) -> None:
+            for i, run_id in enumerate(run_ids):
+                live.epochs(run_id, first_epoch, {name: line[i] for name, line in lines.items()})
+
+        return draw
+
+    def _clear(self) -> None:
+        if self.current is not None:
+            self.progress.remove_task(self.current)
+            self.current = None
+
+    def done(self, row: dict[str, Any], stored: bool) -> None:
         """The run's line."""
         if self.total is not None:
             self.progress.advance(self.total)
-            if self.current is not None:
-                self.progress.remove_task(self.current)
-                self.current = None
+            self._clear()
         if not stored:
             self.console.print(*runner.summary_lines([row]), soft_wrap=True)
 
@@ -105,3 +124,31 @@ class TerminalWatcher(runner.Watcher):
             f"{len(outcome.trained)} trained, {len(outcome.run_ids) - len(outcome.trained)} were stored already"
         )
         console.print(f"{outcome.folder / 'summary.md'}", soft_wrap=True)
+
+
+def show_plan(plan: runner.Plan) -> None:
+    """What a call would do: a line for every program, and what all of them need."""
+    console = Console(highlight=False, markup=False)
+    table = Table(title=f"{plan.experiment}: what would be trained on {plan.device}")
+    for name in ("", "codings", "parameters", "members", "stored", "to train", "steps", "memory"):
+        table.add_column(name, justify="right" if name else "left", no_wrap=bool(name), overflow="fold")
+    several = len({job["dataset"] for job in plan.jobs}) > 1
+    for job in plan.jobs:
+        codings = [job["codings"][0], job["codings"][-1]]
+        cells = [f"{job['label']}, {job['dataset']}" if several else job["label"]]
+        cells += ["–".join(str(k) for k in dict.fromkeys(codings))]
+        cells += [str(job[name]) for name in ("parameters", "members", "stored", "missing", "steps")]
+        table.add_row(*cells, _size(job["bytes"]))
+    console.print(table)
+    programs = [job for job in plan.jobs if job["missing"]]
+    console.print(
+        f"{len(programs)} programs to compile, {sum(job['missing'] for job in programs)} runs to train, "
+        f"{sum(job['stored'] for job in plan.jobs)} stored already; at most about "
+        f"{_size(max((job['bytes'] for job in programs), default=0))} of memory at a time "
+        "(an estimate; what does not fit is trained in blocks)",
+        soft_wrap=True,
+    )
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"

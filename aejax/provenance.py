@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from aejax import __version__
+from aejax import __version__, machine
 
 
 def describe(precision: str, data_fingerprint: str) -> dict[str, Any]:
@@ -27,7 +27,10 @@ def describe(precision: str, data_fingerprint: str) -> dict[str, Any]:
         "platform": device.platform,
         "device_kind": device.device_kind,
         "processor": _processor(),
+        "instruction_set": _instruction_set(),
         "cores": os.cpu_count(),
+        "threads": machine.threads(),
+        "devices": jax.device_count(),
         "precision": precision,
         "dataset_fingerprint": data_fingerprint,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -43,6 +46,17 @@ def _processor() -> str:
         lines = []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return models[0] if models else platform.processor() or platform.machine()
+
+
+@functools.cache
+def _instruction_set() -> str:
+    """The processor's architecture and the widest vectors it says it has: other vectors sum in another order."""
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        flags = set()
+    widest = next((name for name in ("avx512f", "avx2", "avx", "sve", "asimd") if name in flags), "")
+    return f"{platform.machine()} {widest}".strip()
 
 
 @functools.cache

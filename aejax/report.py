@@ -6,14 +6,17 @@ import csv
 import functools
 import io
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
+from aejax import goodput
 from aejax.results import to_json, write_atomic
 from aejax.settings import Arrays, Row, Setting, confidence, exact, number, settings, unique
 
+MOST_SETTINGS, MOST_LOST = 40, 40  # of a label, in a table; runs that did not complete, in their list
 MATCH = 1e-3  # all seeds within this relative distance of PCA's error: neither a win nor a loss
 _PROVENANCE = (
     "platform",
@@ -56,6 +59,8 @@ _COLUMNS = (  # field, header, significant digits, meaning
 def write(folder: Path, rows: Sequence[Row], arrays: Arrays) -> list[Path]:
     """Rebuild `summary.md`, `summary.csv` and the figures of an experiment's folder; returns the paths written.
 
+    Where the time went is read from the folder's goodput.jsonl, if there is one.
+
     `arrays(run_id)` gives a run's arrays, or None where they are not in this copy: figures that need them stay as they
     are on disk, and the summary says so, as it does of a figure that fails. Other old figures are deleted. Of rows
     with the same run_id the last one counts.
@@ -64,7 +69,7 @@ def write(folder: Path, rows: Sequence[Row], arrays: Arrays) -> list[Path]:
     pictures = _pictures(folder, found, functools.lru_cache(maxsize=32)(arrays))
     title, words = rows[0]["experiment"] if rows else folder.name, [one.words for one in pictures if one.words]
     files = {"summary.csv": _csv(found)} | {one.name: one.png for one in pictures if one.png is not None}
-    files["summary.md"] = _markdown(title, found, words)
+    files["summary.md"] = _markdown(title, found, words, folder)
     for name, data in files.items():
         write_atomic(folder / name, data.encode() if isinstance(data, str) else data)
     for one in pictures:
@@ -104,14 +109,9 @@ def _pictures(folder: Path, found: Sequence[Setting], arrays: Arrays) -> list[_P
     return pictures
 
 
-def _markdown(experiment: str, found: Sequence[Setting], pictures: Sequence[str]) -> str:
+def _markdown(experiment: str, found: Sequence[Setting], pictures: Sequence[str], folder: Path) -> str:
     runs = [row for setting in found for row in setting.runs]
-    lost = [
-        f"* `{r['run_id']}` ({_escape(r['label'])}, {_count(r['codings'], 'coding')}, seed {r['seed']}): "
-        f"{r['status']}: {_escape(r['reason'] or 'no reason recorded')}"
-        for r in runs
-        if r["status"] != "completed"
-    ]
+    lost = [row for row in runs if row["status"] != "completed"]
     count = f"{_count(len(runs), 'run')} in {_count(len(found), 'setting')}, {len(runs) - len(lost)} completed."
     parts = [f"# {_escape(experiment)}: held against PCA", count]
     parts += ["**No run completed: there is nothing to compare.**"] * (len(lost) == len(runs))
@@ -121,9 +121,23 @@ def _markdown(experiment: str, found: Sequence[Setting], pictures: Sequence[str]
     if len(lost) < len(runs):
         parts += ["In the tables, as means over completed seeds unless said otherwise:"]
         parts += ["\n".join(f"* {header}: {meaning}" for _, header, _, meaning in _COLUMNS)]
-    parts += ["## Runs that did not complete", "\n".join(lost)] * bool(lost)
-    parts += ["## Figures", *pictures] * bool(pictures) + ["## Provenance", _provenance(runs)] * bool(runs)
+    parts += ["## Runs that did not complete", *_lost(lost)] * bool(lost)
+    parts += ["## Figures", *pictures] * bool(pictures)
+    time = goodput.paragraphs(folder, runs)
+    parts += ["## Where the time went", *time] * bool(time) + ["## Provenance", _provenance(runs)] * bool(runs)
     return "\n\n".join(parts) + "\n"
+
+
+def _lost(rows: Sequence[Row]) -> list[str]:
+    lines = []
+    for row in rows[:MOST_LOST]:
+        who = f"`{row['run_id']}` ({_escape(row['label'])}, {_count(row['codings'], 'coding')}, seed {row['seed']})"
+        step = row.get("bad_step")
+        status = row["status"] + ("" if step is None else f" at step {step}")
+        lines.append(f"* {who}: {status}: {_escape(row['reason'] or 'no reason recorded')}")
+    rest = Counter(row["status"] for row in rows[MOST_LOST:])
+    more = " and ".join(f"{count} more {status}" for status, count in rest.items())
+    return ["\n".join(lines), *([f"And {more}: they are in runs.jsonl."] if more else [])]
 
 
 def _verdict(found: Sequence[Setting], label: str) -> str:
@@ -174,6 +188,26 @@ def _evidence(setting: Setting) -> str:
     return text + f" (best of {len(setting.rivals)} settings by validation)" * (len(setting.rivals) > 1)
 
 
+def _listed(found: Sequence[Setting]) -> tuple[list[Setting], str]:
+    """The settings to have in a table, the best by validation where a label has too many, and what is left out."""
+    kept, words = {id(setting) for setting in found}, ""
+    for label in unique(s.label for s in found):
+        here = [s for s in found if s.label == label]
+        if len(here) <= MOST_SETTINGS:
+            continue
+        place: dict[int, int] = {}  # within those of as many codings
+        for group in {id(s.group): s.group for s in here}.values():
+            place |= {id(s): i for i, s in enumerate(sorted(group, key=lambda s: s.validation))}
+        rest = sorted(here, key=lambda s: place[id(s)])[MOST_SETTINGS:]
+        kept -= {id(s) for s in rest}
+        empty = sum(not s.completed for s in rest)
+        words += (
+            f" {len(rest)} more settings of {_escape(label)} are in summary.csv: those with higher validation errors"
+        )
+        words += f", {empty} of them with no completed run." if empty else "."
+    return [s for s in found if id(s) in kept], words
+
+
 def _table(found: Sequence[Setting]) -> list[str]:
     """One dataset's paragraphs: its size, what its settings share, their table."""
     data, names = found[0].runs[0]["data"], unique(name for s in found for name in s.options)
@@ -186,11 +220,13 @@ def _table(found: Sequence[Setting]) -> list[str]:
     )
     options = {name: [s.options.get(name, "–") for s in found] for name in names}
     shared = [f"{name} = {texts[0]}" for name, texts in options.items() if len(set(texts)) == 1 and texts[0] != "null"]
+    every, (found, left_out) = found, _listed(found)
+    varying = [name for name, texts in options.items() if len(set(texts)) > 1]
     columns = {
         "label": [_escape(s.label) + " ★" * (s.best and len(s.rivals) > 1) for s in found],
         "widths": ["-".join(map(str, s.widths)) for s in found],
         "codings": [str(s.codings) for s in found],
-        **{name: [_escape(text) for text in texts] for name, texts in options.items() if len(set(texts)) > 1},
+        **{name: [_escape(s.options.get(name, "–")) for s in found] for name in varying},
         "seeds": [f"{len(s.completed)}/{len(s.runs)}" for s in found],
         **{header: [number(s.over_seeds(field), digits) for s in found] for field, header, digits, _ in _COLUMNS},
         "SSE test": [_interval(s) for s in found],
@@ -200,7 +236,8 @@ def _table(found: Sequence[Setting]) -> list[str]:
     lines = [[_escape(header) for header in columns], ["---"] * len(columns), *zip(*columns.values(), strict=True)]
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     caption = "seeds: completed/run. ★: best by validation (not by test) of the settings with this label and codings."
-    for setting in (s for s in found if s.best):
+    caption += left_out
+    for setting in (s for s in every if s.best):
         few, most = len(setting.completed), max(len(rival.completed) for rival in setting.rivals)
         who = f"{_escape(setting.label)} at {_count(setting.codings, 'coding')}"
         caption += f" The ★ of {who} has {_count(few, 'completed seed')}, a rival {most}." * (few < most)

@@ -1,23 +1,24 @@
-"""Run an experiment: data, reference PCA, every run of every sweep, rows and arrays on disk, report."""
+"""Run an experiment: data, reference PCA, every missing run of every sweep, rows and arrays on disk, report."""
 
 from __future__ import annotations
 
-import dataclasses
-import os
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
-from aejax import compare, datasets, pca, provenance, results, sweep, train
-from aejax.datasets.base import fingerprint
-from aejax.errors import AejaxError, MachineError, ResultsError
+from aejax import cluster, compare, datasets, hosts, jobs, loading, lock, machine, results, sweep, work
+from aejax.errors import ConfigError, ResultsError
+from aejax.jobs import Job, Layouts
 from aejax.sweep import Sweep
+from aejax.watcher import Watcher
+from aejax.work import Desk, Spent
 
-SMOKE_ROWS = {"train": 256, "validation": 64, "test": 128}
-EXAMPLES, MAP_ROWS, FEATURES = 10, 2000, 64
+Loaded = dict[tuple[str, int], datasets.Dataset]
 
 
 class Outcome(NamedTuple):
@@ -31,26 +32,16 @@ class Outcome(NamedTuple):
     @property
     def failed(self) -> list[dict[str, Any]]:
         """Rows of this call that did not complete."""
-        return [row for row in self.rows if row["run_id"] in self.run_ids and row["status"] != "completed"]
+        mine = set(self.run_ids)
+        return [row for row in self.rows if row["run_id"] in mine and row["status"] != "completed"]
 
 
-class Watcher:
-    """Told what happens, in order; does nothing. The command line draws it."""
+class Plan(NamedTuple):
+    """What a call would do: its jobs, in numbers, and the device."""
 
-    def check(self) -> None:
-        """Called between chunks and between runs, where nothing is half done: may raise to stop."""
-
-    def start(self, runs: int, device: str) -> None:
-        """Training is about to start."""
-
-    def run(self, number: int, name: str) -> Callable[[train.Progress], None] | None:
-        """Run `number` starts; returns what `fit` reports to."""
-
-    def warn(self, text: str) -> None:
-        """Something a person should know, that stops nothing."""
-
-    def done(self, number: int, row: dict[str, Any], stored: bool) -> None:
-        """Run `number` ended with this row; `stored` when it was found on disk."""
+    experiment: str
+    device: str
+    jobs: list[dict[str, Any]]
 
 
 def execute(
@@ -61,211 +52,168 @@ def execute(
     data_dir: Path | None = None,
     smoke: bool = False,
     again: bool = False,
+    how: str = "auto",
+    width: int | None = None,
+    save_seconds: float | None = None,
     watcher: Watcher | None = None,
+    on: cluster.Place | None = None,
+    source: cluster.Source | None = None,
 ) -> Outcome:
     """Train what is missing of an experiment and rebuild its report in `root/experiment`.
 
     Configs are checked before data is read, data before anything compiles, the folder before anything is computed.
-    Runs already stored are kept (`again` trains them anew). A run that fails is recorded and harms no other. `smoke`
-    trains a small part of everything on some of the rows, into `root/experiment-smoke`.
+    Each sweep is one population (`train.fit_population` explains `how` and `width`). Runs already stored are kept
+    (`again` trains them anew); blocks that were interrupted go on from their saved state, which is saved as often as
+    2 % of the time allows, or every `save_seconds`. A run that fails is recorded and harms no other. `smoke` trains a
+    small part of everything on some of the rows, into `root/experiment-smoke`.
+
+    `on` trains on other processes, `cluster.Pool()` or `cluster.Ray()`, one task a sweep; sweeps with functions of
+    one's own then need the experiment file they are in, as `source`.
+
+    One call at a time writes to a folder: another gets ResultsError. With several processes (`jax.distributed`) all
+    of them call this, and the first one writes.
     """
-    watcher = watcher or Watcher()
+    watcher, started, began = watcher or Watcher(), datetime.now(UTC), time.perf_counter()
+    experiment, sweeps = _named(experiment, sweeps, smoke)
+    device, spent = machine.device_name(), Spent()
+    if on is not None:
+        _check_place(on, sweeps, source)
+        device = on.describe()
+    loaded = _load_all(sweeps, data_dir, smoke)
+    spent.since("data", began)
+    with _held(root, experiment) as held:
+        folder = root / experiment
+        here = folder if hosts.first() else None
+        planned = _plan(sweeps, loaded, here, again, watcher)
+        watcher.start(sum(len(job.members) for job in planned), device)
+        layouts = None if here is None else Layouts(here, watcher.warn)
+        of = [(job, loaded[job.sweep.dataset, job.sweep.data_seed]) for job in planned]
+        saved = {} if here is None else work.read_saved(here, of, watcher)
+        trained: list[str] = []
+
+        def emit(row: dict[str, Any], params: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+            start = time.perf_counter()
+            if here is not None:
+                results.write_run(here, row, params, arrays)
+            spent.since("saving", start)
+            trained.append(row["run_id"])
+            watcher.done(row, stored=False)
+
+        if held is not None:
+            spent["lost"] += held.lost_seconds
+        rulers: dict[tuple[str, int], compare.Reference] = {}
+        beat = held.beat if held is not None else lambda unsaved: None
+        try:
+            if on is not None:
+                for row in (row for job in planned for row in job.stored.values()):
+                    watcher.done(row, stored=True)
+                call = cluster.Call(experiment, here, data_dir, smoke, how, width, save_seconds, source)
+                cluster.train(on, cluster.Driver(call, loaded, watcher, spent, emit, beat, saved), planned)
+            for job in planned if on is None else ():
+                for row in job.stored.values():
+                    watcher.done(row, stored=True)
+                if not job.missing:
+                    continue
+                watcher.check()
+                key = (job.sweep.dataset, job.sweep.data_seed)
+                if key not in rulers:
+                    start = time.perf_counter()
+                    rulers[key] = compare.reference(loaded[key])
+                    spent.since("data", start)
+                loading.warn_of_rank(job.sweep, rulers[key], watcher)
+                desk = Desk(experiment, loaded[key], rulers[key], here, layouts, watcher, spent, how, width)
+                desk.save_seconds, desk.saved = save_seconds, saved
+                desk.beat = beat
+                work.train_job(job, desk, emit)
+        finally:
+            rows = _conclude(here, watcher, spent, started, began, len(trained), device)
+        if here is not None:
+            from aejax import report
+
+            report.write(folder, rows, lambda run_id: _arrays(folder, run_id))
+    ids = [member.run_id for job in planned for member in job.members]
+    return Outcome(folder, rows, ids, trained)
+
+
+def plan(
+    experiment: str, sweeps: Sequence[Sweep], *, root: Path, data_dir: Path | None = None, smoke: bool = False
+) -> Plan:
+    """What `execute` would do, without compiling or writing anything; everything is checked as it would check it."""
+    experiment, sweeps = _named(experiment, sweeps, smoke)
+    device, loaded = machine.device_name(), _load_all(sweeps, data_dir, smoke)
+    results.check_name(experiment, "experiment")
+    planned = _plan(sweeps, loaded, root / experiment, False, Watcher())
+    return Plan(experiment, device, jobs.describe(planned, loaded))
+
+
+def _named(experiment: str, sweeps: Sequence[Sweep], smoke: bool) -> tuple[str, Sequence[Sweep]]:
     if smoke:
         sweeps, experiment = [one.smoke() for one in sweeps], f"{experiment}-smoke"
     sweep.check_all(sweeps)
-    device = device_name()
-    data = {(one.dataset, one.data_seed): one for one in sweeps}
-    loaded = {key: _load(*key, data_dir, smoke) for key in data}
+    return experiment, sweeps
+
+
+def _check_place(on: cluster.Place, sweeps: Sequence[Sweep], source: cluster.Source | None) -> None:
+    if hosts.several():
+        raise ConfigError("--on", "given to one of several processes", "leave out --coordinator, or --on")
+    on.check()
+    cluster.check(sweeps, source)
+
+
+def _load_all(sweeps: Sequence[Sweep], data_dir: Path | None, smoke: bool) -> Loaded:
+    keys = dict.fromkeys((one.dataset, one.data_seed) for one in sweeps)
+    loaded = {key: loading.load(*key, data_dir, smoke) for key in keys}
     for one in sweeps:
         one.check_data(loaded[one.dataset, one.data_seed])
+    return loaded
+
+
+@contextlib.contextmanager
+def _held(root: Path, experiment: str) -> Iterator[lock.Lock | None]:
+    """The results folder, made and locked by the process that writes."""
+    if not hosts.first():
+        yield None
+        return
     folder = results.open_folder(root, experiment)
-    plan = [(one, seed, hyper) for one in sweeps for seed, hyper in one.runs()]
-    watcher.start(len(plan), device)
-
-    rulers: dict[tuple[str, int], compare.Reference] = {}
-    run_ids, trained = [], []
-    try:
-        for number, (one, seed, hyper) in enumerate(plan):
-            dataset = loaded[one.dataset, one.data_seed]
-            identity = sweep.run_id(one.config(), hyper, seed, dataset.fingerprint)
-            run_ids.append(identity)
-            watcher.check()
-            row = None if again else results.read_row(folder / "runs" / identity)
-            stored = row is not None and row["status"] in ("completed", "diverged")
-            if row is None or not stored:
-                draw = watcher.run(number, f"{one.name} {one.codings}, seed {seed}")
-                if (one.dataset, one.data_seed) not in rulers:
-                    rulers[one.dataset, one.data_seed] = compare.reference(dataset)
-                ruler = rulers[one.dataset, one.data_seed]
-                if one.codings > ruler.params.rank:
-                    rank = f"{one.dataset} has rank {ruler.params.rank}, below {one.codings} codings"
-                    watcher.warn(f"{rank}: the reference PCA's further components are zero")
-
-                def report_to(progress: train.Progress, draw: Callable | None = draw) -> None:
-                    watcher.check()
-                    if draw is not None:
-                        draw(progress)
-
-                row, params, arrays = train_one(one, seed, hyper, dataset, ruler, report_to)
-                row = {"format": sweep.FORMAT, "experiment": experiment, "run_id": identity, **row}
-                results.write_run(folder, row, params, arrays)
-                trained.append(identity)
-            watcher.done(number, row, stored)
-    finally:
-        rows = results.write_index(folder)
-    from aejax import report
-
-    report.write(folder, rows, lambda run_id: _arrays(folder, run_id))
-    return Outcome(folder, rows, run_ids, trained)
+    with lock.hold(folder) as held:
+        yield held
 
 
-def train_one(
-    one: Sweep,
-    seed: int,
-    hyper: dict[str, float],
-    dataset: datasets.Dataset,
-    ruler: compare.Reference,
-    report_to: Callable[[train.Progress], None] | None = None,
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, np.ndarray]]:
-    """Row, parameters and arrays of one run. A run that cannot be trained gives a row that says why."""
-    autoencoder = one.build(dataset.inputs)
-    row: dict[str, Any] = {
-        "label": one.name,
-        "dataset": one.dataset,
-        "variant": one.config()["variant"],
-        "tied": one.tied,
-        "widths": list(one.widths),
-        "codings": one.codings,
-        "seed": seed,
-        "hyper": hyper,
-        "status": "failed",
-        "reason": None,
-        "epochs": one.epochs,
-        **dict.fromkeys(
-            ("best_epoch", "sse_validation", "sse_test", "mse_test", "r2_test", "pca_sse_test", "sse_ratio"),
-        ),
-        **dict.fromkeys(("pca_equivalent_dimension", "principal_angle_max_deg", "compile_seconds", "train_seconds")),
-        "pca_seconds": ruler.seconds,
-        "config": one.config(),
-        "data": _describe(dataset, ruler),
-        "provenance": provenance.describe(one.precision, dataset.fingerprint),
-    }
-    arrays = {
-        "pca_curve": ruler.curve,
-        "scaling/offset": np.atleast_1d(dataset.scaling.offset_d),
-        "scaling/scale": np.atleast_1d(dataset.scaling.scale_d),
-    }
-    try:
-        fitted = train.fit(
-            autoencoder,
-            dataset,
-            seed=seed,
-            epochs=one.epochs,
-            batch_size=one.batch_size,
-            schedule=one.schedule,
-            report=report_to,
-            **hyper,  # pyright: ignore[reportArgumentType]  (names are checked to be hyper-parameters)
-        )
-        row |= {
-            "status": fitted.status,
-            "compile_seconds": fitted.compile_seconds,
-            "train_seconds": fitted.train_seconds,
-        }
-        arrays |= {f"history/{name}": line for name, line in fitted.history.items()}
-        if fitted.status != "completed":
-            epoch = len(fitted.history["train_loss"])
-            return {**row, "reason": f"loss or validation error not finite by epoch {epoch}"}, {}, arrays
-        numbers = compare.score(autoencoder, fitted.params, dataset, ruler, codings=one.codings, linear=one.linear)
-        numbers["sse_validation"] = compare.sse(autoencoder, fitted.params, dataset.x_validation, unit=dataset.unit)
-        wrong = [name for name, value in numbers.items() if value is not None and not np.isfinite(value)]
-        if wrong:
-            return {**row, "status": "failed", "reason": f"{', '.join(wrong)} not finite"}, {}, arrays
-        pictures = _pictures(autoencoder, fitted.params, dataset, ruler, one.codings)
-    except AejaxError:
-        raise
-    except Exception as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
-        return {**row, "status": "failed", "reason": reason}, {}, arrays
-    row |= numbers | {"best_epoch": fitted.best_epoch + 1}
-    return row, jax.tree.map(np.asarray, fitted.params), arrays | pictures
+def _plan(sweeps: Sequence[Sweep], loaded: Loaded, folder: Path | None, again: bool, watcher: Watcher) -> list[Job]:
+    """The jobs, as the process sees them that has the folder."""
+
+    def stored(run_id: str) -> dict[str, Any] | None:
+        return None if again or folder is None else results.read_row(folder / "runs" / run_id, watcher.warn)
+
+    planned = jobs.plan(sweeps, loaded, stored)
+    held = hosts.json_from_first([job.stored for job in planned])
+    return [job._replace(stored=rows) for job, rows in zip(planned, held, strict=True)]
 
 
-def device_name() -> str:
-    """Kind and number of the devices in use. Raises MachineError when JAX finds none of the platform asked for."""
-    try:
-        devices = jax.devices()
-    except (RuntimeError, AssertionError) as error:
-        asked = os.environ.get("JAX_PLATFORMS") or "any"
-        raise MachineError(
-            "JAX_PLATFORMS", f"{asked} asked for, no such device found", "unset JAX_PLATFORMS or set it to cpu"
-        ) from error
-    return f"{len(devices)} × {devices[0].device_kind}" if len(devices) > 1 else devices[0].device_kind
+def _conclude(
+    folder: Path | None, watcher: Watcher, spent: Spent, started: datetime, began: float, runs: int, device: str
+) -> list[dict[str, Any]]:
+    """Index and record of the time spent, also of a call that was stopped."""
+    if folder is None:
+        return []
+    start = time.perf_counter()
+    rows = results.write_index(folder, watcher.warn)
+    spent.since("saving", start)
+    wall = time.perf_counter() - began
+    line = {"started": started.isoformat(timespec="seconds"), "wall": wall, **spent, "runs": runs, "device": device}
+    line["other"] = max(0.0, wall + spent["lost"] - sum(spent.values()))
+    if runs or spent["useful"]:
+        results.append_line(folder / "goodput.jsonl", line)
+    return rows
 
 
-def _load(name: str, data_seed: int, data_dir: Path | None, smoke: bool) -> datasets.Dataset:
-    dataset = datasets.load(name, data_dir, data_seed)
-    if not smoke:
-        return dataset
-    parts = {
-        f"{kind}_{split}": None if (whole := getattr(dataset, f"{kind}_{split}")) is None else whole[:rows]
-        for kind in ("x", "y")
-        for split, rows in SMOKE_ROWS.items()
-    }
-    print_of_part = fingerprint(parts, dataset.image_shape, dataset.scaling)
-    return dataclasses.replace(dataset, **parts, fingerprint=print_of_part)
+def export(outcome: Outcome) -> list[Path]:
+    """TensorBoard events of a call's runs; returns the files. Raises MachineError without tensorboardX."""
+    from aejax import tensorboard
 
-
-def _describe(dataset: datasets.Dataset, ruler: compare.Reference) -> dict[str, Any]:
-    return {
-        "train_rows": len(dataset.x_train),
-        "validation_rows": len(dataset.x_validation),
-        "test_rows": len(dataset.x_test),
-        "inputs": dataset.inputs,
-        "image_shape": None if dataset.image_shape is None else list(dataset.image_shape),
-        "unit": dataset.unit,
-        "constant_columns": dataset.scaling.constant or int((dataset.x_train == dataset.x_train[:1]).all(axis=0).sum()),
-        "pca_rank": ruler.params.rank,
-        "pca_rows": ruler.params.rows,
-        "mean_sse_test": float(ruler.curve[0]),
-    }
-
-
-def _pictures(
-    autoencoder: Any, params: Any, dataset: datasets.Dataset, ruler: compare.Reference, codings: int
-) -> dict[str, np.ndarray]:
-    """What the figures need of a run: examples and their reconstructions, 2-D codings, first-layer features."""
-    labels = dataset.y_test
-    chosen = range(min(EXAMPLES, len(dataset.x_test)))
-    if labels is not None:
-        chosen = np.unique(labels, return_index=True)[1][:EXAMPLES]
-    rows = dataset.x_test[np.asarray(chosen)]
-    original = dataset.floats(rows)
-    first = pca.truncate(ruler.params, min(codings, ruler.params.rank))
-    examples = {
-        "original": original,
-        "reconstruction": compare.reconstruct(autoencoder, params, rows, unit=dataset.unit)[1],
-        "pca": np.asarray(pca.decode(first, pca.encode(first, jax.numpy.asarray(original)))),
-    }
-    arrays = {f"examples/{name}": _brightness(dataset, x_nd) for name, x_nd in examples.items()}
-    arrays["features"] = np.asarray(params["encoder"]["layer_0"]["kernel"]).T[:FEATURES]
-    if codings == 2 <= ruler.params.rank:
-        some = dataset.x_test[:MAP_ROWS]
-        arrays["codings/test"] = compare.reconstruct(autoencoder, params, some, unit=dataset.unit)[0]
-        arrays["codings/pca"] = np.asarray(pca.encode(first, jax.numpy.asarray(dataset.floats(some))))
-        if labels is not None:
-            arrays["codings/labels"] = labels[:MAP_ROWS]
-    return arrays
-
-
-def _brightness(dataset: datasets.Dataset, x_nd: np.ndarray) -> np.ndarray:
-    """Images as 0 (black) to 1 (white), whatever their scaling; rows that are no images as they are."""
-    low, high = float(dataset.x_train.min()) / dataset.unit, float(dataset.x_train.max()) / dataset.unit
-    if dataset.image_shape is None or (low >= 0 and high <= 1):
-        return x_nd
-    low, high = (
-        dataset.scaling.invert(edge).astype(np.float64) for edge in (dataset.x_train.min(0), dataset.x_train.max(0))
-    )
-    return ((dataset.scaling.invert(x_nd) - low.min()) / (high.max() - low.min())).astype(np.float32)
+    mine = set(outcome.run_ids)
+    rows = [row for row in outcome.rows if row["run_id"] in mine]
+    return tensorboard.write(outcome.folder, rows, lambda run_id: _arrays(outcome.folder, run_id))
 
 
 def _arrays(folder: Path, run_id: str) -> dict[str, np.ndarray] | None:

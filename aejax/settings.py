@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean, median, stdev
 from typing import Any
 
@@ -29,8 +29,9 @@ _NOT_OPTIONS = {"experiment", "label", "dataset", "widths", "codings", "digests"
 class Setting:
     """A label with its options, and the rows of its seeds.
 
-    `rivals`: the settings with a completed run and the same dataset, label and codings, itself included. `dataset`
-    carries the data's fingerprint where one name stands for several data sets.
+    `rivals`: the settings with a completed run and the same dataset, label and codings, itself included; `group`: those
+    without one as well. `dataset` carries the data's fingerprint where one name stands for several data sets. `hyper`
+    leaves out a number of codings that was swept as a hyper-parameter: it is the setting's own.
     """
 
     dataset: str
@@ -41,6 +42,7 @@ class Setting:
     config: dict[str, Any]
     runs: list[Row]
     rivals: list[Setting]
+    group: list[Setting] = field(default_factory=list)
 
     @functools.cached_property
     def completed(self) -> list[Row]:
@@ -57,10 +59,15 @@ class Setting:
         """Height, width and perhaps colours of the data's images; empty where the data has none."""
         return tuple(self.runs[0]["data"]["image_shape"] or ())
 
-    @property
+    @functools.cached_property
+    def validation(self) -> float:
+        """Mean validation error of the completed seeds, infinite where none is: what settings are chosen by."""
+        return fmean(self.values("sse_validation")) if self.completed else math.inf
+
+    @functools.cached_property
     def best(self) -> bool:
         """Whether its mean validation error is the lowest of its rivals'."""
-        return bool(self.completed) and self is min(self.rivals, key=lambda s: fmean(s.values("sse_validation")))
+        return bool(self.completed) and self is min(self.rivals, key=lambda s: s.validation)
 
     @property
     def wins(self) -> int:
@@ -72,53 +79,78 @@ class Setting:
         """Whether PCA with as many codings makes no error: then nothing wins against it."""
         return bool(self.completed) and all(exact(row, "pca_sse_test") for row in self.completed)
 
-    def values(self, field: str) -> list[float]:
+    def values(self, metric: str) -> list[float]:
         """A metric of the completed seeds that have it."""
-        return [row[field] for row in self.completed if row[field] is not None]
+        return [row[metric] for row in self.completed if row[metric] is not None]
 
-    def over_seeds(self, field: str) -> float | None:
+    def over_seeds(self, metric: str) -> float | None:
         """A metric's mean over completed seeds (the worst angle, median time and epoch), None when no seed has it."""
         how = {"principal_angle_max_deg": max, "train_seconds": median, "best_epoch": median}
-        values = self.values(field)
-        return how.get(field, fmean)(values) if values else None
+        values = self.values(metric)
+        return how.get(metric, fmean)(values) if values else None
 
-    @property
+    @functools.cached_property
     def options(self) -> dict[str, str]:
         """What the table has no column of its own for, as text."""
         options = {**self.config, **{name: self.runs[0][name] for name in ("variant", "tied")}, **self.hyper}
         options |= {f"{name} digest": digest for name, digest in self.config.get("digests", {}).items()}
+        if "codings" in self.runs[0]["hyper"] and self.config.get("widths"):
+            options["codings masked of"] = self.config["widths"][-1]
         return {name: _option(value) for name, value in options.items() if name not in _NOT_OPTIONS}
 
     @property
     def distinct(self) -> dict[str, str]:
         """Widths and options, of those in which it and its rivals are not all the same."""
-        mine, *others = ({"widths": "-".join(map(str, s.widths)), **s.options} for s in (self, *self.rivals))
-        return {name: text for name, text in mine.items() if any(other.get(name) != text for other in others)}
+        varying = self.rivals[0]._varying if self.completed else _vary([self, *self.rivals])
+        return {name: text for name, text in self._texts.items() if name in varying}
+
+    @functools.cached_property
+    def _texts(self) -> dict[str, str]:
+        return {"widths": "-".join(map(str, self.widths)), **self.options}
+
+    @functools.cached_property
+    def _varying(self) -> set[str]:
+        return _vary(self.rivals)
 
 
 def settings(rows: Sequence[Row]) -> list[Setting]:
     """Group rows into settings, ordered by dataset, label and codings."""
     names = [name for name, _ in {(r["dataset"], r["provenance"]["dataset_fingerprint"]) for r in rows}]
     found: dict[str, Setting] = {}
-    rivals: dict[tuple, list[Setting]] = {}
+    groups: dict[tuple, tuple[list[Setting], list[Setting]]] = {}
     for row in sorted(rows, key=lambda r: r["seed"]):
         name = row["dataset"]
         if names.count(name) > 1:
             name += f" ({row['provenance']['dataset_fingerprint'][:12]})"
         config = {key: value for key, value in row["config"].items() if key not in _SEEDS}
-        identity = [name, *(row[field] for field in ("label", "widths", "codings", "hyper")), config]
-        key = to_json([*identity, row["variant"], row["tied"]], sort_keys=True)
+        hyper = {key: value for key, value in row["hyper"].items() if key != "codings"}
+        identity = [name, *(row[name] for name in ("label", "widths", "codings")), hyper, config]
+        key = to_json([*identity, row["variant"], row["tied"], "codings" in row["hyper"]], sort_keys=True)
         if key not in found:
-            found[key] = Setting(*identity, runs=[], rivals=rivals.setdefault((name, row["label"], row["codings"]), []))
+            rivals, group = groups.setdefault((name, row["label"], row["codings"]), ([], []))
+            found[key] = Setting(*identity, runs=[], rivals=rivals, group=group)
         found[key].runs.append(row)
     for setting in found.values():
+        setting.group.append(setting)
         setting.rivals.extend([setting] if setting.completed else [])
     return sorted(found.values(), key=lambda s: (s.dataset, s.label, s.codings))
 
 
-def exact(row: Row, field: str) -> bool:
+def swept(group: Sequence[Setting]) -> dict[str, list[float]]:
+    """The hyper-parameters that take more than one value among these settings, and their values in order."""
+    names = unique(name for setting in group for name in setting.hyper)
+    values = {name: sorted({s.hyper[name] for s in group if name in s.hyper}) for name in names}
+    return {name: several for name, several in values.items() if len(several) > 1}
+
+
+def by_validation(group: Iterable[Setting]) -> list[Setting]:
+    """The settings with a completed run, from the lowest mean validation error to the highest."""
+    return sorted((s for s in group if s.completed), key=lambda s: s.validation)
+
+
+def exact(row: Row, metric: str) -> bool:
     """Whether this squared error on test is zero up to rounding, beside that of the mean predictor."""
-    return row[field] <= ROUNDING * row["data"]["mean_sse_test"]
+    return row[metric] <= ROUNDING * row["data"]["mean_sse_test"]
 
 
 def confidence(values: Sequence[float]) -> float | None:
@@ -142,6 +174,14 @@ def number(value: float | None, digits: int = 4) -> str:
     if value == 0 or not 1e-4 <= abs(value) < 1e6:
         return f"{value:.{digits - 1}e}" if value else "0"
     return f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
+
+
+def _vary(found: Sequence[Setting]) -> set[str]:
+    """Names of the texts that are not the same in all of these settings."""
+    texts: dict[str, set[str | None]] = {name: set() for setting in found for name in setting._texts}
+    for name, held in texts.items():
+        held.update(setting._texts.get(name) for setting in found)
+    return {name for name, held in texts.items() if len(held) > 1}
 
 
 def _option(value: Any) -> str:

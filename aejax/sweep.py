@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from typing import Any
 
 import jax
 
-from aejax import checks, datasets, fields, nets, penalties, schedules, variants
+from aejax import checks, datasets, fields, nets, penalties, points, schedules, variants
 from aejax.errors import ConfigError, DataError, nearest
 from aejax.nets import identity
 
@@ -31,16 +30,17 @@ class Sweep:
 
     `widths` are the encoder's layer sizes, the last one the number of codings; one entry is the linear autoencoder
     when `coding_activation` is the identity. `hyper` maps `learning_rate` and every hyper-parameter of the variant's
-    loss to a number, or to a tuple of numbers to try each. `batch_size=None` is the full batch. `data_seed` decides
-    the splits. `label` names the sweep in tables and figures
-    (by default what it is: "tied stacked"). Raises ConfigError on any value it cannot run with.
+    loss to a number, or to a tuple of numbers to try each; or it is a tuple of points, as `aejax.points` makes them.
+    `codings` among them trains the net with that many of its codings, the others masked: one program for a whole
+    curve. `batch_size=None` is the full batch. `data_seed` decides the splits. `label` names the sweep in tables and
+    figures (by default what it is: "tied stacked"). Raises ConfigError on any value it cannot run with.
     """
 
     dataset: str
     widths: tuple[int, ...]
     epochs: int
     batch_size: int | None
-    hyper: Mapping[str, float | tuple[float, ...]]
+    hyper: Mapping[str, float | Sequence[float]] | Sequence[Mapping[str, float]]
     seeds: tuple[int, ...] = (0,)
     variant: Callable = variants.plain
     tied: bool = False
@@ -94,14 +94,23 @@ class Sweep:
                 f"{self.decoder_widths} do not mirror widths {self.widths} of a tied net",
                 f"leave decoder_widths out (it is {mirrored} then), or set tied=False",
             )
-        _set(self, "hyper", fields.hyper(self.hyper, variants.hyper_names(self.build(inputs=self.codings + 1))))
+        names = variants.hyper_names(self.build(inputs=self.codings + 1))
+        _set(self, "hyper", fields.hyper(self.hyper, names, self.codings))
         if self.label != "":
             checks.text("Sweep.label", self.label)
 
     @property
     def codings(self) -> int:
-        """Number of codings k."""
+        """Number of codings k of the net; `hyper` may train fewer of them."""
         return self.widths[-1]
+
+    def codings_of(self, hyper: Mapping[str, float]) -> int:
+        """Number of codings of a run with these hyper-parameters."""
+        return int(hyper["codings"]) if "codings" in hyper else self.codings
+
+    def widths_of(self, hyper: Mapping[str, float]) -> tuple[int, ...]:
+        """The encoder's layer sizes of a run with these hyper-parameters."""
+        return (*self.widths[:-1], self.codings_of(hyper))
 
     @property
     def linear(self) -> bool:
@@ -170,20 +179,27 @@ class Sweep:
                         "set output=identity, or scale the data into [0, 1] (file:PATH?scale=VALUE divides by VALUE)",
                     )
 
+    def points(self) -> list[dict[str, float]]:
+        """Hyper-parameters of every setting: all combinations of a grid, or the points as they were given."""
+        if not isinstance(self.hyper, Mapping):
+            return [dict(point) for point in self.hyper]
+        return [dict(point) for point in points.grid(**self.hyper)]
+
     def runs(self) -> list[tuple[int, dict[str, float]]]:
-        """(seed, hyper) of every run: all combinations of the hyper-parameters, each with every seed."""
-        names = list(self.hyper)
-        grids = [value if isinstance(value, tuple) else (value,) for value in self.hyper.values()]
-        return [
-            (seed, dict(zip(names, values, strict=True))) for values in itertools.product(*grids) for seed in self.seeds
-        ]
+        """(seed, hyper) of every run: each point with every seed."""
+        return [(seed, dict(point)) for point in self.points() for seed in self.seeds]
 
     def smoke(self) -> Sweep:
-        """The same sweep cut to two epochs, one seed and one setting: for finding out whether it runs."""
-        first = {name: value[0] if isinstance(value, tuple) else value for name, value in self.hyper.items()}
+        """The same sweep cut to two epochs, two seeds and one point: for finding out whether it runs.
+
+        Where the number of codings is swept there are two points, with the first and the last number.
+        """
+        first, *others = self.points()
+        last = [one for one in others if self.codings_of(one) != self.codings_of(first)][-1:]
+        hyper = (first, *last)
         batch_size = None if self.batch_size is None else min(self.batch_size, 64)
         return dataclasses.replace(
-            self, epochs=min(self.epochs, 2), seeds=self.seeds[:1], hyper=first, batch_size=batch_size
+            self, epochs=min(self.epochs, 2), seeds=self.seeds[:2], hyper=hyper, batch_size=batch_size
         )
 
     def config(self) -> dict[str, Any]:
@@ -199,7 +215,8 @@ class Sweep:
 def from_config(config: Mapping[str, Any], hyper: Mapping[str, float], seed: int) -> Sweep:
     """The sweep of one stored run, from its JSON. Runs no code of the run's own; a schedule is not needed again.
 
-    Raises ConfigError for a run whose net has a function of its owner's.
+    A run of fewer codings than its net has is the smaller net: its parameters were stored so. Raises ConfigError for a
+    run whose net has a function of its owner's.
     """
     values: dict[str, Any] = {name: value for name, value in config.items() if name != "digests"}
     for name, choices in fields.CHOICES.items():
@@ -209,7 +226,9 @@ def from_config(config: Mapping[str, Any], hyper: Mapping[str, float], seed: int
             fix = "build the net in Python and take the parameters with results.read_run"
             raise ConfigError(f"config.{name}", f"{values[name]!r} is not aejax's own", fix)
         values[name] = choices[values[name]]
-    return Sweep(**values, hyper=dict(hyper), seeds=(seed,))
+    own = Sweep(**values, hyper=dict(hyper), seeds=(seed,))
+    widths, kept = own.widths_of(hyper), {name: value for name, value in hyper.items() if name != "codings"}
+    return dataclasses.replace(own, widths=widths, hyper=kept)
 
 
 def run_id(config: Mapping[str, Any], hyper: Mapping[str, float], seed: int, data_fingerprint: str) -> str:
@@ -231,56 +250,12 @@ def check_all(sweeps: Sequence[Sweep]) -> None:
             sweep.check_shape(*known)
         config = sweep.config()
         for seed, hyper in sweep.runs():
-            where = f"SWEEPS[{i}] seed {seed} {hyper}"
-            twin = seen.setdefault(run_id(config, hyper, seed, ""), where)
-            if twin != where or sweep.runs().count((seed, hyper)) > 1:
-                raise ConfigError(f"SWEEPS[{i}]", f"the same run twice: {twin} and {where}", "remove one of them")
-
-
-def override(sweeps: Sequence[Sweep], assignments: Sequence[str]) -> list[Sweep]:
-    """The sweeps with every `field=value` and `hyper.name=value` set in each. Lists are comma-separated."""
-    return [dataclasses.replace(sweep, **_changes(sweep, assignments)) for sweep in sweeps]
-
-
-def _changes(sweep: Sweep, assignments: Sequence[str]) -> dict[str, Any]:
-    """All assignments together: one may need another, as cross-entropy needs a sigmoid."""
-    names, changes, hyper = [f.name for f in dataclasses.fields(sweep)], {}, dict(sweep.hyper)
-    for assignment in assignments:
-        name, separator, text = assignment.partition("=")
-        if not separator or not name:
-            raise ConfigError("--set", repr(assignment), "write field=value, for example --set epochs=20")
-        if name.startswith("hyper."):
-            hyper[name.removeprefix("hyper.")] = _parse(text)
-        elif name == "hyper":
-            raise ConfigError("--set hyper", repr(text), f"set one of {', '.join(f'hyper.{n}' for n in sweep.hyper)}")
-        elif name not in names:
-            meant = f"hyper.{name}" if name in sweep.hyper else name
-            allowed = [*names, *(f"hyper.{hyper_name}" for hyper_name in sweep.hyper)]
-            raise ConfigError(f"--set {name}", "unknown field", nearest(meant, allowed))
-        elif name in fields.CHOICES:
-            if text not in fields.CHOICES[name]:
-                raise ConfigError(f"--set {name}", repr(text), nearest(text, fields.CHOICES[name]))
-            changes[name] = fields.CHOICES[name][text]
-        elif name in ("label", "dataset"):
-            changes[name] = text
-        else:
-            value = _parse(text)
-            single = name in ("widths", "seeds", "decoder_widths") and isinstance(value, int)
-            changes[name] = (value,) if single else value
-    return {**changes, "hyper": hyper}
-
-
-def _parse(text: str) -> Any:
-    """A JSON value, `None`/`True`/`False` as Python spells them, a comma-separated list of these, else the text."""
-    python = {"None": None, "True": True, "False": False}
-    if text in python:
-        return python[text]
-    try:
-        value = json.loads(text)
-    except ValueError:
-        parts = [part.strip() for part in text.removeprefix("(").removesuffix(")").removesuffix(",").split(",")]
-        return tuple(_parse(part) for part in parts) if len(parts) > 1 and all(parts) else text
-    return tuple(value) if isinstance(value, list) else value
+            where, identity = f"SWEEPS[{i}] seed {seed} {hyper}", run_id(config, hyper, seed, "")
+            if identity in seen:
+                raise ConfigError(
+                    f"SWEEPS[{i}]", f"the same run twice: {seen[identity]} and {where}", "remove one of them"
+                )
+            seen[identity] = where
 
 
 def _set(sweep: Sweep, name: str, value: object) -> None:

@@ -1,22 +1,25 @@
-"""Training: compile a program once, run it in chunks, keep what is best on validation."""
+"""Training: one fit, or a population of them in one program, in chunks; what is best on validation is kept."""
 
 from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
-from aejax import checks
+from aejax import checks, choice, hosts, population
+from aejax.choice import Choice
 from aejax.datasets.base import Dataset
 from aejax.errors import ConfigError
-from aejax.nets import Params
-from aejax.program import Data, FitState, Optimiser, Program, program
+from aejax.interrupt import Interrupted
+from aejax.keeping import Keeper, arrays_of, restore
+from aejax.nets import Params, cut
+from aejax.population import Layout, Runs, Task
+from aejax.program import NOT_OF_THE_LOSS, FitState, Optimiser
 from aejax.schedules import Schedule, constant
 from aejax.variants import Autoencoder, check_hyper, hyper_names
 
@@ -26,8 +29,9 @@ class Fit(NamedTuple):
 
     `history` maps train_loss, train_error and validation_error to (epochs,) float32 arrays: means over the examples of
     an epoch, errors per input; `best_epoch` counts from 0, as they do. `status` is "completed", or "diverged" when the
-    loss stopped being finite (then `history` ends at that epoch) or the validation error never was finite.
-    `compile_seconds` is what compiling this program took, also when an earlier fit paid.
+    loss stopped being finite (then `bad_step` is the first such step, counted from 0, and `history` ends at its epoch)
+    or the validation error never was finite. `compile_seconds` is what compiling this program took, also when an
+    earlier fit paid; `train_seconds` is the member's share of its block's time.
     """
 
     params: Params
@@ -36,12 +40,13 @@ class Fit(NamedTuple):
     best_error: float
     history: dict[str, np.ndarray]
     status: str
+    bad_step: int | None
     compile_seconds: float
     train_seconds: float
 
 
 class Progress(NamedTuple):
-    """What a `report` function is told after each chunk."""
+    """What a `report` function is told after each chunk; `best_error` is the lowest of all members."""
 
     step: int
     steps: int
@@ -50,31 +55,25 @@ class Progress(NamedTuple):
     best_error: float
 
 
-class Compiled(NamedTuple):
-    """Compiled `init` and `advance` of a program, and the seconds that took."""
+class Block(NamedTuple):
+    """The fits of a block, in order; seconds of training (in all calls) and of saving (in this one); its last step.
 
-    init: Callable[..., FitState]
-    advance: Callable[..., FitState]
-    seconds: float
+    `resumed_step` is the step it went on from, `arrays()` its final state as a keeper saves it.
+    """
+
+    fits: list[Fit]
+    train_seconds: float
+    save_seconds: float
+    step: int
+    resumed_step: int
+    arrays: Callable[[], dict[str, np.ndarray]]
 
 
-@functools.lru_cache(maxsize=64)
-def compiled(
-    fit_program: Program,
-    train_aval: jax.ShapeDtypeStruct,
-    validation_aval: jax.ShapeDtypeStruct,
-    names: tuple[str, ...],
-) -> Compiled:
-    """Compile a program for data of these shapes. Cached: a second fit of the same shapes compiles nothing."""
-    start = time.perf_counter()
-    key = jax.random.key(0)
-    hyper = dict.fromkeys(names, jax.ShapeDtypeStruct((), jnp.float32))
-    data = Data(train_aval, validation_aval)  # pyright: ignore[reportArgumentType]
-    init = jax.jit(fit_program.init).lower(key, hyper).compile()
-    state = jax.eval_shape(fit_program.init, key, hyper)
-    until = jax.ShapeDtypeStruct((), jnp.int32)
-    advance = jax.jit(fit_program.advance, donate_argnums=0).lower(state, key, data, hyper, until).compile()
-    return Compiled(init, advance, time.perf_counter() - start)
+class Population(NamedTuple):
+    """Fits in the order of their runs, and the layout they were trained in."""
+
+    fits: list[Fit]
+    choice: Choice
 
 
 def make_key(seed: int) -> jax.Array:
@@ -102,55 +101,175 @@ def fit(
     Raises ConfigError on an unknown or missing hyper-parameter, a number that cannot be, or a batch larger than the
     training rows.
     """
-    names = ("learning_rate", *hyper_names(autoencoder))
-    check_hyper(hyper, names)
-    for name, value in hyper.items():
-        checks.number(name, value, positive=name == "learning_rate")
-    epochs, rows = checks.whole_number("epochs", epochs, least=1), len(dataset.x_train)
+    options = {"schedule": schedule, "optimiser": optimiser, "report": report, "chunk_seconds": chunk_seconds}
+    runs = [(seed, hyper)]
+    return fit_population(autoencoder, dataset, runs, epochs=epochs, batch_size=batch_size, how="loop", **options).fits[
+        0
+    ]
+
+
+def fit_population(
+    autoencoder: Autoencoder,
+    dataset: Dataset,
+    runs: Runs,
+    *,
+    epochs: int,
+    batch_size: int | None,
+    schedule: Schedule = constant,
+    optimiser: Optimiser = optax.adam,
+    how: str = "auto",
+    width: int | None = None,
+    report: Callable[[Progress], None] | None = None,
+    chunk_seconds: float = 1.0,
+) -> Population:
+    """Train every (seed, hyper-parameters) of `runs` as `fit` would, together in one compiled program.
+
+    The hyper-parameter `codings` trains that many of the autoencoder's codings only, the others masked: one program
+    gives the whole curve of errors against codings, and the parameters of each fit are those of the smaller net.
+    `how` is "vmap" (`width` members at once), "map" (one after another inside the program: bit for bit what `fit`
+    gives), "loop" (one program call each), "data" (every batch shared out over the devices) or "auto", the fastest
+    where it is worth measuring. Members are spread over all devices; what does not fit into memory is trained in
+    blocks. A member that diverges is frozen and harms no other.
+
+    A vmapped member is not bitwise the fit alone: XLA sums a batched product in another order.
+    Raises ConfigError as `fit` does, MachineError when not one member fits into memory.
+    """
+    names = check(autoencoder, dataset, runs, epochs=epochs, batch_size=batch_size)
+    what = population.task(
+        autoencoder, dataset, names, epochs=epochs, batch_size=batch_size, schedule=schedule, optimiser=optimiser
+    )
+    chosen = choice.choose(what, dataset, runs, how=how, width=width)
+    data, fits = population.place(dataset, chosen.layout), []
+    for start in range(0, len(runs), chosen.layout.block):
+        block = runs[start : start + chosen.layout.block]
+        fits += train_block(what, chosen.layout, data, block, report=report, chunk_seconds=chunk_seconds).fits
+    return Population(fits, chosen)
+
+
+def check(
+    autoencoder: Autoencoder, dataset: Dataset, runs: Runs, *, epochs: int, batch_size: int | None
+) -> tuple[str, ...]:
+    """The names of the hyper-parameters of these runs. Raises ConfigError where one of them cannot be trained."""
+    if not runs:
+        raise ConfigError("runs", "empty: a population of zero members", "give at least one (seed, hyper)")
+    masked = ("codings",) if "codings" in runs[0][1] else ()
+    names = (*NOT_OF_THE_LOSS[:1], *hyper_names(autoencoder), *masked)
+    if masked and not autoencoder.coding_axes:
+        raise ConfigError("hyper.codings", "this autoencoder has no coding axes", "build one net for each number")
+    for seed, hyper in runs:
+        check_hyper(hyper, names)
+        for name, value in hyper.items():
+            if name == "codings":
+                checks.whole_number(name, value, least=1, most=_widest(autoencoder, dataset.inputs))
+            else:
+                checks.number(name, value, positive=name == "learning_rate")
+        checks.whole_number("seed", seed, least=0, most=checks.MOST_SEED)
+    checks.whole_number("epochs", epochs, least=1)
+    rows = len(dataset.x_train)
     if batch_size is not None and checks.whole_number("batch_size", batch_size, least=1) > rows:
         raise ConfigError("batch_size", f"{batch_size}, with {rows} training rows", f"set batch_size to at most {rows}")
-    key = make_key(seed)
-    run = program(
-        autoencoder,
-        rows=rows,
-        batch_size=rows if batch_size is None else int(batch_size),
-        epochs=epochs,
-        unit=dataset.unit,
-        schedule=schedule,
-        optimiser=optimiser,
-    )
-    data = Data(jnp.asarray(dataset.x_train), jnp.asarray(dataset.x_validation))
-    avals = (jax.ShapeDtypeStruct(x.shape, x.dtype) for x in data)
-    functions = compiled(run, *avals, names)
-    values = {name: jnp.float32(hyper[name]) for name in names}
+    return names
 
-    start = time.perf_counter()
-    state = functions.init(key, values)
-    done, chunk, status, epochs_done = 0, min(run.steps_per_epoch, 32), "completed", 0
-    while done < run.steps and status == "completed":
+
+def train_block(
+    what: Task,
+    layout: Layout,
+    data: Any,
+    runs: Runs,
+    *,
+    report: Callable[[Progress], None] | None = None,
+    chunk_seconds: float = 1.0,
+    keeper: Keeper | None = None,
+    curves: Callable[[int, dict[str, np.ndarray]], None] | None = None,
+) -> Block:
+    """Train at most `layout.block` runs together, going on from what `keeper` has. `data` is placed for the layout.
+
+    After each chunk of about `chunk_seconds` `report` is called, and the keeper saves when it is due; when `report`
+    raises Interrupted the state is saved first. Where a chunk ends changes nothing, bit for bit. `curves` is given the
+    first of the epochs that a chunk has ended and the (runs, epochs) values of each line of `history` from there on.
+    """
+    functions, run = population.compiled(what, layout), what.program(layout)
+    start, saving, earlier, done = time.perf_counter(), 0.0, 0.0, 0
+    key_data, hyper = population.members(layout, runs, what.names)
+    state = functions.init(key_data, hyper)
+    kept = keeper.load() if keeper is not None else None
+    if hosts.most(int(kept is not None)):
+        state, earlier = restore(state, key_data, hyper, kept, layout)
+        done = int(np.max(hosts.fetch(state.step)))
+    drawn = done // run.steps_per_epoch
+    resumed, chunk, saved = done, max(1, min(run.steps_per_epoch, 32) // layout.groups), start
+    while done < run.steps and not _all_bad(state, run.steps_per_epoch, done):
         chunk_start = time.perf_counter()
         done = min(done + chunk, run.steps)
-        state = functions.advance(state, key, data, values, jnp.int32(done))
-        best_error = float(state.best_error)  # waits for the chunk
+        state = functions.advance(state, key_data, hyper, data, np.int32(done))
+        errors = hosts.fetch(state.best_error)  # waits for the chunk
         seconds = time.perf_counter() - chunk_start
-        chunk = max(1, int(chunk * min(8.0, chunk_seconds / max(seconds, 1e-4))))
-        epochs_done = done // run.steps_per_epoch
-        losses = np.asarray(state.history["train_loss"])[:epochs_done]
-        if not np.isfinite(losses).all() or not np.isfinite(float(state.epoch_sums["loss"])):
-            status = "diverged"
-            epochs_done = int(np.argmin(np.isfinite(losses))) + 1 if not np.isfinite(losses).all() else epochs_done
+        chunk = hosts.most(max(1, int(chunk * min(8.0, chunk_seconds / max(seconds, 1e-4)))))
+        ended = done // run.steps_per_epoch
+        if curves is not None and ended > drawn:
+            lines = {
+                name: line.reshape(-1, what.epochs)[: len(runs), drawn:ended]
+                for name, line in hosts.fetch(state.history).items()
+            }
+            curves(drawn, lines)
+            drawn = ended
+        stop = _report(report, Progress(done, run.steps, done // run.steps_per_epoch, what.epochs, float(errors.min())))
+        stopping = hosts.most(stop.number if stop is not None else 0)
+        now = time.perf_counter()
+        if keeper is not None and hosts.most(int(stopping or (done < run.steps and keeper.due(now - saved)))):
+            keeper.save(done, arrays_of(state, key_data, hyper), earlier + now - start - saving)
+            saved = time.perf_counter()
+            saving += saved - now
+        if stopping:
+            raise stop or Interrupted(stopping)
+    if keeper is not None and done > resumed:
+        keeper.due(time.perf_counter() - saved)
+    seconds = earlier + time.perf_counter() - start - saving
+    final = hosts.fetch(state)
+    alone = (jax.tree.map(lambda leaf, i=i: leaf[divmod(i, layout.width)], final) for i in range(len(runs)))
+    fits = [_fit_of(one, what, hyper, run.steps_per_epoch) for one, (_, hyper) in zip(alone, runs, strict=True)]
+    share = {"compile_seconds": functions.seconds, "train_seconds": seconds / len(runs)}
+    keep = functools.partial(arrays_of, state, key_data, hyper)
+    return Block([one._replace(**share) for one in fits], seconds, saving, done, resumed, keep)
+
+
+def _all_bad(state: FitState, steps_per_epoch: int, done: int) -> bool:
+    """Whether every member has diverged, and the epoch of the last to do so has ended."""
+    bad = hosts.fetch(state.bad_step)
+    return bool((bad >= 0).all()) and done >= (int(bad.max()) // steps_per_epoch + 1) * steps_per_epoch
+
+
+def _report(report: Callable[[Progress], None] | None, progress: Progress) -> Interrupted | None:
+    try:
         if report is not None:
-            report(Progress(done, run.steps, epochs_done, epochs, best_error))
-    train_seconds = time.perf_counter() - start
-    if not np.isfinite(float(state.best_error)):
-        status = "diverged"
+            report(progress)
+    except Interrupted as stop:
+        return stop
+    return None
+
+
+def _fit_of(state: FitState, what: Task, hyper: Mapping[str, float], steps_per_epoch: int) -> Fit:
+    bad_step, best_error = int(state.bad_step), float(state.best_error)
+    epochs = what.epochs if bad_step < 0 else bad_step // steps_per_epoch + 1
+    params, last_params = state.best_params, state.params
+    if "codings" in hyper:
+        axes, codings = what.autoencoder.coding_axes, int(hyper["codings"])
+        params, last_params = cut(params, axes, codings), cut(last_params, axes, codings)
     return Fit(
-        params=state.best_params,
-        last_params=state.params,
+        params=params,
+        last_params=last_params,
         best_epoch=int(state.best_epoch),
-        best_error=float(state.best_error),
-        history={name: np.asarray(line)[:epochs_done] for name, line in state.history.items()},
-        status=status,
-        compile_seconds=functions.seconds,
-        train_seconds=train_seconds,
+        best_error=best_error,
+        history={name: np.asarray(line)[:epochs] for name, line in state.history.items()},
+        status="completed" if bad_step < 0 and np.isfinite(best_error) else "diverged",
+        bad_step=None if bad_step < 0 else bad_step,
+        compile_seconds=0.0,
+        train_seconds=0.0,
     )
+
+
+def _widest(autoencoder: Autoencoder, inputs: int) -> int:
+    def codings() -> jax.Array:
+        return autoencoder.encode(autoencoder.init(jax.random.key(0)), jax.numpy.zeros((1, inputs)))
+
+    return jax.eval_shape(codings).shape[-1]

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax
 
 from aejax.errors import ConfigError, nearest
-from aejax.nets import Activation, Net, Params, identity
+from aejax.nets import Activation, CodingAxes, Net, Params, identity
 from aejax.penalties import cross_entropy, l2, squared_error
 
 Loss = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
@@ -25,12 +25,15 @@ class Autoencoder(NamedTuple):
     """`init(key) -> params`, `encode(params, x_bd) -> z_bk`, `decode(params, z_bk) -> x_bd`, and the loss.
 
     `metrics` of the loss always hold `error`, the reconstruction error alone: the quantity that validation compares.
+    `coding_axes` says which parameters have an axis of codings, so that fewer can be trained in the same shapes
+    (`nets.narrow`); `init` takes their number as a second argument then.
     """
 
-    init: Callable[[jax.Array], Params]
+    init: Callable[..., Params]
     encode: Callable[[Params, jax.Array], jax.Array]
     decode: Callable[[Params, jax.Array], jax.Array]
     loss: Loss
+    coding_axes: CodingAxes = ()
 
 
 @functools.lru_cache(maxsize=256)
@@ -63,7 +66,7 @@ def plain(
         penalty = l2 * _l2(params)
         return reconstruction_error + penalty, {"error": reconstruction_error, "penalty": penalty}
 
-    return Autoencoder(net.init, net.encode, decode, loss)
+    return Autoencoder(net.init, net.encode, decode, loss, net.coding_axes)
 
 
 _l2 = l2  # inside a loss, `l2` is the coefficient

@@ -2,16 +2,19 @@
 
 import csv
 import io
+import itertools
 import json
+import math
 import zlib
 
 import numpy as np
 
-from aejax import progress, report, runner
+from aejax import report
 
 INPUTS, CURVE = 12, np.linspace(24.0, 0.0, 13)  # PCA's SSE falls by 2 a component: 20 at 2 codings, 10 at 7
 
 FIGURES = {"error_against_codings.png", "reconstructions.png", "learning_curves.png", "codings_2d.png", "features.png"}
+SWEPT = {"swept.png", "swept_curves.png"}  # drawn besides where a hyper-parameter takes several values
 METRICS = ("sse_validation", "sse_test", "mse_test", "r2_test", "pca_sse_test", "sse_ratio", "pca_equivalent_dimension")
 
 
@@ -55,6 +58,45 @@ def arrays_of(rows, *, epochs=5, labelled=True, test_rows=30):
     return held
 
 
+def population(seeds=3, *, diverged=lambda hyper, seed: False, sse=None, **grid):
+    """Rows of every combination of a grid of hyper-parameters with every seed; `codings` in it is the masked axis.
+
+    By default SSE is 6 + the squared distance from learning rate 0.01 in decades, + 100 l2, + a hundredth a seed;
+    validation scores 1 more.
+    """
+
+    def default(hyper, seed):
+        far = math.log10(hyper.get("learning_rate", 0.01)) + 2
+        return 6 + far**2 + 100 * hyper.get("l2", 0.0) + seed / 100
+
+    rows = []
+    for values in itertools.product(*grid.values()):
+        hyper = dict(zip(grid, values, strict=True))
+        for seed in range(seeds):
+            error, bad = (sse or default)(hyper, seed), diverged(hyper, seed)
+            changes = {"status": "diverged", "bad_step": 17} if bad else {}
+            codings = hyper.get("codings", 7)
+            row = make(seed=seed, sse=error, validation=error + 1, hyper=hyper, codings=codings, **changes)
+            if "codings" in hyper:
+                row["config"] = row["config"] | {"widths": [30, max(grid["codings"])]}
+            rows.append(row)
+    return rows
+
+
+def falling(rows, epochs=20):
+    """The arrays of each run, with errors that fall to its own from the mean predictor's, or rise to no number."""
+    held = arrays_of(rows, epochs=epochs)
+    for row in rows:
+        x, rng = np.linspace(0, 1, epochs), np.random.default_rng(row["seed"])
+        last = (row["sse_validation"] or 100.0) / INPUTS
+        curve = last + (2.0 - last) * np.exp(-6 * x) + 0.01 * rng.uniform(size=epochs)
+        if row["status"] == "diverged":
+            curve = np.append(curve[:4] * np.array([1, 2, 8, 90]), np.nan)
+        for name in ("train_error", "validation_error"):
+            held[row["run_id"]][f"history/{name}"] = curve.astype("f4")
+    return held
+
+
 def write(folder, rows, arrays=None):
     written = report.write(folder, rows, (arrays_of(rows) if arrays is None else arrays).get)
     assert all(path.parent == folder and path.is_file() for path in written)
@@ -73,6 +115,8 @@ def verdict(folder, rows):
 
 def terminal(folder, rows, capsys):
     """The cells of each line of the table, wrapped ones put together."""
+    from aejax import progress, runner  # only this one needs all of training
+
     outcome = runner.Outcome(folder, rows, [row["run_id"] for row in rows], [])
     progress.TerminalWatcher().summarise(outcome)
     table: list[list[str]] = []

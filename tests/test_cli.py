@@ -86,7 +86,7 @@ def test_smoke_leaves_the_real_results_alone(tiny, tmp_path):
     assert cli.main(["run", str(tiny), "--smoke", "--results", str(tmp_path / "results")]) == 0
     assert [path.name for path in (tmp_path / "results").iterdir()] == ["tiny-smoke"]
     rows = rows_of(tmp_path / "results/tiny-smoke")
-    assert [row["data"]["train_rows"] for row in rows] == [256, 256]
+    assert [row["data"]["train_rows"] for row in rows] == [256, 256, 256]
 
 
 def test_report_rebuilds_summary_and_figures(tmp_path, finished, capsys):
@@ -132,7 +132,7 @@ def test_a_wrong_config_stops_before_data_is_read_or_anything_compiles(tiny, mon
         raise AssertionError("data was read or something compiled")
 
     monkeypatch.setattr("aejax.datasets.load", never)
-    monkeypatch.setattr("aejax.train.compiled", never)
+    monkeypatch.setattr("aejax.population.compiled", never)
     check_refused(capsys, ["run", tiny, "--set", "batch_size=5000"], 2, "batch_size")
 
 
@@ -151,17 +151,19 @@ def test_debug_shows_the_traceback_and_keeps_the_exit_code(capsys):
 
 
 def test_one_bad_run_harms_no_other(tiny, tmp_path, capsys, monkeypatch):
-    fit = train.fit
+    train_block = train.train_block
 
-    def fails_for_seed_one(*arguments, seed, **options):
-        if seed == 1:
+    def fails_for_seed_one(what, layout, data, runs, **options):
+        if any(seed == 1 for seed, _ in runs):
             raise RuntimeError("RESOURCE_EXHAUSTED: out of memory\nallocating")
-        return fit(*arguments, seed=seed, **options)
+        return train_block(what, layout, data, runs, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "fit", fails_for_seed_one)
+        patch.setattr(train, "train_block", fails_for_seed_one)
         assert cli.main(["run", str(tiny), "--results", str(tmp_path)]) == 3
-    assert "failed: stacked 2, seed 1" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "a block of 2 failed (RuntimeError): one by one" in said
+    assert "failed: stacked 2, seed 1" in said
     rows = {(row["codings"], row["seed"]): row for row in rows_of(tmp_path / "tiny")}
     assert [rows[key]["status"] for key in ((2, 0), (2, 1), (3, 0))] == ["completed", "failed", "completed"]
     assert rows[2, 1]["reason"] == "RuntimeError: RESOURCE_EXHAUSTED: out of memory allocating"
@@ -191,7 +193,7 @@ def test_a_diverged_run_is_recorded_and_never_ranked(tiny, tmp_path, capsys):
     rows = rows_of(tmp_path / "tiny")
     statuses = {(row["hyper"]["learning_rate"], row["status"]) for row in rows}
     assert statuses == {(0.01, "completed"), (1e30, "diverged")}
-    assert all("not finite by epoch 1" in row["reason"] for row in rows if row["status"] == "diverged")
+    assert all("loss not finite from step" in row["reason"] for row in rows if row["status"] == "diverged")
     assert "★" not in "".join(
         line for line in (tmp_path / "tiny/summary.md").read_text().splitlines() if "1e+30" in line
     )

@@ -1,15 +1,20 @@
 """Figures: drawn, kept, deleted or reported, each on its own."""
 
+import itertools
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from aejax import figures
-from fabricated import FIGURES, arrays_of, make, write
+from aejax.figures import swept
+from aejax.settings import settings
+from fabricated import FIGURES, SWEPT, arrays_of, falling, make, population, write
 
 
 def blank(path):
@@ -85,3 +90,143 @@ assert matplotlib.rcParams.copy() == before
     arguments = [str(tmp_path), json.dumps(rows), str(Path(__file__).parent)]
     done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def axes_of(draw, rows) -> tuple[Any, list[Any]]:
+    best = [setting for setting in settings(rows) if setting.best]
+    figure = draw(best, {}, falling(rows).get)
+    return best, [ax for ax in figure.axes if ax.get_title()]
+
+
+def errors(ax):
+    """x, mean and half-width by split, as drawn."""
+    drawn = {}
+    for name, container in zip(("validation", "test"), ax.containers, strict=True):
+        line, _, (bars,) = container.lines
+        heights = [segment[1, 1] - segment[0, 1] if len(segment) else 0.0 for segment in bars.get_segments()]
+        drawn[name] = (*line.get_data(), np.array(heights) / 2)
+    return drawn
+
+
+def lost(*bad):
+    return lambda hyper, seed: (hyper["learning_rate"], seed) in bad
+
+
+def test_error_against_a_swept_hyper_parameter_holds_the_numbers_of_the_rows():
+    rates = (0.0001, 0.001, 0.01, 0.1)
+    rows = population(3, learning_rate=rates, diverged=lost((0.1, 0), (0.1, 1), (0.1, 2), (0.001, 1)))
+    _, (ax,) = axes_of(swept.swept, rows)
+    drawn = errors(ax)
+    x, means, half = drawn["test"]
+    assert x == pytest.approx([-4, -3, -2])
+    assert means == pytest.approx([6 + 4.01, 6 + 1.01, 6 + 0.01])  # seeds add 0, 0.01, 0.02; of 0.001 two are left
+    # the t quantile has a closed form for 2 degrees of freedom, and for 1 it is tan(0.475 pi)
+    two = 0.95 / np.sqrt(2 * 0.975 * 0.025)
+    assert half == pytest.approx([two * 0.01 / 3**0.5, np.tan(0.475 * np.pi) * 0.01, two * 0.01 / 3**0.5], rel=1e-6)
+    assert drawn["validation"][1] == pytest.approx(means + 1)
+    assert [line.get_ydata()[0] for line in ax.lines if line.get_color() == "black"] == [10.0]  # PCA
+    (star,) = (line for line in ax.lines if line.get_marker() == "*")
+    assert (star.get_xdata()[0], star.get_ydata()[0]) == pytest.approx((-2, 7.01))
+    (crosses,) = (line for line in ax.lines if line.get_marker() == "x")
+    assert crosses.get_xdata() == pytest.approx([-3, -1])
+    assert [text.get_text() for text in ax.texts] == ["1 of 3", "3 of 3"]
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0.0001", "0.01", "0.1", "0.001"]
+
+
+def test_a_run_that_diverged_is_never_the_chosen_one_however_low_its_error():
+    bad = make(hyper={"learning_rate": 9.0}, status="diverged", sse_validation=0.0, sse_test=0.0)
+    rows = [*population(2, learning_rate=(0.1, 0.01)), bad]
+    _, (ax,) = axes_of(swept.swept, rows)
+    (star,) = (line for line in ax.lines if line.get_marker() == "*")
+    assert star.get_xdata()[0] == pytest.approx(-2)
+    assert errors(ax)["test"][0] == pytest.approx([-2, -1])
+
+
+def test_zero_stands_apart_on_a_logarithmic_axis_and_a_narrow_range_is_linear():
+    rows = population(1, learning_rate=(0.01, 0.02, 0.04), l2=(0.0, 0.0001, 0.01))
+    _, (rate, l2) = axes_of(swept.swept, rows)
+    assert errors(rate)["test"][0] == pytest.approx([0.01, 0.02, 0.04])
+    x = errors(l2)["test"][0]
+    assert x[1:] == pytest.approx([-4, -2])
+    assert x[0] < -4.4
+    labels = dict(zip(l2.get_xticks(), (tick.get_text() for tick in l2.get_xticklabels()), strict=True))
+    assert labels[x[0]] == "0"
+
+
+def test_where_another_hyper_parameter_varies_the_best_of_it_by_validation_is_drawn(tmp_path):
+    def sse(hyper, seed):  # test error would choose l2 = 0.1, validation (1 more than sse) is changed below
+        return 5.0 + hyper["l2"] if hyper["learning_rate"] == 0.1 else 7.0 - hyper["l2"]
+
+    rows = population(2, learning_rate=(0.1, 0.01), l2=(0.0, 0.1), sse=sse)
+    _, (ax, _) = axes_of(swept.swept, rows)
+    assert errors(ax)["test"][1] == pytest.approx([6.9, 5.0])
+    for row in rows:
+        row["sse_validation"] = 9.0 + row["hyper"]["l2"]
+    _, (ax, _) = axes_of(swept.swept, rows)
+    assert errors(ax)["test"][1] == pytest.approx([7.0, 5.0])
+    text, written = write(tmp_path, rows)
+    assert written >= SWEPT
+    assert text.count("differ in something else, the best of them by validation is drawn.") == 2
+
+
+def test_an_error_beyond_all_measure_does_not_flatten_the_others():
+    rows = population(
+        1, learning_rate=(0.1, 0.01, 0.001), sse=lambda hyper, seed: 1e9 if hyper["learning_rate"] == 0.1 else 8.0
+    )
+    _, (ax,) = axes_of(swept.swept, rows)
+    assert ax.get_ylim()[1] < 20
+    assert np.isnan(errors(ax)["test"][1][2])
+    assert "1.0e+09" in [text.get_text() for text in ax.texts]
+
+
+def test_an_exact_pca_is_said_not_drawn():
+    _, (ax,) = axes_of(swept.swept, population(1, learning_rate=(0.1, 0.01), codings=(12,)))
+    assert "PCA is exact" in ax.get_title()
+    assert not [line for line in ax.lines if line.get_color() == "black" and len(line.get_xdata()) == 2]
+
+
+def test_curves_of_a_population_are_those_of_its_rows():
+    rows = population(2, learning_rate=(0.1, 0.01, 0.001), diverged=lost((0.1, 0), (0.1, 1), (0.001, 1)))
+    held = falling(rows)
+    _, (ax,) = axes_of(swept.swept_curves, rows)
+    curves = [line.get_ydata() for line in ax.lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 20]
+    for curve, rate in zip(curves, (0.001, 0.01), strict=True):
+        runs = [r for r in rows if r["hyper"]["learning_rate"] == rate and r["status"] == "completed"]
+        wanted = np.mean([held[r["run_id"]]["history/validation_error"] for r in runs], axis=0)
+        assert curve == pytest.approx(wanted)
+    assert len([line for line in ax.lines if line.get_marker() == "x"]) == 3
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == ["0.001 (1 of 2 lost)", "0.01 ★", "0.1 (2 of 2 lost)"]
+
+
+def test_of_too_many_panels_and_values_the_caption_says_how_many_are_drawn(tmp_path):
+    rows = population(1, learning_rate=(0.01, 0.001), codings=tuple(range(1, 12)), l2=(0.0, 0.1))
+    text, _ = write(tmp_path, rows, falling(rows))
+    assert text.count("Only 12 of the 22 panels are drawn.") == 2
+    _, panels = axes_of(swept.swept, rows)
+    assert len(panels) == 12
+    assert "11 codings" in panels[-1].get_title()
+    rows = population(1, learning_rate=tuple(i / 100 for i in range(1, 31)))
+    _, (ax,) = axes_of(swept.swept_curves, rows)
+    assert len(ax.get_legend().get_texts()) == 10
+    assert "0.01 ★" in [text.get_text() for text in ax.get_legend().get_texts()]
+    assert "At most 10 values are drawn in a panel" in write(tmp_path, rows, falling(rows))[0]
+
+
+def test_codings_alone_are_no_swept_hyper_parameter(tmp_path):
+    rows = population(3, learning_rate=(0.01,), codings=tuple(range(1, 13)))
+    _, written = write(tmp_path, rows)
+    assert not written & SWEPT
+
+
+@pytest.mark.parametrize("count", [8, 16, 100])
+def test_labels_of_the_x_axis_do_not_run_into_each_other(count):
+    rates = tuple(float(f"{rate:.4g}") for rate in np.geomspace(1.234e-5, 1, count))
+    rows = population(1, learning_rate=rates, l2=(0.0, 0.1))
+    best = [setting for setting in settings(rows) if setting.best]
+    figure = swept.swept(best, {}, {}.get)
+    assert figure is not None
+    figure.draw_without_rendering()
+    boxes = sorted((tick.get_window_extent() for tick in figure.axes[0].get_xticklabels()), key=lambda box: box.x0)
+    assert len(boxes) >= 4
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))

@@ -1,11 +1,12 @@
 """Numbers, wording and figures of the report, on rows made by hand."""
 
+import json
 import math
 
 import pytest
 
-from aejax import report
-from fabricated import FIGURES, make, read_csv, terminal, verdict, write
+from aejax import goodput, report
+from fabricated import FIGURES, falling, make, population, read_csv, terminal, verdict, write
 
 
 def test_numbers_of_a_setting(tmp_path):
@@ -193,3 +194,99 @@ def test_several_datasets_have_a_table_each(tmp_path):
     assert "wins against PCA at 7 codings" in text
     assert "On moons it loses to PCA at 7 codings" in text
     assert text.index("## blobs") < text.index("## moons")
+
+
+def calls(folder, *lines):
+    (folder / "goodput.jsonl").write_text(
+        "".join(line if isinstance(line, str) else json.dumps(line) + "\n" for line in lines)
+    )
+
+
+def test_where_the_time_went(tmp_path):
+    first = {"started": "2026-03-01", "wall": 100.0, "useful": 60.0, "compile": 20.0, "data": 10.0, "saving": 4.0}
+    first |= {"lost": 1.0, "other": 5.0, "runs": 3, "device": "cpu"}
+    calls(tmp_path, first, first | {"wall": 50.0, "useful": 36.0, "compile": 0.0, "lost": 0.0, "other": 0.0, "runs": 1})
+    text, _ = write(tmp_path, [make()], {})
+    assert "2 calls of `aejax run` on cpu, 150 s of wall time in all, trained 4 runs." in text
+    # 96 + 20 + 20 + 8 + 1 + 5 = 150
+    shares = {"useful": "96.0 | 64.0%", "compile": "20.0 | 13.3%", "data": "20.0 | 13.3%", "saving": "8.00 | 5.3%"}
+    for name, cells in (shares | {"lost": "1.00 | 0.7%", "other": "5.00 | 3.3%"}).items():
+        assert f"| {name} | {cells} | {goodput.SPENT[name]} |" in text
+    assert "Not counted" not in text
+    assert text.index("## Where the time went") < text.index("## Provenance")
+
+
+@pytest.mark.parametrize("torn", ['{"wall": 5', "[1]\n", '{"wall": "long"}\n', '{"wall": 1e999}\n'])
+def test_a_damaged_line_of_times_is_said_and_not_counted(tmp_path, torn):
+    calls(tmp_path, {"wall": 2.0, "useful": 1.0}, torn)
+    assert goodput.read(tmp_path)[1] == 1
+    text, _ = write(tmp_path, [make()], {})
+    assert "1 call of `aejax run`, 2.00 s of wall time" in text
+    assert "Not counted: 1 damaged line of goodput.jsonl." in text
+
+
+def test_how_runs_were_executed(tmp_path):
+    together = {
+        "how": "vmap",
+        "width": 4,
+        "block": 8,
+        "members": 3,
+        "devices": 1,
+        "rates": {"vmap 8": 9000.4, "loop": 4000.0},
+    }
+    alone = {"how": "loop", "width": 1, "block": 1, "members": 1, "devices": 2, "rates": None, "member_bytes": 7}
+    rows = [make(seed=i, execution=together) for i in range(3)] + [make(seed=3, execution=alone)]
+    text, _ = write(tmp_path, [*rows, make(seed=4), make(seed=5, execution=None)], {})
+    assert "Executed: 3 by vmap, 1 by loop. Not recorded for 2 runs." in text
+    assert "| 3 | vmap | 4 | 8 | 1 | 3 | loop 4,000, vmap 8 9,000 |" in text
+    assert "| 1 | loop | 1 | 1 | 2 | 1 | – |" in text
+
+
+def test_old_rows_have_no_section_on_time(tmp_path):
+    assert "Where the time went" not in write(tmp_path, [make()], {})[0]
+
+
+def test_a_population_has_a_table_of_its_best_settings_and_a_csv_of_all(tmp_path):
+    rates = tuple(float(f"{10 ** (i / 10 - 6):.4g}") for i in range(60))
+    rows = population(2, learning_rate=rates, diverged=lambda hyper, seed: hyper["learning_rate"] > 0.2)
+    text, _ = write(tmp_path, rows, {})
+    table = [line for line in text.splitlines() if line.startswith("| stacked")]
+    assert (len(table), len(read_csv(tmp_path))) == (40, 60)
+    shown = [float(line.split(" | ")[3]) for line in table]
+    assert shown == sorted(shown)
+    # nearest in decades to 0.01, which is the best by making
+    assert set(shown) == set(sorted((r for r in rates if r <= 0.2), key=lambda rate: abs(math.log10(rate) + 2))[:40])
+    assert text.count("★ |") == 1
+    lost = 2 * sum(rate > 0.2 for rate in rates)
+    assert (
+        f"20 more settings of stacked are in summary.csv: those with higher validation errors, {lost // 2} of them"
+        in text
+    )
+    assert "diverged at step 17: the loss was not finite" in text
+
+
+def test_of_many_lost_runs_some_are_listed_and_the_others_counted(tmp_path):
+    rows = [make(seed=i, status="failed" if i % 3 else "diverged") for i in range(50)]
+    text, _ = write(tmp_path, rows, {})
+    assert len([line for line in text.splitlines() if line.startswith("* `")]) == 40
+    assert "And 7 more failed and 3 more diverged: they are in runs.jsonl." in text
+
+
+def test_every_number_of_codings_of_a_large_population_keeps_its_best(tmp_path):
+    rows = population(1, learning_rate=(0.1, 0.03, 0.01, 0.003, 0.001), codings=tuple(range(1, 13)))
+    text, _ = write(tmp_path, rows, {})
+    table = [line.split(" | ") for line in text.splitlines() if line.startswith("| stacked")]
+    assert len(table) == 40
+    assert {cells[2] for cells in table if "★" in cells[0]} == {str(k) for k in range(1, 13)}
+    assert "codings masked of = 12" in text
+    assert "hyper.codings" not in read_csv(tmp_path)[0]
+
+
+def test_a_thousand_runs_are_summarised_in_seconds(tmp_path):
+    import time
+
+    rows = population(1, learning_rate=tuple(i / 1000 for i in range(1, 501)), l2=(0.0, 0.1))
+    start = time.perf_counter()
+    text, _ = write(tmp_path, rows, falling(rows[:1]))
+    assert "1000 runs in 1000 settings" in text
+    assert time.perf_counter() - start < 30

@@ -9,9 +9,10 @@ import pytest
 
 from aejax import provenance, results
 from aejax.errors import ConfigError, MachineError, ResultsError
+from aejax.sweep import FORMAT
 
 ROW = {
-    "format": 1,
+    "format": FORMAT,
     "run_id": "0123456789ab",
     "dataset": "d",
     "label": "l",
@@ -60,7 +61,11 @@ def test_no_damaged_file_is_used_silently(folder, name, damage):
     with pytest.raises(ResultsError) as caught:
         results.read_run(run)
     assert str(run) in str(caught.value)
-    assert results.read_row(run) is None
+    told: list[str] = []
+    assert results.read_row(run, told.append) is None
+    assert len(told) == 1
+    assert str(run) in told[0]
+    assert name in told[0]
     assert results.write_index(folder) == []
 
 
@@ -77,12 +82,92 @@ def test_every_single_bit_of_the_parameters_counts(folder):
     assert results.read_row(run) == ROW
 
 
+def rewrite(path, **changes):
+    path.write_bytes(results.to_json({**json.loads(path.read_bytes()), **changes}, indent=1).encode())
+
+
 def test_a_newer_format_is_refused_with_both_versions(folder):
     run = results.write_run(folder, ROW, PARAMS, ARRAYS)
-    manifest = json.loads((run / "manifest.json").read_text())
-    (run / "manifest.json").write_text(json.dumps({**manifest, "format": 99}))
-    with pytest.raises(ConfigError, match="format 99, this aejax reads up to 1"):
+    for name in ("manifest.json", "run.json"):
+        rewrite(run / name, format=99)
+    for read in (results.read_run, results.read_row):
+        with pytest.raises(ConfigError, match=f"format 99, this aejax reads up to {FORMAT}"):
+            read(run)
+
+
+@pytest.mark.parametrize("version", [99, 0, -1, True, 1.0, "1", None])
+def test_a_format_that_never_was_is_damage(folder, version):
+    run = results.write_run(folder, ROW, PARAMS, ARRAYS)
+    rewrite(run / "manifest.json", format=version)
+    with pytest.raises(ResultsError, match=r"manifest\.json: damaged"):
         results.read_run(run)
+
+
+def test_a_row_of_another_format_is_not_written(folder):
+    with pytest.raises(ValueError, match="row of format"):
+        results.write_run(folder, {**ROW, "format": FORMAT + 1}, PARAMS, ARRAYS)
+
+
+def test_storing_a_damaged_run_again_keeps_the_damaged_one(folder):
+    for number in (1, 2):
+        run = results.write_run(folder, ROW, PARAMS, ARRAYS)
+        (run / "arrays.safetensors").write_bytes(b"damaged %d" % number)
+    results.write_run(folder, ROW, PARAMS, ARRAYS)
+    results.open_folder(folder.parent, folder.name)
+    assert results.read_run(run).row == ROW
+    for number in (1, 2):
+        kept = folder / "runs" / f".corrupt-{ROW['run_id']}-{number}"
+        assert (kept / "arrays.safetensors").read_bytes() == b"damaged %d" % number
+    assert len(list((folder / "runs").iterdir())) == 3
+    assert results.write_index(folder) == [ROW]
+
+
+def test_the_row_of_a_damaged_run_leaves_the_index_and_is_named(folder):
+    other = {**ROW, "run_id": "f" * 12}
+    for row in (ROW, other):
+        results.write_run(folder, row, PARAMS, ARRAYS)
+    assert results.write_index(folder) == [ROW, other]
+    (folder / "runs" / other["run_id"] / "arrays.safetensors").unlink()
+    told: list[str] = []
+    assert results.write_index(folder, told.append) == [ROW]
+    assert results.read_index(folder) == [ROW]
+    assert len(told) == 1
+    assert other["run_id"] in told[0]
+    assert "arrays.safetensors" in told[0]
+
+
+def test_a_run_that_is_not_there_is_no_damage(folder):
+    told: list[str] = []
+    assert results.read_row(folder / "runs" / "absent", told.append) is None
+    assert told == []
+
+
+def test_a_run_in_a_folder_of_another_name_is_refused(folder):
+    run = results.write_run(folder, ROW, PARAMS, ARRAYS)
+    moved = run.rename(run.with_name("f" * 12))
+    with pytest.raises(ResultsError, match=f"run {ROW['run_id']} in the folder of {moved.name}"):
+        results.read_run(moved)
+
+
+def test_arrays_keep_shape_and_type(folder):
+    odd = {
+        "scalar": np.float32(3),
+        "empty": np.zeros((0, 3), np.uint32),
+        "yes": np.array(True),
+        "transposed": np.arange(6, dtype=np.int32).reshape(2, 3).T,
+    }
+    stored = results.read_run(results.write_run(folder, ROW, {"a": {"b": np.array(7.0)}}, odd))
+    assert stored.params["a"]["b"].shape == ()
+    for name, array in odd.items():
+        assert stored.arrays[name].shape == np.shape(array)
+        assert stored.arrays[name].dtype == array.dtype
+        np.testing.assert_array_equal(stored.arrays[name], array)
+
+
+def test_a_line_is_added_to_a_short_file(tmp_path):
+    for number in (1, 2):
+        results.append_line(tmp_path / "lines.jsonl", {"n": number})
+    assert (tmp_path / "lines.jsonl").read_text() == '{"n": 1}\n{"n": 2}\n'
 
 
 def test_numbers_that_are_not_finite_are_never_written(folder):
@@ -139,8 +224,9 @@ def test_rows_whose_folders_are_elsewhere_stay_in_the_index(folder):
     assert results.write_index(folder) == [ROW]
 
 
-def test_a_damaged_index_is_named_with_its_line(folder):
-    (folder / "runs.jsonl").write_text(json.dumps(ROW) + '\n{"run_id": tru\n')
+@pytest.mark.parametrize("line", [b'{"run_id": tru', b'"run_id"', b'{"run_id": "a"}', b"\xff", b"", b"[]"])
+def test_a_damaged_index_is_named_with_its_line(folder, line):
+    (folder / "runs.jsonl").write_bytes(json.dumps(ROW).encode() + b"\n" + line + b"\n")
     with pytest.raises(ResultsError, match=r"runs\.jsonl:2: not a row"):
         results.read_index(folder)
 
@@ -180,6 +266,17 @@ def test_a_folder_of_someone_elses_is_left_alone(tmp_path):
     assert [path.name for path in (tmp_path / "results/x").iterdir()] == ["thesis.tex"]
 
 
+def test_a_lock_file_makes_no_folder_ours(tmp_path):
+    place = tmp_path / "results/x"
+    place.mkdir(parents=True)
+    (place / ".lock").write_text("{}")
+    assert (results.open_folder(tmp_path / "results", "x") / "runs").is_dir()
+    (place / "runs").rmdir()
+    (place / "thesis.tex").write_text("mine")
+    with pytest.raises(ResultsError, match="no results of aejax"):
+        results.open_folder(tmp_path / "results", "x")
+
+
 def test_a_link_to_a_results_folder_is_followed(tmp_path):
     (tmp_path / "disk").mkdir()
     (tmp_path / "results").symlink_to(tmp_path / "disk")
@@ -189,7 +286,10 @@ def test_a_link_to_a_results_folder_is_followed(tmp_path):
 def test_leftovers_of_a_killed_run_are_cleared(tmp_path, folder):
     (folder / "runs" / ".partial-abc").mkdir()
     (folder / "runs" / ".partial-abc" / "run.json").write_text("{")
+    (folder / ".partial-runs.jsonl-abc").write_text("{")
+    (folder / "states/a/.partial-abc").mkdir(parents=True)
     results.open_folder(tmp_path / "results", "x")
+    assert not list(folder.rglob(".partial-*"))
     assert list((folder / "runs").iterdir()) == []
 
 

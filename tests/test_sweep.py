@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from aejax import experiment, nets, schedules, sweep
+from aejax import experiment, nets, overrides, schedules, sweep
 from aejax.errors import ConfigError, DataError
 from aejax.penalties import cross_entropy
 from aejax.sweep import Sweep
@@ -180,7 +180,7 @@ def test_schedules_and_activations_of_ones_own_are_known_by_their_values():
 def test_numbers_of_numpy_and_ranges_are_numbers():
     fields = {"widths": [np.int64(8), 3], "seeds": range(3), "epochs": np.int32(2), **hyper(l2=np.float32(0.5))}
     one = Sweep(**{**GOOD, **fields})
-    assert (one.widths, one.seeds, one.epochs, one.hyper["l2"]) == ((8, 3), (0, 1, 2), 2, 0.5)
+    assert (one.widths, one.seeds, one.epochs, one.points()[0]["l2"]) == ((8, 3), (0, 1, 2), 2, 0.5)
     json.dumps(one.config(), allow_nan=False)
 
 
@@ -225,7 +225,7 @@ def test_identity_changes_with_everything_that_decides_the_numbers():
     ],
 )
 def test_set_changes_a_field_of_every_sweep(assignment, field, value):
-    changed = sweep.override([Sweep(**GOOD), Sweep(**{**GOOD, "data_seed": 3})], [assignment])
+    changed = overrides.override([Sweep(**GOOD), Sweep(**{**GOOD, "data_seed": 3})], [assignment])
     assert [getattr(one, field) for one in changed] == [value, value]
 
 
@@ -247,16 +247,16 @@ def test_set_changes_a_field_of_every_sweep(assignment, field, value):
 )
 def test_a_bad_set_is_named(assignment, message):
     with pytest.raises(ConfigError, match=message):
-        sweep.override([Sweep(**GOOD)], [assignment])
+        overrides.override([Sweep(**GOOD)], [assignment])
 
 
 def test_assignments_are_taken_together():
-    (one,) = sweep.override([Sweep(**GOOD)], ["error=cross_entropy", "output=sigmoid", "tied=true", "widths=9,3"])
+    (one,) = overrides.override([Sweep(**GOOD)], ["error=cross_entropy", "output=sigmoid", "tied=true", "widths=9,3"])
     assert (one.error, one.output, one.widths) == (cross_entropy, jax.nn.sigmoid, (9, 3))
 
 
 def test_a_default_label_follows_what_is_set():
-    changed = sweep.override([Sweep(**GOOD), Sweep(**{**GOOD, "label": "mine"})], ["tied=true"])
+    changed = overrides.override([Sweep(**GOOD), Sweep(**{**GOOD, "label": "mine"})], ["tied=true"])
     assert [one.name for one in changed] == ["tied stacked", "mine"]
     assert Sweep(**{**GOOD, "widths": (3,)}).name == "linear"
     assert Sweep(**{**GOOD, "widths": (3,), "coding_activation": jax.nn.relu}).name == "shallow"

@@ -1,0 +1,115 @@
+"""Which layout a population gets: the fastest that was measured, or the one asked for, as large as memory allows."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from aejax import hosts, machine
+from aejax.datasets.base import Dataset
+from aejax.errors import ConfigError, MachineError, nearest
+from aejax.population import WAYS, Layout, Runs, Task, compiled, layout, members, place
+
+SHARE_OF_FREE_MEMORY = 0.8
+WORTH_MEASURING = 60.0
+"""Seconds of training below which layouts are not compared: compiling the others would cost more than it gains."""
+SOME = 8  # a vmap of moderate width, tried beside the widest
+LARGE_BATCH = 256  # rows a device from which sharing a single run's batch out is tried
+
+
+class Choice(NamedTuple):
+    """A layout, and why: samples per second of every layout that was measured, None where none was."""
+
+    layout: Layout
+    rates: dict[str, float] | None
+    member_bytes: int | None
+
+
+def choose(what: Task, dataset: Dataset, runs: Runs, *, how: str = "auto", width: int | None = None) -> Choice:
+    """The layout for these runs: the one asked for, or with "auto" the fastest, measured where that is worth it.
+
+    A layout that does not fit into 80 % of the free memory is made smaller; the rest of the runs are further blocks.
+    Raises MachineError when not one member fits, and when an asked-for width does not.
+    """
+    if how not in WAYS:
+        raise ConfigError("how", repr(how), nearest(how, WAYS))
+    if how != "auto" or width is not None:
+        return _fitting(what, layout("vmap" if how == "auto" else how, len(runs), width=width), asked=width is not None)
+    on_cpu = jax.devices()[0].platform == "cpu"
+    first, *others = _candidates(what, len(runs), on_cpu)
+    choice = _fitting(what, first)
+    if not others:
+        return choice
+    rate = _rate(what, dataset, runs, choice.layout)
+    if len(runs) * what.rows * what.epochs / rate < WORTH_MEASURING:
+        return choice
+    rates = {choice: rate}
+    for other in others:
+        candidate = _fitting(what, other)
+        if candidate.layout not in [known.layout for known in rates]:
+            rates[candidate] = _rate(what, dataset, runs, candidate.layout)
+    best = max(rates, key=lambda candidate: rates[candidate])
+    named = {f"{c.layout.how} {c.layout.width}" if c.layout.width > 1 else c.layout.how: r for c, r in rates.items()}
+    return best._replace(rates={name: round(value, 1) for name, value in named.items()})
+
+
+def _candidates(what: Task, count: int, on_cpu: bool) -> list[Layout]:
+    """Layouts to compare, the one to take unmeasured first: a processor's caches like one member at a time."""
+    devices = len(jax.devices())
+    if count == 1:
+        shared = devices > 1 and what.batch_size >= LARGE_BATCH * devices
+        return [layout("loop", 1), *([layout("data", 1)] if shared else [])]
+    ways = [layout("vmap", count), layout("vmap", count, width=min(SOME, math.ceil(count / devices)))]
+    ways.insert(0 if on_cpu else 2, layout("map", count))
+    return list(dict.fromkeys([*ways, layout("loop", count)]))
+
+
+def _fitting(what: Task, chosen: Layout, asked: bool = False) -> Choice:
+    """The layout, or the largest smaller one whose program fits into the free memory."""
+    while True:
+        functions, free = compiled(what, chosen), hosts.least_megabytes(machine.free_bytes())
+        own = functions.device_bytes - functions.data_bytes
+        member_bytes = math.ceil(own * chosen.devices / chosen.block)
+        if functions.device_bytes <= SHARE_OF_FREE_MEMORY * free:
+            return Choice(chosen, None, member_bytes)
+        room = SHARE_OF_FREE_MEMORY * free - functions.data_bytes
+        fits = max(0, int(chosen.block * room / own))
+        if asked or chosen.how == "data" or chosen.block == 1:
+            raise MachineError(
+                "memory",
+                f"{functions.device_bytes} bytes needed a device for {chosen.block} members, {free} free",
+                f"at most {fits} members fit: use a smaller width, batch_size or net"
+                if fits
+                else "use a smaller net or batch_size, or a device with more memory",
+            )
+        smaller = max(1, min(fits, chosen.block - 1))
+        if chosen.how == "vmap":
+            width = min(chosen.width, max(1, smaller // chosen.devices))
+            chosen = layout("vmap", max(smaller - smaller % width, width), width=width)
+        else:
+            chosen = layout("map", smaller) if smaller > 1 else layout("loop", 1)
+
+
+def _rate(what: Task, dataset: Dataset, runs: Runs, chosen: Layout) -> float:
+    """Samples per second of a layout, over the first steps of these runs: at least a third of a second of them."""
+    functions, data = compiled(what, chosen), place(dataset, chosen)
+    run = what.program(chosen)
+    here = list(runs[: chosen.block])
+    key_data, hyper = members(chosen, here, what.names)
+    steps, most = 2, max(2, run.steps // 2)
+    while True:
+        state = functions.init(key_data, hyper)
+        state = functions.advance(state, key_data, hyper, data, np.int32(1))
+        jax.block_until_ready(state)
+        start = time.perf_counter()
+        state = functions.advance(state, key_data, hyper, data, np.int32(1 + steps))
+        jax.block_until_ready(state)
+        seconds = time.perf_counter() - start
+        enough = hosts.most(int(seconds > 0.3 or steps >= most))
+        if enough:
+            return float(hosts.from_first(np.float32(steps * what.batch_size * len(here) / seconds)))
+        steps = min(most, hosts.most(max(2 * steps, int(0.5 * steps / max(seconds, 1e-4)))))

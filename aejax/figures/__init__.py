@@ -1,0 +1,69 @@
+"""The figures of an experiment, from its settings and arrays."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+
+from matplotlib.figure import Figure
+
+from aejax.figures import best as of_best
+from aejax.figures import swept as of_swept
+from aejax.figures.drawing import COLOURS, MARKERS, MOST_CURVES, MOST_PANELS, Looks, MissingArraysError
+from aejax.settings import Arrays, Setting, unique
+
+__all__ = ["FIGURES", "MissingArraysError", "draw"]
+
+FIGURES: dict[str, tuple[Callable[[Sequence[Setting], Looks, Arrays], Figure | None], str]] = {
+    "error_against_codings.png": (
+        of_best.error_against_codings,
+        "Best by validation, mean and 95 % interval; PCA in black.",
+    ),
+    "swept.png": (of_swept.swept, "Error against each swept hyper-parameter, mean and 95 % interval; PCA in black."),
+    "reconstructions.png": (
+        of_best.reconstructions,
+        "Test images and what is left of them; runs chosen by validation.",
+    ),
+    "learning_curves.png": (
+        of_best.learning_curves,
+        "Error after each epoch of the settings that are best by validation.",
+    ),
+    "swept_curves.png": (
+        of_swept.swept_curves,
+        "Validation error after each epoch, coloured by the value of a swept hyper-parameter.",
+    ),
+    "codings_2d.png": (of_best.codings_2d, "Test rows in the plane of two codings; runs chosen by validation."),
+    "features.png": (
+        of_best.features,
+        "Weights of the first layer at the most codings; runs chosen by validation.",
+    ),
+}
+
+
+def draw(name: str, settings: Sequence[Setting], arrays: Arrays) -> tuple[bytes, str] | None:
+    """PNG of one of FIGURES and, in words, what was left out of it; None where the settings have no such figure.
+
+    Raises MissingArraysError.
+    """
+    labels, best = unique(s.label for s in settings), [s for s in settings if s.best]
+    looks = {label: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, label in enumerate(labels)}
+    figure = FIGURES[name][0](best, looks, arrays) if best else None
+    if figure is None:
+        return None
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=120, bbox_inches="tight", metadata={"Software": None})
+    return file.getvalue(), _left_out(name, best)
+
+
+def _left_out(name: str, best: Sequence[Setting]) -> str:
+    if name in ("swept.png", "swept_curves.png"):
+        return of_swept.words(name, best)
+    lines, blocks = of_best.by_label(best, None), {(s.dataset, s.codings) for s in best if s.image_shape}
+    words = ""
+    if name != "error_against_codings.png" and len(lines) > MOST_PANELS:
+        words += f" Only the first {MOST_PANELS} labels are drawn."
+    if name == "learning_curves.png" and max(map(len, lines)) > MOST_CURVES:
+        words += f" At most {MOST_CURVES} numbers of codings are drawn for a label."
+    if name == "reconstructions.png" and len(drawn := of_best.blocks_of(best)) < len(blocks):
+        words += f" Only {len(drawn)} of the {len(blocks)} numbers of codings are drawn."
+    return words

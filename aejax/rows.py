@@ -1,0 +1,154 @@
+"""One finished fit to one row: its numbers beside PCA's, and the arrays that figures need."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from aejax import compare, datasets, pca, provenance
+from aejax.errors import AejaxError
+from aejax.sweep import Sweep
+from aejax.train import Fit
+
+EXAMPLES, MAP_ROWS, FEATURES = 10, 2000, 64
+Parts = tuple[dict[str, Any], dict[str, Any], dict[str, np.ndarray]]
+"""Row, parameters and arrays of a run."""
+
+
+def empty(
+    one: Sweep, seed: int, hyper: dict[str, float], dataset: datasets.Dataset, ruler: compare.Reference
+) -> dict[str, Any]:
+    """The row of a run of which nothing is known yet but what was asked for: status "failed", every number None."""
+    return {
+        "label": one.name,
+        "dataset": one.dataset,
+        "variant": one.config()["variant"],
+        "tied": one.tied,
+        "widths": list(one.widths_of(hyper)),
+        "codings": one.codings_of(hyper),
+        "seed": seed,
+        "hyper": hyper,
+        "status": "failed",
+        "reason": None,
+        "bad_step": None,
+        "epochs": one.epochs,
+        **dict.fromkeys(
+            ("best_epoch", "sse_validation", "sse_test", "mse_test", "r2_test", "pca_sse_test", "sse_ratio"),
+        ),
+        **dict.fromkeys(("pca_equivalent_dimension", "principal_angle_max_deg", "compile_seconds", "train_seconds")),
+        "pca_seconds": ruler.seconds,
+        "config": one.config(),
+        "data": _describe(dataset, ruler),
+        "provenance": provenance.describe(one.precision, dataset.fingerprint),
+    }
+
+
+def failed(
+    one: Sweep,
+    seed: int,
+    hyper: dict[str, float],
+    dataset: datasets.Dataset,
+    ruler: compare.Reference,
+    error: Exception,
+) -> Parts:
+    """What is stored of a run that could not be trained or scored: why."""
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+    return {**empty(one, seed, hyper, dataset, ruler), "reason": reason}, {}, _frame(dataset, ruler)
+
+
+def score(
+    one: Sweep,
+    seed: int,
+    hyper: dict[str, float],
+    dataset: datasets.Dataset,
+    ruler: compare.Reference,
+    fitted: Fit,
+) -> Parts:
+    """Row, parameters and arrays of a fit. One that diverged, or cannot be scored, gives a row that says why."""
+    row, arrays = empty(one, seed, hyper, dataset, ruler), _frame(dataset, ruler)
+    row |= {name: getattr(fitted, name) for name in ("status", "bad_step", "compile_seconds", "train_seconds")}
+    arrays |= {f"history/{name}": line for name, line in fitted.history.items()}
+    if fitted.status != "completed":
+        epochs, where = len(fitted.history["train_loss"]), ""
+        if fitted.bad_step is not None:
+            where = f"loss not finite from step {fitted.bad_step} on, in epoch {epochs}"
+        return {**row, "reason": where or "validation error never finite"}, {}, arrays
+    others = {name: value for name, value in hyper.items() if name != "codings"}
+    own = dataclasses.replace(one, widths=one.widths_of(hyper), hyper=others, seeds=(seed,))
+    autoencoder, codings = own.build(dataset.inputs), own.codings
+    try:
+        numbers = compare.score(autoencoder, fitted.params, dataset, ruler, codings=codings, linear=own.linear)
+        numbers["sse_validation"] = compare.sse(autoencoder, fitted.params, dataset.x_validation, unit=dataset.unit)
+        wrong = [name for name, value in numbers.items() if value is not None and not np.isfinite(value)]
+        if wrong:
+            return {**row, "status": "failed", "reason": f"{', '.join(wrong)} not finite"}, {}, arrays
+        arrays |= _pictures(autoencoder, fitted.params, dataset, ruler, codings)
+    except AejaxError:
+        raise
+    except Exception as error:
+        return failed(one, seed, hyper, dataset, ruler, error)
+    return row | numbers | {"best_epoch": fitted.best_epoch + 1}, jax.tree.map(np.asarray, fitted.params), arrays
+
+
+def _frame(dataset: datasets.Dataset, ruler: compare.Reference) -> dict[str, np.ndarray]:
+    return {
+        "pca_curve": ruler.curve,
+        "scaling/offset": np.atleast_1d(dataset.scaling.offset_d),
+        "scaling/scale": np.atleast_1d(dataset.scaling.scale_d),
+    }
+
+
+def _describe(dataset: datasets.Dataset, ruler: compare.Reference) -> dict[str, Any]:
+    return {
+        "train_rows": len(dataset.x_train),
+        "validation_rows": len(dataset.x_validation),
+        "test_rows": len(dataset.x_test),
+        "inputs": dataset.inputs,
+        "image_shape": None if dataset.image_shape is None else list(dataset.image_shape),
+        "unit": dataset.unit,
+        "constant_columns": dataset.scaling.constant or int((dataset.x_train == dataset.x_train[:1]).all(axis=0).sum()),
+        "pca_rank": ruler.params.rank,
+        "pca_rows": ruler.params.rows,
+        "mean_sse_test": float(ruler.curve[0]),
+    }
+
+
+def _pictures(
+    autoencoder: Any, params: Any, dataset: datasets.Dataset, ruler: compare.Reference, codings: int
+) -> dict[str, np.ndarray]:
+    """What the figures need of a run: examples and their reconstructions, 2-D codings, first-layer features."""
+    labels = dataset.y_test
+    chosen = range(min(EXAMPLES, len(dataset.x_test)))
+    if labels is not None:
+        chosen = np.unique(labels, return_index=True)[1][:EXAMPLES]
+    rows = dataset.x_test[np.asarray(chosen)]
+    original = dataset.floats(rows)
+    first = pca.truncate(ruler.params, min(codings, ruler.params.rank))
+    examples = {
+        "original": original,
+        "reconstruction": compare.reconstruct(autoencoder, params, rows, unit=dataset.unit)[1],
+        "pca": np.asarray(pca.decode(first, pca.encode(first, jax.numpy.asarray(original)))),
+    }
+    arrays = {f"examples/{name}": _brightness(dataset, x_nd) for name, x_nd in examples.items()}
+    arrays["features"] = np.asarray(params["encoder"]["layer_0"]["kernel"]).T[:FEATURES]
+    if codings == 2 <= ruler.params.rank:
+        some = dataset.x_test[:MAP_ROWS]
+        arrays["codings/test"] = compare.reconstruct(autoencoder, params, some, unit=dataset.unit)[0]
+        arrays["codings/pca"] = np.asarray(pca.encode(first, jax.numpy.asarray(dataset.floats(some))))
+        if labels is not None:
+            arrays["codings/labels"] = labels[:MAP_ROWS]
+    return arrays
+
+
+def _brightness(dataset: datasets.Dataset, x_nd: np.ndarray) -> np.ndarray:
+    """Images as 0 (black) to 1 (white), whatever their scaling; rows that are no images as they are."""
+    low, high = float(dataset.x_train.min()) / dataset.unit, float(dataset.x_train.max()) / dataset.unit
+    if dataset.image_shape is None or (low >= 0 and high <= 1):
+        return x_nd
+    low, high = (
+        dataset.scaling.invert(edge).astype(np.float64) for edge in (dataset.x_train.min(0), dataset.x_train.max(0))
+    )
+    return ((dataset.scaling.invert(x_nd) - low.min()) / (high.max() - low.min())).astype(np.float32)

@@ -1,0 +1,117 @@
+"""Kill a sweep with SIGKILL at random moments, start it again each time until it ends, and compare with one left alone.
+
+After every kill: what was finished is still there, untouched. At the end: every row and every parameter is bit for bit
+that of the sweep that nobody killed. A state is saved after every chunk, so that most kills find one to go on from.
+
+    python tests/kills.py --kills 50 --out results/kills
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+SWEEP = """
+from aejax import Sweep
+COMMON = {{"dataset": "digits", "epochs": {epochs}, "batch_size": 50, "seeds": (0, 1)}}
+SWEEPS = [
+    Sweep(**COMMON, widths=(24, 6), tied=tied, hyper={{"learning_rate": (0.003, 1e30), "l2": 0.0, "codings": (2, 6)}})
+    for tied in (False, True)
+] + [Sweep(**COMMON, widths=(8,), hyper={{"learning_rate": (0.01, 0.003), "l2": 0.001}})]
+"""
+OF_THE_MOMENT = ("compile_seconds", "train_seconds", "pca_seconds", "provenance", "execution")
+RUNS = 20
+
+
+def start(experiment: Path, results: Path) -> subprocess.Popen:
+    """The sweep in a process of its own."""
+    command = [sys.executable, "-m", "aejax", "run", str(experiment), "--results", str(results), "--save-every", "0"]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def finished(folder: Path) -> dict[str, tuple]:
+    """What says that a finished run has not been touched: its files' inodes, times and sizes."""
+    found = {}
+    for run in sorted(folder.glob("runs/[!.]*")):
+        stats = [(path.name, path.stat()) for path in sorted(run.iterdir())]
+        found[run.name] = tuple((name, one.st_ino, one.st_mtime_ns, one.st_size) for name, one in stats)
+    return found
+
+
+def contents(folder: Path) -> dict[str, tuple]:
+    """Row, less what is of the moment, and parameters of every run."""
+    found = {}
+    for run in sorted(folder.glob("runs/[!.]*")):
+        row = json.loads((run / "run.json").read_text())
+        kept = json.dumps({name: value for name, value in row.items() if name not in OF_THE_MOMENT}, sort_keys=True)
+        found[run.name] = (kept, (run / "parameters.safetensors").read_bytes())
+    return found
+
+
+def torture(home: Path, kills: int, epochs: int, seed: int = 0) -> dict[str, object]:
+    """Kill until it has been done `kills` times, starting new sweeps when one ends. Raises AssertionError."""
+    experiment = home / "killed.py"
+    experiment.write_text(SWEEP.format(epochs=epochs))
+    left_alone = start(experiment, home / "alone")
+    began = time.monotonic()
+    _, err = left_alone.communicate()
+    assert left_alone.returncode == 3, err  # some members diverge, and that is a result
+    longest = time.monotonic() - began
+    expected = contents(home / "alone" / "killed")
+    assert len(expected) == RUNS
+    rng, done, sweeps, resumed = random.Random(seed), 0, 0, 0
+    while done < kills or sweeps == 0:
+        results, before = home / f"killed-{sweeps}", {}
+        folder = results / "killed"
+        while True:
+            process = start(experiment, results)
+            if done < kills:
+                time.sleep(rng.uniform(0.2, 1.0) * min(longest, 12.0))
+                if process.poll() is None:
+                    process.send_signal(signal.SIGKILL)
+                    done += 1
+            _, err = process.communicate()
+            after = finished(folder)
+            changed = {name for name in before if before[name] != after.get(name)}
+            assert not changed, f"touched after they were finished: {changed}"
+            before = after
+            resumed += any(folder.glob("states/*/*"))
+            if process.returncode != -signal.SIGKILL:
+                assert process.returncode == 3, err
+                break
+        assert contents(folder) == expected, "rows or parameters differ from those of the sweep left alone"
+        assert len((folder / "runs.jsonl").read_text().splitlines()) == RUNS
+        left = [path.name for path in (*folder.glob("runs/.*"), *folder.glob("states/*"))]
+        assert not left, f"left behind: {left}"
+        sweeps += 1
+    return {"kills": done, "sweeps": sweeps, "kills_that_left_a_state": resumed, "runs_each": RUNS, "lost": 0}
+
+
+def main() -> None:
+    """Torture, and print or write what came of it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--epochs", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="folder for kills.json")
+    options = parser.parse_args()
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    with tempfile.TemporaryDirectory() as home:
+        record = torture(Path(home), options.kills, options.epochs, options.seed)
+    text = json.dumps({**record, "seed": options.seed, "epochs": options.epochs}, indent=1, allow_nan=False)
+    print(text)
+    if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "kills.json").write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""A full disk and a read-only one, real ones: one line, exit code 5, nothing finished lost, nothing of ours left."""
+
+import errno
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+import small_disk
+
+from aejax import results
+from aejax.errors import MachineError
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory):
+    """What aejax said on a small disk, by what was tried."""
+    unshare = shutil.which("unshare")
+    own = [] if unshare is None else [unshare, *(["-m"] if os.geteuid() == 0 else ["-rm"])]
+    place = tmp_path_factory.mktemp("disk")
+    probe = ["mount", "-t", "tmpfs", "tmpfs", str(place)]
+    if not own or subprocess.run([*own, *probe], capture_output=True).returncode:
+        pytest.skip("this system lets us mount no disk of our own")
+    run = [*own, sys.executable, small_disk.__file__, str(place)]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout) | {"place": str(place)}
+
+
+ATTEMPTS = [f"{what}, too big" for what in ("a new run", "a run again", "a state", "a file")]
+ATTEMPTS += [f"{what}, full" for what in ("a new run", "a run again", "a state", "a file", "the index")]
+
+
+@pytest.mark.parametrize("attempt", ATTEMPTS)
+def test_a_full_disk_is_told_with_path_needed_and_free_bytes(said, attempt):
+    found = said[attempt]
+    assert (found["kind"], found["code"]) == ("MachineError", 5), found
+    told = re.fullmatch(r"(\S+): no space left on device: (\d+) bytes needed, (\d+) free; free space .*", found["text"])
+    assert told, found["text"]
+    assert told[1].startswith(f"{said['place']}/results/x/")
+    needed, free = int(told[2]), int(told[3])
+    assert free == found["free"]
+    assert needed > free
+    assert (needed >= small_disk.SIZE) == (attempt != "the index, full")
+    assert ("too big" in attempt) == (free > 0)
+
+
+def test_a_full_disk_loses_nothing_and_nothing_of_ours_is_left(said):
+    assert (said["left"], said["lost"], said["old"]) == ([], [], [1])
+
+
+def test_a_full_disk_can_still_be_locked(said):
+    assert said["a lock, full"] == {"kind": None}
+
+
+def test_work_goes_on_once_space_is_freed(said):
+    assert said["after"] == [3, 2, 30]
+
+
+def test_a_read_only_disk_is_told_and_left_alone(said):
+    assert len(said["read-only"]) == 9
+    for name, found in said["read-only"].items():
+        assert (found["kind"], found["code"]) == ("MachineError", 5), name
+        assert re.match(rf"{said['place']}/results/\S+: read-only; choose a folder you can write to", found["text"]), (
+            name
+        )
+    assert not said["changed"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere; the read-only disk stands in for this")
+def test_a_folder_without_permission_is_told(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(MachineError, match="no permission to write"):
+        results.open_folder(tmp_path, "x")
+    tmp_path.chmod(0o700)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_quota_is_a_full_disk_too(tmp_path, monkeypatch, number):
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(MachineError, match=r"file: .*: 7 bytes needed, \d+ free; free space"):
+        results.write_atomic(tmp_path / "file", b"content")
+    assert [*tmp_path.iterdir()] == []

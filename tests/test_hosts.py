@@ -1,0 +1,73 @@
+"""Two processes of one job on this machine give the rows of one; what they have to agree on."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from aejax import cli, hosts
+from aejax.errors import ConfigError
+from kills import contents
+from support import rows_of
+
+SWEEP = """
+from aejax import Sweep
+COMMON = {"dataset": "digits", "epochs": 3, "batch_size": 50, "seeds": (0, 1, 2)}
+SWEEPS = [
+    Sweep(**COMMON, widths=(12, 4), hyper={"learning_rate": (0.01, 1e30), "l2": 0.0, "codings": (2, 4)}),
+    Sweep(**COMMON, widths=(3,), hyper={"learning_rate": 0.01, "l2": 0.0}),
+]
+"""
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_two_processes_give_the_rows_of_one(tmp_path):
+    (tmp_path / "two.py").write_text(SWEEP)
+    command = [sys.executable, "-m", "aejax", "run", str(tmp_path / "two.py"), "--results"]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True, "env": environment}
+    job = ["--coordinator", f"127.0.0.1:{free_port()}", "--processes", "2", "--process"]
+    both = [subprocess.Popen([*command, str(tmp_path / "both"), *job, str(i)], **options) for i in (0, 1)]
+    errors = [process.communicate(timeout=240)[1] for process in both]
+    assert [process.returncode for process in both] == [3, 0], errors  # the second writes nothing, and fails nothing
+    alone = subprocess.run([*command, str(tmp_path / "alone")], check=False, **options)
+    assert alone.returncode == 3
+    assert contents(tmp_path / "both" / "two") == contents(tmp_path / "alone" / "two")
+    rows = rows_of(tmp_path / "both" / "two")
+    assert len(rows) == 15
+    assert {row["execution"]["devices"] for row in rows} == {4}
+    assert {row["provenance"]["devices"] for row in rows} == {4}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (("127.0.0.1:1", None, None), ["--coordinator", "in part"]),
+        ((None, 2, 0), ["--coordinator", "in part"]),
+        (("127.0.0.1:1", 2, 2), ["--process", "2 of 2", "from 0 to 1"]),
+        (("nowhere", 2, 0), ["--coordinator", "nowhere", "HOST:PORT"]),
+    ],
+)
+def test_half_a_job_is_refused(refused, arguments, parts):
+    refused(ConfigError, *parts, call=lambda: hosts.join(*arguments))
+
+
+def test_a_job_of_one_agrees_with_itself():
+    assert not hosts.several()
+    assert hosts.first()
+    assert hosts.most(3) == 3
+    assert hosts.json_from_first({"a": [1, None]}) == {"a": [1, None]}
+    hosts.join(None, None, None)
+
+
+def test_the_command_line_refuses_half_a_job(tmp_path, capsys):
+    (tmp_path / "two.py").write_text(SWEEP)
+    assert cli.main(["run", str(tmp_path / "two.py"), "--processes", "2"]) == 2
+    assert "--coordinator: given in part" in capsys.readouterr().err

@@ -1,0 +1,202 @@
+"""One writer a results folder, between real processes."""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from aejax import lock, results
+from aejax.errors import MachineError, ResultsError
+
+HOLDER = """
+import os, subprocess, sys, time
+from pathlib import Path
+from aejax import lock
+with lock.hold(Path(sys.argv[1])) as held:
+    held.beat(12.5)
+    child = 0
+    if "fork" in sys.argv:
+        child = os.fork()
+    if "spawn" in sys.argv:
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], close_fds=False).pid
+    if child or "fork" not in sys.argv:
+        print(child, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return results.open_folder(tmp_path / "results", "x")
+
+
+@contextlib.contextmanager
+def another_process(folder, *options):
+    """A process that holds the folder, and the id of its child."""
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(folder), *options], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    child = int(process.stdout.readline())
+    try:
+        yield process, child
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        if child:
+            os.kill(child, signal.SIGKILL)
+
+
+def test_a_second_writer_is_refused_at_once_and_told_of_the_first(folder):
+    with another_process(folder) as (process, _):
+        start = time.monotonic()
+        with pytest.raises(ResultsError) as caught, lock.hold(folder):
+            pass
+        assert time.monotonic() - start < 2
+        started = json.loads((folder / ".lock").read_text())["started"]
+        for part in (f"process {process.pid} ", f" on {socket.gethostname()} ", started, str(folder)):
+            assert part in str(caught.value)
+        assert caught.value.exit_code == 4
+
+
+@pytest.mark.parametrize("option", ["alone", "fork", "spawn"])
+def test_a_dead_holder_does_not_block_whatever_its_children_do(folder, option):
+    with another_process(folder, option) as (process, child):
+        process.kill()
+        process.wait()
+        if child:
+            os.kill(child, 0)  # it lives
+        start = time.monotonic()
+        with lock.hold(folder) as held:
+            assert time.monotonic() - start < 2
+            assert held.lost_seconds == 12.5
+            assert json.loads((folder / ".lock").read_text())["pid"] == os.getpid()
+
+
+def test_a_holder_that_ended_well_lost_nothing(folder):
+    with lock.hold(folder) as held:
+        assert held.lost_seconds == 0.0
+        held.beat(3.25)
+        assert json.loads((folder / ".lock").read_text())["unsaved_seconds"] == 3.25
+    with lock.hold(folder) as held:
+        assert held.lost_seconds == 0.0
+
+
+def test_a_holder_that_failed_lost_what_it_last_said(folder):
+    with contextlib.suppress(RuntimeError), lock.hold(folder) as held:
+        held.beat(3.25)
+        raise RuntimeError
+    with lock.hold(folder) as held:
+        assert held.lost_seconds == 3.25
+    held.beat(9.0)  # released: says nothing
+    with lock.hold(folder) as held:
+        assert held.lost_seconds == 0.0
+
+
+UNREADABLE = (b"", b"{", b"\xff" * 200, b"[]", b"null", b"9" * 5000, b"[" * 4000, b'{"pid": 1}')
+WRONG = ('"7"', "NaN", "-1.0", "1e999", "null", "7" * 400)
+
+
+@pytest.mark.parametrize("record", [*UNREADABLE, *(b'{"unsaved_seconds": %b}' % value.encode() for value in WRONG)])
+def test_an_unreadable_record_counts_as_nothing_lost(folder, record):
+    (folder / ".lock").write_bytes(record)
+    with lock.hold(folder) as held:
+        assert held.lost_seconds == 0.0
+        with pytest.raises(ResultsError, match="in use by process"), lock.hold(folder):
+            pass
+        (folder / ".lock").write_bytes(record)
+        with pytest.raises(ResultsError, match="in use by another process"), lock.hold(folder):
+            pass
+    with lock.hold(folder):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("seconds", "recorded"),
+    [(0.0, 0.0), (1e-9, 0.0), (2.0625, 2.062), (1e12, 1e9), (-1.0, 0.0), (float("nan"), 0.0), (float("inf"), 0.0)],
+)
+def test_the_record_keeps_its_size(folder, seconds, recorded):
+    with lock.hold(folder) as held:
+        size = (folder / ".lock").stat().st_size
+        held.beat(seconds)
+        assert (folder / ".lock").stat().st_size == size
+        assert json.loads((folder / ".lock").read_text())["unsaved_seconds"] == recorded
+
+
+def test_the_lock_file_stays_and_is_the_same(folder):
+    inodes = set()
+    for _ in range(3):
+        with lock.hold(folder):
+            pass
+        inodes.add((folder / ".lock").stat().st_ino)
+    assert len(inodes) == 1
+
+
+def test_opening_a_held_folder_leaves_the_holders_unfinished_work(folder):
+    partial = folder / "runs" / ".partial-abc"
+    with lock.hold(folder):
+        partial.mkdir()
+        results.open_folder(folder.parent, folder.name)
+        assert partial.is_dir()
+    with lock.hold(folder):
+        assert not partial.exists()
+
+
+def test_whoever_only_clears_leftovers_does_not_turn_a_writer_away(folder):
+    (folder / ".lock").touch()
+    code = """
+import sys, time
+from pathlib import Path
+from aejax import lock
+with lock.unused(Path(sys.argv[1])) as free:
+    print(free, flush=True)
+    time.sleep(0.2)
+"""
+    with subprocess.Popen([sys.executable, "-c", code, folder], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "True\n"
+        with lock.hold(folder):
+            pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_named(folder, monkeypatch, number):
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with pytest.raises(MachineError, match="no file locks"), lock.hold(folder):
+        pass
+
+
+def test_a_lock_file_that_leads_elsewhere_is_not_followed(folder, tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    (folder / ".lock").symlink_to(tmp_path / "mine")
+    with pytest.raises(MachineError), lock.hold(folder):
+        pass
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(MachineError, match="no such file"), lock.hold(tmp_path / "absent"):
+        pass
+
+
+HANDLES = Path("/proc/self/fd")
+
+
+@pytest.mark.skipif(not HANDLES.is_dir(), reason="this system does not list open files in /proc")
+def test_no_handle_is_left_open(folder):
+    before = len([*HANDLES.iterdir()])
+    for _ in range(5):
+        with lock.hold(folder), pytest.raises(ResultsError), lock.hold(folder):
+            pass
+    assert len([*HANDLES.iterdir()]) == before

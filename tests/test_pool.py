@@ -1,0 +1,388 @@
+"""Workers on this machine: the rows of a single process, whatever happens to the workers."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from pathlib import Path
+
+import pytest
+
+from aejax import Sweep, cluster, experiment, jobs, overrides, results
+from aejax.cluster import task
+from aejax.cluster.driver import TRIES
+from aejax.datasets import load
+from aejax.errors import ConfigError, DataError, MachineError
+from aejax.interrupt import Interrupted
+from aejax.watcher import Watcher
+from aejax.work import Spent
+from support import check_refused, rows_of
+
+HYPER = {"learning_rate": 0.01, "l2": 0.0}
+TINY_FOUR = """
+import jax.numpy as jnp
+from aejax import Sweep
+COMMON = {"dataset": "digits", "epochs": 3, "batch_size": 128, "seeds": (0, 1)}
+SWEEPS = [
+    Sweep(**COMMON, widths=(6, 2), hyper={"learning_rate": (0.01, 0.003), "l2": 0.0}),
+    Sweep(**COMMON, widths=(3,), hyper={"learning_rate": 0.01, "l2": 0.0}),
+    Sweep(**COMMON, widths=(6, 4), hyper=({"learning_rate": 0.01, "l2": 0.1, "codings": 2},
+                                          {"learning_rate": 0.1, "l2": 0.0, "codings": 4})),
+    Sweep(**COMMON, widths=(6, 3), hyper={"learning_rate": 0.01, "l2": 0.0}, activation=lambda x: jnp.maximum(x, 0.1)),
+]
+"""
+LONG = """
+from aejax import Sweep
+COMMON = {"dataset": "digits", "epochs": 1500, "batch_size": 128, "seeds": (0, 1)}
+SWEEPS = [Sweep(**COMMON, widths=(8, k), hyper={"learning_rate": 0.01, "l2": 0.0}) for k in (2, 3)]
+"""
+DEADLY = """
+import os, signal
+import jax
+from aejax import Sweep
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+def kills_where_it_diverges(x):
+    jax.lax.cond((abs(x) > 1e6).any(), lambda: jax.debug.callback(die), lambda: None)
+    return jax.nn.relu(x)
+COMMON = {"dataset": "digits", "epochs": 2, "batch_size": 128}
+SWEEPS = [
+    Sweep(**COMMON, widths=(5, 3), hyper={"learning_rate": (0.01, 1e20), "l2": 0.0}, label="one of two",
+          activation=kills_where_it_diverges),
+    Sweep(**COMMON, widths=(5, 4), hyper={"learning_rate": 0.01, "l2": 0.0}),
+]
+"""
+
+
+def start(text, folder, *arguments, cache=None):
+    """`aejax run` of that experiment, in a process of its own with one thread; `cache` is where XLA's programs go."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "x.py"
+    path.write_text(text)
+    command = [sys.executable, "-m", "aejax", "run", str(path), "--results", str(folder), *arguments]
+    environment = {**os.environ, "NPROC": "1"}
+    if cache is not None:
+        environment |= {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env=environment, cwd=folder, **pipes)
+
+
+def finish(process, code=0):
+    """What it wrote to standard error."""
+    _, errors = process.communicate(timeout=180)
+    assert process.returncode == code, errors
+    assert "Traceback" not in errors
+    return errors
+
+
+def workers_of(process):
+    """Process ids of the workers."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            stat, command = (path / "stat").read_text(), (path / "cmdline").read_text()
+        except OSError:
+            continue
+        if stat.rpartition(")")[2].split()[1] == str(process.pid) and "cluster" in command:
+            found.append(int(path.name))
+    return found
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def stored(folder):
+    """Every run's parameters as bytes and the numbers of its row, by id."""
+    found = {}
+    for row in rows_of(folder):
+        run = results.read_run(folder / "runs" / row["run_id"])
+        assert run.row == row
+        leaves = [leaf.tobytes() for _, leaf in sorted(results._flatten(run.params))]
+        timed = ("compile_seconds", "train_seconds", "pca_seconds", "provenance", "execution")
+        found[row["run_id"]] = (leaves, {name: value for name, value in row.items() if name not in timed})
+    return found
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def long_here(tmp_path_factory, cache):
+    """The rows of LONG, trained by one process."""
+    folder = tmp_path_factory.mktemp("long")
+    finish(start(LONG, folder, cache=cache))
+    return stored(folder / "x")
+
+
+def test_two_workers_give_the_rows_of_one_process(tmp_path):
+    both = [start(TINY_FOUR, tmp_path / "here"), start(TINY_FOUR, tmp_path / "pool", "--on", "pool", "--workers", "2")]
+    errors = [finish(one) for one in both][1]
+    assert "12 runs on a pool of 2 workers with NPROC=1" in errors
+    here, pool = stored(tmp_path / "here/x"), stored(tmp_path / "pool/x")
+    assert len(here) == 12
+    assert pool == here
+    assert {row["provenance"]["threads"] for row in rows_of(tmp_path / "pool/x")} == {1}
+    assert not any((tmp_path / "pool/x/states").glob("*"))
+
+
+def test_a_worker_that_is_killed_is_replaced_and_no_run_is_lost(tmp_path, long_here, cache):
+    process = start(LONG, tmp_path, "--on", "pool", "--workers", "2", "--save-every", "0.2", cache=cache)
+    wait_for(lambda: any((tmp_path / "x/states").glob("[!.]*/[!.]*")) or process.poll() is not None)
+    os.kill(workers_of(process)[0], signal.SIGKILL)
+    errors = finish(process)
+    assert "worker killed by signal 9; 2 runs: try 2 of 3" in errors
+    assert stored(tmp_path / "x") == long_here
+    assert not any((tmp_path / "x/states").glob("*"))
+
+
+def test_ctrl_c_stops_the_pool_and_the_same_command_goes_on(tmp_path, long_here, cache):
+    arguments = ("--on", "pool", "--workers", "2", "--save-every", "0.2")
+    process = start(LONG, tmp_path, *arguments, cache=cache)
+    wait_for(lambda: any((tmp_path / "x/states").glob("[!.]*/[!.]*")))
+    workers = workers_of(process)
+    process.send_signal(signal.SIGINT)
+    assert "stopping after this chunk" in finish(process, 130)
+    assert len(rows_of(tmp_path / "x")) < 4
+    assert any((tmp_path / "x/states").glob("[!.]*/[!.]*"))
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+    finish(start(LONG, tmp_path, *arguments, cache=cache))
+    assert stored(tmp_path / "x") == long_here
+
+
+def test_workers_leave_with_a_driver_that_is_killed(tmp_path, cache):
+    process = start(LONG, tmp_path, "--on", "pool", "--workers", "2", "--set", "epochs=1000000", cache=cache)
+    wait_for(lambda: len(workers_of(process)) == 2)
+    workers = workers_of(process)
+    process.kill()
+    process.communicate()
+    wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
+
+
+def test_a_run_that_kills_its_worker_fails_and_harms_no_other(tmp_path, cache):
+    errors = finish(start(DEADLY, tmp_path, "--on", "pool", "--workers", "2", cache=cache), 3)
+    rows = {(row["codings"], row["hyper"]["learning_rate"]): row for row in rows_of(tmp_path / "x")}
+    failed = rows.pop((3, 1e20))
+    assert (failed["status"], failed["reason"]) == ("failed", "worker killed by signal 9, 3 times"), errors
+    assert failed["sse_test"] is None
+    assert {key: row["status"] for key, row in rows.items()} == {(3, 0.01): "completed", (4, 0.01): "completed"}
+
+
+# What is left is tested without processes.
+
+
+def sweep(**fields):
+    return Sweep(**{"dataset": "digits", "widths": (6, 2), "epochs": 2, "batch_size": 128, "hyper": HYPER, **fields})
+
+
+def planned(*sweeps):
+    loaded = {("digits", 0): load("digits")}
+    return jobs.plan(sweeps, loaded, lambda run_id: None), loaded
+
+
+def written(job, call=None, **changes):
+    spec = task.write(job, job.missing, load("digits").fingerprint, call or cluster.Call("x", None), {})
+    return {**json.loads(spec), **changes}
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        sweep(),
+        sweep(widths=(6, 4), decoder_widths=(5,), seeds=(3, 1), batch_size=None, label="mine", precision="highest"),
+        sweep(hyper={"learning_rate": (0.1, 1 / 3), "l2": (0.0, 1e-7)}),
+        sweep(widths=(6, 4), hyper=({**HYPER, "codings": 1}, {**HYPER, "codings": 4})),
+    ],
+)
+def test_a_task_read_back_is_the_same_job(one):
+    (job,), _ = planned(one)
+    again = task.read(written(job))
+    assert again._replace(sweep=job.sweep) == job
+    assert (again.sweep.config(), again.sweep.points()) == (job.sweep.config(), job.sweep.points())
+
+
+def test_a_function_of_ones_own_needs_its_file(tmp_path, refused):
+    mine = sweep(activation=lambda x: x * 0.5)
+    refused(ConfigError, "Sweep.activation", "source=Source(FILE)", call=lambda: cluster.check([mine], None))
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from aejax import Sweep\n"
+        f"SWEEPS = [Sweep(dataset='digits', widths=(6, 2), epochs=2, batch_size=128, hyper={HYPER},"
+        " activation=lambda x: x * 0.5)]\n"
+    )
+    source = cluster.Source(path, ("epochs=7",))
+    sweeps = overrides.override(experiment.load(path)[1], source.assignments)
+    cluster.check(sweeps, source)
+    (job,), _ = planned(*sweeps)
+    call = cluster.Call("x", None, source=source)
+    spec = written(job, call)
+    assert task.read(spec).sweep.config() == job.sweep.config()
+    path.write_text(path.read_text().replace("(6, 2)", "(6, 3)"))
+    refused(ConfigError, path, "changed since this call started", call=lambda: task.read(spec))
+
+
+def test_a_worker_of_another_version_is_refused(refused):
+    (job,), _ = planned(sweep())
+    refused(MachineError, "the task is of 9.9", "same version", call=lambda: task.read(written(job, aejax="9.9")))
+
+
+class Scripted:
+    """Workers that tell what a script says for each task; `given` are the tasks, read."""
+
+    def __init__(self, *answers):
+        self.answers, self.given, self.messages, self.stopped = deque(answers), [], deque(), None
+
+    def room(self):
+        return not self.messages
+
+    def give(self, number, text):
+        job = task.read(json.loads(text))
+        self.given.append([member.run_id for member in job.missing])
+        for answer in self.answers.popleft()(job):
+            self.messages.append((answer[0], number, *answer[1:]))
+
+    def wait(self, seconds):
+        return [self.messages.popleft()] if self.messages else []
+
+    def stop(self, signal_number):
+        self.stopped = signal_number
+
+
+class Memory(Watcher):
+    def __init__(self):
+        self.warned = []
+
+    def warn(self, text):
+        self.warned.append(text)
+
+
+def drive(workers, *sweeps, watcher=None):
+    """Rows by id, in the order they were emitted, and the driver."""
+    todo, loaded = planned(*sweeps)
+    emitted = []
+    driver = cluster.Driver(
+        cluster.Call("x", None),
+        loaded,
+        watcher or Memory(),
+        Spent(),
+        lambda row, params, arrays: emitted.append(row),
+        lambda unsaved: None,
+        {},
+    )
+    driver.run(todo, workers)
+    ids = [row["run_id"] for row in emitted]
+    assert len(set(ids)) == len(ids)
+    return emitted, driver
+
+
+def row(member):
+    return ("row", {"run_id": member.run_id, "status": "completed"}, {}, {})
+
+
+def lost(*, after=0, blame=True):
+    return lambda job: [*(row(member) for member in job.missing[:after]), ("lost", "gone", blame)]
+
+
+def trained(job):
+    return [*(row(member) for member in job.missing), ("done", {"useful": 1.0})]
+
+
+def test_runs_that_were_sent_before_a_loss_are_not_trained_again():
+    workers = Scripted(lost(after=1), trained)
+    rows, driver = drive(workers, sweep(seeds=(0, 1, 2)))
+    assert len(rows) == 3
+    assert workers.given[1] == workers.given[0][1:]
+    assert driver.spent["useful"] == 1.0
+
+
+def test_a_row_that_comes_twice_is_stored_once():
+    rows, _ = drive(Scripted(lambda job: [row(job.missing[0]), *trained(job)]), sweep(seeds=(0, 1)))
+    assert len(rows) == 2
+
+
+def test_what_kills_two_workers_is_tried_run_by_run():
+    workers = Scripted(lost(), lost(), trained, lost(), trained)
+    rows, _ = drive(workers, sweep(seeds=(0, 1, 2)))
+    assert [len(ids) for ids in workers.given] == [3, 3, 1, 1, 1]
+    failed = [one for one in rows if one["status"] == "failed"]
+    assert [one["reason"] for one in failed] == ["gone, 3 times"]
+    assert failed[0]["run_id"] == workers.given[3][0]
+    assert failed[0]["pca_seconds"] > 0
+
+
+def test_a_lost_node_is_not_its_programs_fault():
+    workers = Scripted(*[lost(blame=False)] * TRIES)
+    rows, _ = drive(workers, sweep(seeds=(0, 1)))
+    assert [len(ids) for ids in workers.given] == [2] * TRIES
+    assert {one["reason"] for one in rows} == {"gone, 3 times"}
+
+
+def test_an_exception_outside_training_fails_its_task_alone():
+    rows, _ = drive(Scripted(lambda job: [("failed", "OSError: gone", {})], trained), sweep(), sweep(widths=(3,)))
+    assert [one["status"] for one in rows] == ["failed", "completed"]
+    assert rows[0]["reason"] == "OSError: gone"
+
+
+def test_a_refusal_stops_the_others_and_comes_back_as_it_was():
+    workers = Scripted(lambda job: [("refused", "DataError", "digits", "gone", "mend", "digits: gone; mend")])
+    with pytest.raises(DataError) as caught:
+        drive(workers, sweep())
+    assert (str(caught.value), caught.value.field, caught.value.exit_code) == ("digits: gone; mend", "digits", 2)
+    assert workers.stopped == signal.SIGTERM
+
+
+def test_an_interrupt_waits_for_the_workers_and_tries_nothing_again():
+    class Stopping(Memory):
+        calls = 0
+
+        def check(self):
+            self.calls += 1
+            if self.calls == 3:
+                raise Interrupted(signal.SIGINT)
+
+    workers = Scripted(lambda job: [("beat", 1.0), ("beat", 2.0), row(job.missing[0]), ("lost", "gone", True)])
+    emitted = []
+    todo, loaded = planned(sweep(seeds=(0, 1)))
+    driver = cluster.Driver(
+        cluster.Call("x", None), loaded, Stopping(), Spent(), lambda *parts: emitted.append(parts), print, {}
+    )
+    with pytest.raises(Interrupted):
+        driver.run(todo, workers)
+    assert workers.stopped == signal.SIGINT
+    assert len(emitted) == 1
+    assert driver.spent["lost"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["--workers", "2"], "--workers: given with --on here; add --on pool"),
+        (["--on", "pool", "--workers", "0"], "--workers"),
+        (["--on", "pool", "--cpus-per-task", "2"], "--cpus-per-task: given with --on pool; add --on ray"),
+        (["--on", "ray", "--cpus-per-task", "0"], "--cpus-per-task"),
+    ],
+)
+def test_options_that_do_not_belong_together_are_refused(arguments, part, tiny, capsys):
+    check_refused(capsys, ["run", tiny, *arguments], 2, part)
+
+
+def test_a_pool_is_for_processors(monkeypatch, refused):
+    monkeypatch.setattr("jax.default_backend", lambda: "gpu")
+    refused(ConfigError, "--on pool", "gpu", "--on ray", call=cluster.Pool().check)
+
+
+def test_the_share_of_cores(monkeypatch):
+    monkeypatch.delenv("NPROC", raising=False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+    assert [cluster.Pool(workers).threads for workers in (None, 1, 3, 8, 20)] == [1, 8, 2, 1, 1]
+    monkeypatch.setenv("NPROC", "2")
+    assert cluster.Pool(3).threads == 2
+    assert cluster.Pool().count == 8

@@ -1,0 +1,220 @@
+"""Populations: members against fits alone, masks against smaller nets, and what one member does to another: nothing."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aejax import choice, machine, nets, population, schedules, train, variants
+from aejax.errors import ConfigError, MachineError
+from aejax.program import Data, program
+from support import compiles, small_dataset
+
+DATASET = small_dataset(rows=50)
+NET = nets.mlp(12, (8, 3))
+AUTOENCODER = variants.plain(NET)
+SETTINGS: dict[str, Any] = {"epochs": 4, "batch_size": 16}
+RUNS: list[tuple[int, dict[str, Any]]] = [
+    (seed, {"learning_rate": rate, "l2": 0.001}) for rate in (0.01, 0.003) for seed in range(3)
+]
+
+
+def same(a, b):
+    return jax.tree.all(jax.tree.map(lambda x, y: np.asarray(x).tobytes() == np.asarray(y).tobytes(), a, b))
+
+
+def identical(a, b):
+    """Every number of two fits, bit for bit."""
+    return same((a.params, a.last_params, a.history), (b.params, b.last_params, b.history)) and (
+        a.best_epoch,
+        a.best_error,
+        a.bad_step,
+        a.status,
+    ) == (b.best_epoch, b.best_error, b.bad_step, b.status)
+
+
+def together(runs=RUNS, autoencoder=AUTOENCODER, **options):
+    return train.fit_population(autoencoder, DATASET, runs, **{**SETTINGS, **options})
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return [train.fit(AUTOENCODER, DATASET, seed=seed, **(SETTINGS | hyper)) for seed, hyper in RUNS]
+
+
+@pytest.mark.parametrize("how", ["map", "loop"])
+def test_without_vmap_a_member_is_bit_for_bit_the_fit_alone(alone, how):
+    found = together(how=how)
+    assert found.choice.layout.how == how
+    assert all(identical(a, b) for a, b in zip(alone, found.fits, strict=True))
+
+
+def test_a_vmapped_member_agrees_with_the_fit_alone(alone):
+    fits = together(how="vmap", width=6).fits
+    differences = []
+    for a, b in zip(alone, fits, strict=True):
+        for x, y in zip(jax.tree.leaves(a.last_params), jax.tree.leaves(b.last_params), strict=True):
+            differences.append(np.abs(x - y).ravel() / (np.abs(x).ravel() + 1e-6))
+    assert np.median(np.concatenate(differences)) < 2e-6
+    errors = np.array([[a.best_error, b.best_error] for a, b in zip(alone, fits, strict=True)])
+    np.testing.assert_allclose(errors[:, 0], errors[:, 1], rtol=1e-4)
+    np.testing.assert_allclose(errors[:, 0].mean(), errors[:, 1].mean(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("width", [2, 4])
+def test_a_member_has_the_same_bits_whatever_its_neighbours_and_their_order(width):
+    fits = together(how="vmap", width=width).fits
+    order = [4, 0, 5, 2, 1, 3]
+    shuffled = together([RUNS[i] for i in order], how="vmap", width=width).fits
+    assert all(identical(fits[i], shuffled[at]) for at, i in enumerate(order))
+    others = [RUNS[0], *[(99 + i, {"learning_rate": 1e30, "l2": 0.0}) for i in range(4)], RUNS[1]]
+    among_nans = together(others, how="vmap", width=width).fits
+    assert [fit.status for fit in among_nans] == ["completed", *["diverged"] * 4, "completed"]
+    assert identical(fits[0], among_nans[0])
+    assert identical(fits[1], among_nans[5])
+    assert identical(fits[0], together(RUNS[:1], how="vmap", width=width).fits[0]), "padding is a neighbour, too"
+
+
+def test_a_member_that_diverges_is_frozen_where_it_did():
+    """Steps by hand: the first loss that is not finite names the step, and nothing moves from there on."""
+    hyper = {"learning_rate": jnp.float32(1e19), "l2": jnp.float32(0.0)}
+    run = program(AUTOENCODER, rows=50, batch_size=16, epochs=4, unit=255.0)
+    data = Data(jnp.asarray(DATASET.x_train), jnp.asarray(DATASET.x_validation))
+    key, advance = jax.random.key(0), jax.jit(run.advance)
+    states = [run.init(key, hyper)]
+    for until in range(1, run.steps + 1):
+        states.append(advance(states[-1], key, data, hyper, jnp.int32(until)))
+    bad = [int(state.bad_step) for state in states]
+    first = next(step for step, found in enumerate(bad) if found >= 0) - 1
+    assert first > 0
+    assert bad[first + 1 :] == [first] * (run.steps - first)
+    assert all(same(states[first].params, state.params) for state in states[first:])
+    assert all(same(states[first].opt_state, state.opt_state) for state in states[first:])
+    assert all(same(states[first].best_params, state.best_params) for state in states[first:])
+    fitted = together([(0, {"learning_rate": 1e19, "l2": 0.0}), *RUNS], how="vmap", width=7).fits[0]
+    assert (fitted.status, fitted.bad_step) == ("diverged", first)
+    assert len(fitted.history["train_loss"]) == first // run.steps_per_epoch + 1
+
+
+@pytest.mark.parametrize("tied", [False, True], ids=["plain", "tied"])
+@pytest.mark.parametrize("widths", [(8, 5), (5,)], ids=["stacked", "linear"])
+@pytest.mark.parametrize("codings", [2, 5])
+def test_a_masked_member_is_the_smaller_net_with_the_same_initial_weights(tied, widths, codings):
+    def build(widths):
+        net = nets.mlp(12, widths)
+        return variants.plain(nets.tied(net) if tied else net)
+
+    def fit(autoencoder, hyper, params=None):
+        run = program(autoencoder, rows=50, batch_size=16, epochs=4, unit=255.0, schedule=schedules.cosine)
+        state = run.init(key, hyper)
+        if params is not None:
+            opt_state = run.init(key, hyper).opt_state
+            state = state._replace(params=params, best_params=params, opt_state=opt_state)
+        return state.params, jax.jit(run.advance)(state, key, data, hyper, jnp.int32(run.steps))
+
+    key, data = jax.random.key(3), Data(jnp.asarray(DATASET.x_train), jnp.asarray(DATASET.x_validation))
+    hyper = {"learning_rate": jnp.float32(0.01), "l2": jnp.float32(0.01)}
+    wide, small = build(widths), build((*widths[:-1], codings))
+    start, masked = fit(wide, {**hyper, "codings": jnp.float32(codings)})
+    _, expected = fit(small, hyper, nets.cut(start, wide.coding_axes, codings))
+    found = nets.cut(masked.params, wide.coding_axes, codings)
+    assert jax.tree.map(jnp.shape, found) == jax.tree.map(jnp.shape, expected.params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6), found, expected.params)
+    for name, line in masked.history.items():
+        np.testing.assert_allclose(line, expected.history[name], rtol=1e-5)
+    zeros = jax.tree.map(
+        lambda a, b: bool(jnp.array_equal(a, b)), masked.params, nets.narrow(masked.params, wide.coding_axes, codings)
+    )
+    assert jax.tree.all(zeros), "what is masked has moved"
+
+
+def test_masked_weights_start_as_those_of_a_net_of_that_many_codings():
+    wide = nets.mlp(50, (400,))
+    kernel = wide.init(jax.random.key(0), 20)["decoder"]["layer_0"]["kernel"]
+    own = nets.mlp(50, (20,)).init(jax.random.key(1))["decoder"]["layer_0"]["kernel"]
+    assert float(jnp.std(kernel[:20])) == pytest.approx(float(jnp.std(own)), rel=0.1)
+    assert not kernel[20:].any()
+    full = wide.init(jax.random.key(0), 400)
+    assert same(full, wide.init(jax.random.key(0)))
+
+
+def test_one_program_trains_every_number_of_codings():
+    runs = [(seed, {"learning_rate": 0.01, "l2": 0.0, "codings": k}) for k in (1, 2, 3) for seed in (0, 1)]
+    population.compiled.cache_clear()
+    with compiles() as count:
+        fits = together(runs, how="map").fits
+        assert count() <= 12  # init, advance, and small things around them: none of them once a member
+    assert [fit.params["encoder"]["layer_1"]["kernel"].shape for fit in fits] == [(8, k) for k in (1, 1, 2, 2, 3, 3)]
+    assert fits[4].best_error < fits[0].best_error
+
+
+@pytest.mark.parametrize("how", ["vmap", "map"])
+def test_the_program_does_not_grow_with_the_number_of_members(how):
+    what = population.task(AUTOENCODER, DATASET, ("learning_rate", "l2"), **SETTINGS)
+    sizes = []
+    for members in (4, 64):
+        layout = population.layout(how, members, devices=1)
+        advance: Any = population.compiled(what, layout).advance
+        sizes.append(len(advance.as_text().splitlines()))
+    assert sizes[1] <= 1.05 * sizes[0]
+
+
+def test_what_does_not_fit_into_memory_is_trained_in_blocks(alone, monkeypatch):
+    what = population.task(AUTOENCODER, DATASET, ("learning_rate", "l2"), **SETTINGS)
+    whole = together(how="map")
+    assert whole.choice.layout.block >= len(RUNS)
+    needed = population.compiled(what, population.layout("map", len(RUNS))).device_bytes
+    monkeypatch.setattr(machine, "free_bytes", lambda: int(0.7 * needed))
+    halves = together(how="map")
+    assert 1 <= halves.choice.layout.block < len(RUNS)
+    assert halves.choice.member_bytes
+    assert all(identical(a, b) for a, b in zip(alone, halves.fits, strict=True))
+
+
+def test_not_one_member_fits_into_memory(monkeypatch, refused):
+    monkeypatch.setattr(machine, "free_bytes", lambda: 1000)
+    refused(MachineError, "memory", "bytes needed", "1000 free", call=lambda: together(how="map"))
+
+
+def test_a_width_that_does_not_fit_is_refused_with_the_largest_that_does(monkeypatch, refused):
+    what = population.task(AUTOENCODER, DATASET, ("learning_rate", "l2"), **SETTINGS)
+    chosen = population.layout("vmap", 6, width=6)
+    functions = population.compiled(what, chosen)
+    monkeypatch.setattr(machine, "free_bytes", lambda: functions.device_bytes)
+    refused(MachineError, "members fit", call=lambda: together(how="vmap", width=6))
+
+
+def test_the_layout_is_chosen_by_measurement_where_that_is_worth_it(monkeypatch):
+    assert together().choice.rates is None
+    monkeypatch.setattr(choice, "WORTH_MEASURING", 0.0)
+    layout, rates, _ = together().choice
+    assert rates is not None
+    assert {name.split()[0] for name in rates} == {"vmap", "map", "loop"}
+    assert rates[layout.how if layout.width == 1 else f"{layout.how} {layout.width}"] == max(rates.values())
+
+
+def test_a_population_of_one_is_a_fit(alone):
+    found = together(RUNS[:1])
+    assert found.choice.layout.how == "loop"
+    assert identical(found.fits[0], alone[0])
+
+
+@pytest.mark.parametrize(
+    ("runs", "parts"),
+    [
+        ([], ["runs", "zero members"]),
+        ([(0, {"learning_rate": 0.1})], ["hyper.l2", "missing"]),
+        ([(0, {"learning_rate": 0.1, "l2": 0.0}), (0, {"learning_rate": 0.1, "l3": 0.0})], ["hyper.l3", "l2"]),
+        ([(2**32, {"learning_rate": 0.1, "l2": 0.0})], ["seed", "4294967295"]),
+        ([(0, {"learning_rate": 0.1, "l2": 0.0, "codings": 4})], ["codings", "4", "from 1 to 3"]),
+        ([(0, {"learning_rate": 0.1, "l2": 0.0, "codings": 1.5})], ["codings", "1.5"]),
+    ],
+)
+def test_members_that_cannot_be_trained_are_named(refused, runs, parts):
+    refused(ConfigError, *parts, call=lambda: together(runs))
+
+
+def test_an_unknown_way_is_refused_with_the_nearest(refused):
+    refused(ConfigError, "how", "vmapp", "did you mean vmap?", call=lambda: together(how="vmapp"))

@@ -1,0 +1,98 @@
+"""A real Ray cluster of two nodes, one of which is killed while it works, gives the rows of a single process."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from test_pool import finish, start, stored
+
+pytest.importorskip("ray", reason="Ray is not installed (it is in the extras ray and dev)")
+
+TESTS = Path(__file__).resolve().parent
+EXPERIMENT = """
+from aejax import Sweep
+def own(x):
+    return abs(x) * 0.5
+COMMON = {"dataset": "digits", "epochs": 3000, "batch_size": 128}
+HYPER = {"learning_rate": (0.01, 0.003), "l2": 0.0}
+SWEEPS = [
+    *(Sweep(**COMMON, widths=(8, k), hyper=HYPER) for k in (2, 3, 4)),
+    Sweep(**COMMON, widths=(8, 5), hyper=HYPER, activation=own),
+]
+"""
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """What tests/ray_cluster.py prints, the rows it stored, and those of a single process."""
+    folder = tmp_path_factory.mktemp("ray")
+    here = start(EXPERIMENT, folder / "here")  # beside the start of the cluster
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:  # the paths of Ray's sockets may not be long
+        environment = {**os.environ, "RAY_TMPDIR": short, "NPROC": "1"}
+        command = [sys.executable, str(TESTS / "ray_cluster.py"), str(folder / "here/x.py"), str(folder / "ray")]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with subprocess.Popen(command, env=environment, cwd=TESTS, **pipes) as process:
+            try:
+                output, errors = process.communicate(timeout=240)
+            finally:
+                process.send_signal(signal.SIGTERM)  # it shuts its cluster down
+        assert process.returncode == 0, errors
+        finish(here)
+    told = json.loads(output.splitlines()[-1])
+    return told, stored(folder / "ray/x"), stored(folder / "here/x"), folder
+
+
+def test_a_node_was_lost_while_it_worked(found):
+    told, *_ = found
+    assert told["killed"]
+    assert any("node lost; " in text and "try 2 of 3" in text for text in told["warned"]), told["warned"]
+
+
+def test_every_run_came_once_and_none_failed(found):
+    told, rows, *_ = found
+    assert len(told["ids"]) == len(set(told["ids"])) == len(rows) == 8
+    assert told["failed"] == []
+
+
+def test_the_rows_are_those_of_a_single_process(found):
+    _, rows, here, _ = found
+    assert rows == here
+
+
+def test_rows_say_where_they_were_trained(found):
+    folder = found[-1]
+    for run in (folder / "ray/x/runs").glob("[!.]*"):
+        provenance = json.loads((run / "run.json").read_text())["provenance"]
+        assert (provenance["platform"], provenance["threads"], provenance["devices"]) == ("cpu", 1, 1)
+
+
+def test_no_state_and_no_connection_is_left(found):
+    told, *_, folder = found
+    assert not told["left_running"]
+    assert not any((folder / "ray/x/states").glob("*"))
+
+
+def test_without_a_cluster_the_error_says_how_to_start_one(tmp_path):
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+        command = [sys.executable, "-m", "aejax", "run", str(tmp_path / "x.py"), "--on", "ray"]
+        (tmp_path / "x.py").write_text(EXPERIMENT)
+        done = subprocess.run(
+            [*command, "--results", str(tmp_path)],
+            capture_output=True,
+            text=True,
+            env={**environment, "RAY_TMPDIR": short},
+            check=False,
+            timeout=120,
+        )
+    assert done.returncode == 5, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("aejax: error: --on ray: no cluster reached at auto")
+    assert last.endswith("start one with `ray start --head`, or give --ray-address HOST:PORT")
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,174 @@
+"""Resumed equals uninterrupted, bit for bit, wherever it was stopped; a state that lacks anything is noticed."""
+
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from aejax import nets, population, schedules, train, variants
+from aejax.errors import ResultsError
+from aejax.interrupt import Interrupted
+from support import small_dataset
+from test_population import identical
+
+DATASET = small_dataset(rows=50)
+NET = nets.mlp(12, (8, 3))
+VARIANTS = {
+    "plain": variants.plain(NET),
+    "tied": variants.plain(nets.tied(NET)),
+    "cross-entropy": variants.plain(NET, output=jax.nn.sigmoid, error=variants.cross_entropy),
+}
+RATES = [(0, 0.02), (4, 0.05), (2, 0.1), (0, 0.2), (0, 1e25), (1, 0.02)]  # some are best early, one diverges
+RUNS = [(seed, {"learning_rate": rate, "l2": 0.001}) for seed, rate in RATES]
+STEPS = 3 * 4
+
+
+class Memory:
+    """Keeps the last state in memory; `every` asks for one after every chunk."""
+
+    def __init__(self, every=True):
+        self.steps, self.every = [], every
+        self.kept: Any = None
+
+    def load(self):
+        return self.kept
+
+    def due(self, unsaved_seconds):
+        return self.every
+
+    def save(self, step, arrays, seconds):
+        self.kept = ({name: np.array(array) for name, array in arrays.items()}, seconds)
+        self.steps.append(step)
+
+
+def block(autoencoder, *, how="vmap", keeper=None, report=None, chunk_seconds=0.0):
+    """The fits of a block of RUNS, three epochs of four steps each, a step a chunk."""
+    what = population.task(
+        autoencoder, DATASET, ("learning_rate", "l2"), epochs=3, batch_size=16, schedule=schedules.cosine
+    )
+    layout = population.layout(how, len(RUNS), width=6 if how == "vmap" else None, devices=1)
+    data = population.place(DATASET, layout)
+    return train.train_block(
+        what, layout, data, RUNS[: layout.block], report=report, keeper=keeper, chunk_seconds=chunk_seconds
+    )
+
+
+def stop_at(step):
+    def report(progress):
+        if progress.step >= step:
+            raise Interrupted(2)
+
+    return report
+
+
+def kept_at(autoencoder, step, how="vmap"):
+    keeper = Memory(every=False)
+    with pytest.raises(Interrupted):
+        block(autoencoder, how=how, keeper=keeper, report=stop_at(step))
+    assert keeper.steps[-1:] == [next(s for s in seen(autoencoder, how) if s >= step)]
+    return keeper
+
+
+def seen(autoencoder, how):
+    """The steps after which a chunk ends."""
+    steps = []
+    block(autoencoder, how=how, report=lambda progress: steps.append(progress.step))
+    return steps
+
+
+@pytest.mark.parametrize("how", ["vmap", "map", "loop"])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_resumed_after_any_chunk_is_uninterrupted(name, how):
+    autoencoder = VARIANTS[name]
+    whole = block(autoencoder, how=how)
+    for step in range(1, STEPS):
+        keeper = kept_at(autoencoder, step, how)
+        resumed = block(autoencoder, how=how, keeper=keeper)
+        assert resumed.resumed_step == keeper.steps[0]
+        assert all(identical(a, b) for a, b in zip(whole.fits, resumed.fits, strict=True)), step
+
+
+def test_a_kept_state_of_the_end_trains_nothing_more():
+    autoencoder = VARIANTS["plain"]
+    whole = block(autoencoder)
+    keeper = Memory()
+    keeper.save(whole.step, whole.arrays(), 1.0)
+    again = block(autoencoder, keeper=keeper)
+    assert (again.resumed_step, again.step) == (STEPS, STEPS)
+    assert all(identical(a, b) for a, b in zip(whole.fits, again.fits, strict=True))
+
+
+PARTS = [
+    "state/params",
+    "state/opt_state/0/mu",
+    "state/opt_state/0/nu",
+    "state/opt_state/0/count",
+    "state/opt_state/1/count",
+    "state/step",
+    "state/bad_step",
+    "state/epoch_sums",
+    "state/best_params",
+    "state/best_error",
+    "state/best_epoch",
+    "state/history",
+    "key_data",
+    "hyper",
+]
+
+
+def test_the_parts_are_all_there_is_to_a_state():
+    names = block(VARIANTS["plain"]).arrays()
+    assert all(any(name.startswith(part) for part in PARTS) for name in names)
+    assert all(any(name.startswith(part) for name in names) for part in PARTS)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_state_without_one_of_its_parts_is_refused(part):
+    keeper = kept_at(VARIANTS["plain"], 7)
+    arrays, seconds = keeper.kept
+    keeper.kept = ({name: array for name, array in arrays.items() if not name.startswith(part)}, seconds)
+    with pytest.raises(ResultsError, match=f"{part}.*missing"):
+        block(VARIANTS["plain"], keeper=keeper)
+
+
+@pytest.mark.parametrize("part", [part for part in PARTS if part not in ("key_data", "hyper")])
+def test_every_part_of_a_state_matters(part):
+    """The control of the bitwise test: a resume that forgot one part, and started it afresh, would be seen."""
+    autoencoder = VARIANTS["plain"]
+    whole, keeper = block(autoencoder), kept_at(autoencoder, 9)
+    fresh = Memory(every=False)
+    fresh.kept = None
+    start = Memory()
+    with pytest.raises(Interrupted):
+        block(autoencoder, keeper=start, report=stop_at(1))
+    initial = dict(start.kept[0])
+    for name, array in initial.items():  # what a new state holds
+        if not name.startswith(("state/params", "state/best_params", "key_data", "hyper")):
+            initial[name] = np.full_like(array, -1 if name == "state/bad_step" else 0)
+    initial["state/best_error"] = np.full_like(initial["state/best_error"], np.inf)
+    arrays, seconds = keeper.kept
+    keeper.kept = ({n: initial[n] if n.startswith(part) else a for n, a in arrays.items()}, seconds)
+    resumed = block(autoencoder, keeper=keeper)
+    assert not all(identical(a, b) for a, b in zip(whole.fits, resumed.fits, strict=True))
+
+
+@pytest.mark.parametrize("name", ["key_data", "hyper/learning_rate"])
+def test_a_state_of_other_runs_is_refused(name):
+    keeper = kept_at(VARIANTS["plain"], 7)
+    arrays, seconds = keeper.kept
+    keeper.kept = ({n: a + 1 if n == name else a for n, a in arrays.items()}, seconds)
+    with pytest.raises(ResultsError, match="other runs than asked for"):
+        block(VARIANTS["plain"], keeper=keeper)
+
+
+def test_a_state_of_another_shape_is_refused():
+    keeper = kept_at(VARIANTS["plain"], 7)
+    with pytest.raises(ResultsError, match="expected float32"):
+        block(variants.plain(nets.mlp(12, (9, 3))), keeper=keeper)
+
+
+def test_the_state_is_saved_when_it_is_due_and_not_at_the_end():
+    keeper = Memory()
+    block(VARIANTS["plain"], keeper=keeper)
+    assert keeper.steps == [step for step in seen(VARIANTS["plain"], "vmap") if step < STEPS]
