@@ -15,6 +15,8 @@ from aejax.errors import ConfigError, MachineError, nearest
 from aejax.population import WAYS, Layout, Runs, Task, compiled, layout, members, place
 
 SHARE_OF_FREE_MEMORY = 0.8
+SHARE_OF_CACHE = 64 * 2**20
+"""Bytes of the states that a device takes in turn: with more, moving them in and out of a chunk shows."""
 WORTH_MEASURING = 60.0
 """Seconds of training below which layouts are not compared: compiling the others would cost more than it gains."""
 SOME = 8  # a vmap of moderate width, tried beside the widest
@@ -38,7 +40,8 @@ def choose(what: Task, dataset: Dataset, runs: Runs, *, how: str = "auto", width
     if how not in WAYS:
         raise ConfigError("how", repr(how), nearest(how, WAYS))
     if how != "auto" or width is not None:
-        return _fitting(what, layout("vmap" if how == "auto" else how, len(runs), width=width), asked=width is not None)
+        asked = layout("vmap" if how == "auto" else how, len(runs), width=width, most=_most(what))
+        return _fitting(what, asked, asked=width is not None)
     on_cpu = jax.devices()[0].platform == "cpu"
     first, *others = _candidates(what, len(runs), on_cpu)
     choice = _fitting(what, first)
@@ -64,8 +67,16 @@ def _candidates(what: Task, count: int, on_cpu: bool) -> list[Layout]:
         shared = devices > 1 and what.batch_size >= LARGE_BATCH * devices
         return [layout("loop", 1), *([layout("data", 1)] if shared else [])]
     ways = [layout("vmap", count), layout("vmap", count, width=min(SOME, math.ceil(count / devices)))]
-    ways.insert(0 if on_cpu else 2, layout("map", count))
+    ways.insert(0 if on_cpu else 2, layout("map", count, most=_most(what)))
     return list(dict.fromkeys([*ways, layout("loop", count)]))
+
+
+def _most(what: Task) -> int:
+    """Members whose states a device takes in turn within one block."""
+    hyper = dict.fromkeys(what.names, jax.ShapeDtypeStruct((), np.float32))
+    state = jax.eval_shape(what.program().init, jax.random.key(0), hyper)
+    size = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    return max(1, SHARE_OF_CACHE // size)
 
 
 def _fitting(what: Task, chosen: Layout, asked: bool = False) -> Choice:
@@ -95,13 +106,13 @@ def _fitting(what: Task, chosen: Layout, asked: bool = False) -> Choice:
 
 
 def _rate(what: Task, dataset: Dataset, runs: Runs, chosen: Layout) -> float:
-    """Samples per second of a layout, over the first steps of these runs: at least a third of a second of them."""
+    """Samples per second of a layout over the first steps of these runs: the better of two tries of half a second."""
     functions, data = compiled(what, chosen), place(dataset, chosen)
-    run = what.program(chosen)
-    here = list(runs[: chosen.block])
+    run, here = what.program(chosen), list(runs[: chosen.block])
     key_data, hyper = members(chosen, here, what.names)
-    steps, most = 2, max(2, run.steps // 2)
-    while True:
+    steps, most, best = 2, max(2, (run.steps - 1) // 2), 0.0
+    tries = 0
+    while tries < 2:
         state = functions.init(key_data, hyper)
         state = functions.advance(state, key_data, hyper, data, np.int32(1))
         jax.block_until_ready(state)
@@ -109,7 +120,8 @@ def _rate(what: Task, dataset: Dataset, runs: Runs, chosen: Layout) -> float:
         state = functions.advance(state, key_data, hyper, data, np.int32(1 + steps))
         jax.block_until_ready(state)
         seconds = time.perf_counter() - start
-        enough = hosts.most(int(seconds > 0.3 or steps >= most))
-        if enough:
-            return float(hosts.from_first(np.float32(steps * what.batch_size * len(here) / seconds)))
-        steps = min(most, hosts.most(max(2 * steps, int(0.5 * steps / max(seconds, 1e-4)))))
+        if hosts.most(int(seconds > 0.5 or steps >= most)):
+            tries, best = tries + 1, max(best, steps * what.batch_size * len(here) / seconds)
+        else:
+            steps = min(most, hosts.most(max(2 * steps, int(0.7 * steps / max(seconds, 1e-4)))))
+    return float(hosts.from_first(np.float32(best)))

@@ -127,8 +127,14 @@ def task(
     )
 
 
-def layout(how: str, members: int, *, width: int | None = None, devices: int | None = None) -> Layout:
-    """The layout of so many members, over all devices unless fewer are named. Raises ConfigError."""
+def layout(
+    how: str, members: int, *, width: int | None = None, devices: int | None = None, most: int | None = None
+) -> Layout:
+    """The layout of so many members, over all devices unless fewer are named. Raises ConfigError.
+
+    With more than `most` groups a device the members are cut into several blocks, as even as they can be: a last block
+    is padded to the size of the others.
+    """
     if how not in WAYS[1:]:
         raise ConfigError("how", repr(how), nearest(how, WAYS))
     devices = len(jax.devices()) if devices is None else devices
@@ -142,6 +148,10 @@ def layout(how: str, members: int, *, width: int | None = None, devices: int | N
         width = 1
     groups = math.ceil(members / width)
     used = devices if hosts.several() else min(devices, groups)
+    if most is not None and groups > most * used:
+        blocks = math.ceil(groups / (most * used))
+        sizes = (math.ceil(groups / count / used) * used for count in range(blocks, 2 * blocks))
+        groups = min(sizes, key=lambda size: -groups % size)
     return Layout("vmap" if width > 1 else "map", width, math.ceil(groups / used) * used, used)
 
 

@@ -197,7 +197,7 @@ def train_block(
         state, earlier = restore(state, key_data, hyper, kept, layout)
         done = int(np.max(hosts.fetch(state.step)))
     drawn = done // run.steps_per_epoch
-    resumed, chunk, saved = done, max(1, min(run.steps_per_epoch, 32) // layout.groups), start
+    resumed, chunk, saved = done, max(1, min(run.steps_per_epoch, 32) * layout.devices // layout.groups), start
     while done < run.steps and not _all_bad(state, run.steps_per_epoch, done):
         chunk_start = time.perf_counter()
         done = min(done + chunk, run.steps)

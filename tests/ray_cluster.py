@@ -52,7 +52,7 @@ def main():
         seen = Seen(lambda: nodes.remove_node(first, allow_graceful=False))
         before = signal.getsignal(signal.SIGTERM)
         name, sweeps = experiment.load(path)
-        place, source = cluster.Ray(nodes.address), cluster.Source(path)
+        place, source = cluster.Ray(str(nodes.address)), cluster.Source(path)
         outcome = runner.execute(name, sweeps, root=root, watcher=seen, on=place, source=source, save_seconds=0.2)
         found = {
             "killed": seen.killed,

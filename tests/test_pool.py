@@ -36,7 +36,7 @@ SWEEPS = [
 """
 LONG = """
 from aejax import Sweep
-COMMON = {"dataset": "digits", "epochs": 1500, "batch_size": 128, "seeds": (0, 1)}
+COMMON = {"dataset": "digits", "epochs": 1200, "batch_size": 128, "seeds": (0, 1)}
 SWEEPS = [Sweep(**COMMON, widths=(8, k), hyper={"learning_rate": 0.01, "l2": 0.0}) for k in (2, 3)]
 """
 DEADLY = """
@@ -123,9 +123,9 @@ def long_here(tmp_path_factory, cache):
     return stored(folder / "x")
 
 
-def test_two_workers_give_the_rows_of_one_process(tmp_path):
-    both = [start(TINY_FOUR, tmp_path / "here"), start(TINY_FOUR, tmp_path / "pool", "--on", "pool", "--workers", "2")]
-    errors = [finish(one) for one in both][1]
+def test_two_workers_give_the_rows_of_one_process(tmp_path, cache):
+    finish(start(TINY_FOUR, tmp_path / "here", cache=cache))
+    errors = finish(start(TINY_FOUR, tmp_path / "pool", "--on", "pool", "--workers", "2", cache=cache))
     assert "12 runs on a pool of 2 workers with NPROC=1" in errors
     here, pool = stored(tmp_path / "here/x"), stored(tmp_path / "pool/x")
     assert len(here) == 12
@@ -351,14 +351,13 @@ def test_an_interrupt_waits_for_the_workers_and_tries_nothing_again():
     workers = Scripted(lambda job: [("beat", 1.0), ("beat", 2.0), row(job.missing[0]), ("lost", "gone", True)])
     emitted = []
     todo, loaded = planned(sweep(seeds=(0, 1)))
-    driver = cluster.Driver(
-        cluster.Call("x", None), loaded, Stopping(), Spent(), lambda *parts: emitted.append(parts), print, {}
-    )
+    watcher, emit, beats = Stopping(), lambda *parts: emitted.append(parts), []
+    driver = cluster.Driver(cluster.Call("x", None), loaded, watcher, Spent(), emit, beats.append, {})
     with pytest.raises(Interrupted):
         driver.run(todo, workers)
     assert workers.stopped == signal.SIGINT
     assert len(emitted) == 1
-    assert driver.spent["lost"] == 2.0
+    assert (driver.spent["lost"], beats, watcher.warned) == (2.0, [1.0, 2.0], [])
 
 
 @pytest.mark.parametrize(

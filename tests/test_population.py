@@ -173,6 +173,15 @@ def test_what_does_not_fit_into_memory_is_trained_in_blocks(alone, monkeypatch):
     assert all(identical(a, b) for a, b in zip(alone, halves.fits, strict=True))
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 8, 61, 64, 65, 100, 256])
+def test_blocks_are_even_and_little_is_padded(count):
+    found = population.layout("map", count, devices=2, most=7)
+    assert found.block <= 14
+    assert found.groups % found.devices == 0
+    blocks = -(-count // found.block)
+    assert blocks * found.block - count < max(2, 0.1 * count)
+
+
 def test_not_one_member_fits_into_memory(monkeypatch, refused):
     monkeypatch.setattr(machine, "free_bytes", lambda: 1000)
     refused(MachineError, "memory", "bytes needed", "1000 free", call=lambda: together(how="map"))

@@ -19,7 +19,7 @@ EXPERIMENT = """
 from aejax import Sweep
 def own(x):
     return abs(x) * 0.5
-COMMON = {"dataset": "digits", "epochs": 3000, "batch_size": 128}
+COMMON = {"dataset": "digits", "epochs": 2500, "batch_size": 128}
 HYPER = {"learning_rate": (0.01, 0.003), "l2": 0.0}
 SWEEPS = [
     *(Sweep(**COMMON, widths=(8, k), hyper=HYPER) for k in (2, 3, 4)),
@@ -32,9 +32,14 @@ SWEEPS = [
 def found(tmp_path_factory):
     """What tests/ray_cluster.py prints, the rows it stored, and those of a single process."""
     folder = tmp_path_factory.mktemp("ray")
-    here = start(EXPERIMENT, folder / "here")  # beside the start of the cluster
+    here = start(EXPERIMENT, folder / "here", cache=folder / "cache")  # beside the start of the cluster
     with tempfile.TemporaryDirectory(dir="/tmp") as short:  # the paths of Ray's sockets may not be long
-        environment = {**os.environ, "RAY_TMPDIR": short, "NPROC": "1"}
+        environment = {
+            **os.environ,
+            "RAY_TMPDIR": short,
+            "NPROC": "1",
+            "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
+        }
         command = [sys.executable, str(TESTS / "ray_cluster.py"), str(folder / "here/x.py"), str(folder / "ray")]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         with subprocess.Popen(command, env=environment, cwd=TESTS, **pipes) as process:

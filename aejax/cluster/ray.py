@@ -26,8 +26,8 @@ from aejax.errors import MachineError
 
 SECONDS = 0.2
 """How often messages are asked for."""
-CARRIED = ("TFDS_DATA_DIR", "XLA_FLAGS")
-"""Variables of the driver's environment that tasks get, too."""
+CARRIED = ("JAX_", "XLA_", "TFDS_DATA_DIR")
+"""How variables of the driver's environment begin that tasks get, too: numbers may depend on them."""
 
 
 @dataclass(frozen=True)
@@ -151,10 +151,8 @@ class Tasks:
 
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._mailbox: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(Mailbox).remote()  # pyright: ignore
-        variables = {name: os.environ[name] for name in CARRIED if name in os.environ}
-        variables["NPROC"] = str(cpus)
-        if not gpus:
-            variables["JAX_PLATFORMS"] = "cpu"
+        variables = {name: value for name, value in os.environ.items() if name.startswith(CARRIED)}
+        variables |= {"NPROC": str(cpus), "JAX_PLATFORMS": "" if gpus else "cpu"}
         self._run: Any = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0, runtime_env={"env_vars": variables})(
             run
         )
