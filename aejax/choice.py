@@ -106,7 +106,7 @@ def _fitting(what: Task, chosen: Layout, asked: bool = False) -> Choice:
 
 
 def _rate(what: Task, dataset: Dataset, runs: Runs, chosen: Layout) -> float:
-    """Samples per second of a layout over the first steps of these runs: the better of two tries of half a second."""
+    """Samples per second of a layout over the first steps of these runs: the better of two tries of half a chunk."""
     functions, data = compiled(what, chosen), place(dataset, chosen)
     run, here = what.program(chosen), list(runs[: chosen.block])
     key_data, hyper = members(chosen, here, what.names)
@@ -120,8 +120,8 @@ def _rate(what: Task, dataset: Dataset, runs: Runs, chosen: Layout) -> float:
         state = functions.advance(state, key_data, hyper, data, np.int32(1 + steps))
         jax.block_until_ready(state)
         seconds = time.perf_counter() - start
-        if hosts.most(int(seconds > 0.5 or steps >= most)):
+        if hosts.most(int(seconds > 0.5 * chosen.chunk_seconds or steps >= most)):
             tries, best = tries + 1, max(best, steps * what.batch_size * len(here) / seconds)
         else:
-            steps = min(most, hosts.most(max(2 * steps, int(0.7 * steps / max(seconds, 1e-4)))))
+            steps = min(most, hosts.most(max(2 * steps, int(0.7 * chosen.chunk_seconds * steps / max(seconds, 1e-4)))))
     return float(hosts.from_first(np.float32(best)))

@@ -10,6 +10,9 @@ import jax
 
 from aejax.errors import MachineError
 
+SHARERS = "AEJAX_SHARERS"
+"""Environment variable that a pool sets for its workers: how many of them share this host's memory."""
+
 
 def device_name() -> str:
     """Kind and number of the devices in use. Raises MachineError when JAX finds none of the platform asked for."""
@@ -50,7 +53,7 @@ def free_bytes() -> int:
     stats = device.memory_stats() if device.platform != "cpu" else None
     if stats and "bytes_limit" in stats:
         return int(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
-    return _host_bytes() // len(jax.local_devices())
+    return _host_bytes() // (len(jax.local_devices()) * int(os.environ.get(SHARERS, "1")))
 
 
 def _host_bytes() -> int:

@@ -48,6 +48,11 @@ class Layout(NamedTuple):
         """Members trained together."""
         return self.width * self.groups
 
+    @property
+    def chunk_seconds(self) -> float:
+        """Seconds a chunk should take: every member's part of one begins by shuffling its epoch anew."""
+        return min(4.0, float(max(1, self.groups // self.devices)))
+
     def sharding(self, *axes: str) -> NamedSharding | None:
         """Placement with these mesh axes; None on a single device of a single process."""
         if self.devices == 1 and not hosts.several():
@@ -180,8 +185,16 @@ def compiled(what: Task, chosen: Layout) -> Compiled:
     def begin(key_data: jax.Array, hyper: dict[str, jax.Array]) -> FitState:
         return run.init(jax.random.wrap_key_data(key_data), hyper)
 
-    def go_on(state: FitState, key_data: jax.Array, hyper: dict[str, jax.Array], data: Data, until: jax.Array):
+    def go_on(
+        state: FitState, key_data: jax.Array, hyper: dict[str, jax.Array], data: Data, until: jax.Array, step: jax.Array
+    ):
+        state = state._replace(step=step)
         return run.advance(state, jax.random.wrap_key_data(key_data), data, hyper, until)
+
+    def advance_all(state: FitState, key_data: jax.Array, hyper: dict[str, jax.Array], data: Data, until: jax.Array):
+        # all members are at the same step; as one number for all of them it keeps a vmapped loop a loop, and a
+        # condition a condition, where one each would compute both branches and select
+        return _block(go_on, chosen, 3)(state, key_data, hyper, data, until, state.step[0, 0])
 
     over, same, shape = _over_members(chosen), chosen.sharding(), (chosen.groups, chosen.width)
     key_data = jax.ShapeDtypeStruct((*shape, *jax.random.key_data(jax.random.key(0)).shape), jnp.uint32, sharding=over)
@@ -193,7 +206,7 @@ def compiled(what: Task, chosen: Layout) -> Compiled:
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=over),
         jax.eval_shape(_block(begin, chosen._replace(devices=1), 2), key_data, hyper),
     )
-    advance = _jit(_block(go_on, chosen, 3), chosen, "ppp--", donate_argnums=0)
+    advance = _jit(advance_all, chosen, "ppp--", donate_argnums=0)
     advance = advance.lower(state, key_data, hyper, data, until).compile()
     data_bytes = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in (what.train, what.validation))
     return Compiled(init, advance, time.perf_counter() - start, _device_bytes(advance), data_bytes)

@@ -91,13 +91,13 @@ def fit(
     schedule: Schedule = constant,
     optimiser: Optimiser = optax.adam,
     report: Callable[[Progress], None] | None = None,
-    chunk_seconds: float = 1.0,
+    chunk_seconds: float | None = None,
     **hyper: float,
 ) -> Fit:
     """Train on `dataset.x_train`, keep the parameters that are best on `dataset.x_validation`; test is not touched.
 
     `batch_size=None` is the full batch. `hyper` is `learning_rate` and every hyper-parameter of the variant's loss.
-    The program runs in chunks of about `chunk_seconds`, after each of which `report` is called.
+    The program runs in chunks of about `chunk_seconds` (1), after each of which `report` is called.
     Raises ConfigError on an unknown or missing hyper-parameter, a number that cannot be, or a batch larger than the
     training rows.
     """
@@ -120,7 +120,7 @@ def fit_population(
     how: str = "auto",
     width: int | None = None,
     report: Callable[[Progress], None] | None = None,
-    chunk_seconds: float = 1.0,
+    chunk_seconds: float | None = None,
 ) -> Population:
     """Train every (seed, hyper-parameters) of `runs` as `fit` would, together in one compiled program.
 
@@ -178,17 +178,20 @@ def train_block(
     runs: Runs,
     *,
     report: Callable[[Progress], None] | None = None,
-    chunk_seconds: float = 1.0,
+    chunk_seconds: float | None = None,
     keeper: Keeper | None = None,
     curves: Callable[[int, dict[str, np.ndarray]], None] | None = None,
 ) -> Block:
     """Train at most `layout.block` runs together, going on from what `keeper` has. `data` is placed for the layout.
 
-    After each chunk of about `chunk_seconds` `report` is called, and the keeper saves when it is due; when `report`
+    After each chunk, of about `chunk_seconds` (a second for each member that a device takes in turn, at most four),
+    `report` is called, and the keeper saves when it is due; when `report`
     raises Interrupted the state is saved first. Where a chunk ends changes nothing, bit for bit. `curves` is given the
     first of the epochs that a chunk has ended and the (runs, epochs) values of each line of `history` from there on.
     """
     functions, run = population.compiled(what, layout), what.program(layout)
+    if chunk_seconds is None:
+        chunk_seconds = layout.chunk_seconds
     start, saving, earlier, done = time.perf_counter(), 0.0, 0.0, 0
     key_data, hyper = population.members(layout, runs, what.names)
     state = functions.init(key_data, hyper)

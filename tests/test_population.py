@@ -161,6 +161,13 @@ def test_the_program_does_not_grow_with_the_number_of_members(how):
     assert sizes[1] <= 1.05 * sizes[0]
 
 
+def test_a_vmapped_program_still_skips_what_it_need_not_do():
+    """Were each member's step a number of its own, every step would validate, and select what it needs of that."""
+    what = population.task(AUTOENCODER, DATASET, ("learning_rate", "l2"), **SETTINGS)
+    advance: Any = population.compiled(what, population.layout("vmap", 6, width=6)).advance
+    assert " conditional(" in advance.as_text()
+
+
 def test_what_does_not_fit_into_memory_is_trained_in_blocks(alone, monkeypatch):
     what = population.task(AUTOENCODER, DATASET, ("learning_rate", "l2"), **SETTINGS)
     whole = together(how="map")

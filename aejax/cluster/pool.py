@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from aejax import checks
+from aejax import checks, machine
 from aejax.cluster.driver import Message
 from aejax.errors import ConfigError
 
@@ -133,6 +133,7 @@ class Processes:
         mine, its = socket.socketpair()
         path = os.pathsep.join(entry for entry in sys.path if entry)
         environment = {**os.environ, "NPROC": str(self._threads), "PYTHONPATH": path}
+        environment[machine.SHARERS] = str(self._count)
         process = subprocess.Popen(
             [sys.executable, "-P", "-c", f"from aejax.cluster import pool; pool.serve({its.fileno()})"],
             pass_fds=(its.fileno(),),
