@@ -117,3 +117,12 @@ def test_the_committed_numbers_reach_what_is_claimed():
             assert len(rows[name, codings]) == 3
             assert all(row["sse_ratio"] < 1 for row in rows[name, codings])
     assert all(row["sse_test"] <= 3.3 for row in committed("deep")["deep", 30])
+    for (_, codings), rows in committed("codings").items():
+        best = min(rows, key=lambda row: row["sse_validation"])
+        assert abs(best["sse_ratio"] - 1) < 0.01, codings
+    assert len(committed("codings")) == 16
+    population = committed("population")["stacked", 150]
+    assert len(population) == 64
+    assert all(row["sse_ratio"] > 1 for row in population)
+    best = min(population, key=lambda row: row["sse_validation"])
+    assert 2.5 < best["sse_ratio"] < 3

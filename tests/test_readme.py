@@ -77,3 +77,11 @@ def test_files_and_figures_that_the_readme_names_are_there():
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         if "://" not in target:
             assert (CHECKOUT / target).exists(), target
+
+
+def test_the_speed_that_the_readme_gives_is_the_record():
+    record = json.loads((CHECKOUT / "results/speed/populations.json").read_text())
+    ratios = record["times_as_fast_as"]
+    names = ("fit, one after another", "torch eager", "torch.compile")
+    assert ", ".join(str(ratios[name]) for name in names[:2]) + f" and {ratios[names[2]]} times as fast" in README
+    assert record["fastest_population"] == "population, map"
