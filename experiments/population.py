@@ -5,8 +5,8 @@ of 150) at eight learning rates, eight seeds each: one population of 64 members 
 
     aejax run experiments/population.py --data-dir DIR
 
-Takes about 7 minutes on 2 cores. Expect every learning rate to lose to PCA-150 (SSE 2.684): about 7.3 at best, at 0.0005,
-much the same up to 0.005, and 18 at 0.02.
+Takes about 7 minutes on 2 cores. Expect every learning rate to lose to PCA-150 (SSE 2.684): about 7.3 at best, at
+0.0005, much the same up to 0.005, and 18 at 0.02.
 """
 
 import jax
