@@ -82,7 +82,7 @@ def _most(what: Task) -> int:
 def _fitting(what: Task, chosen: Layout, asked: bool = False) -> Choice:
     """The layout, or the largest smaller one whose program fits into the free memory."""
     while True:
-        functions, free = compiled(what, chosen), hosts.least_megabytes(machine.free_bytes())
+        functions, free = compiled(what, chosen), hosts.least_megabytes(machine.free_bytes(chosen.devices))
         own = functions.device_bytes - functions.data_bytes
         member_bytes = math.ceil(own * chosen.devices / chosen.block)
         if functions.device_bytes <= SHARE_OF_FREE_MEMORY * free:
@@ -97,12 +97,18 @@ def _fitting(what: Task, chosen: Layout, asked: bool = False) -> Choice:
                 if fits
                 else "use a smaller net or batch_size, or a device with more memory",
             )
-        smaller = max(1, min(fits, chosen.block - 1))
-        if chosen.how == "vmap":
-            width = min(chosen.width, max(1, smaller // chosen.devices))
-            chosen = layout("vmap", max(smaller - smaller % width, width), width=width)
-        else:
-            chosen = layout("map", smaller) if smaller > 1 else layout("loop", 1)
+        chosen = _smaller(chosen, max(1, min(fits, chosen.block - 1)))
+
+
+def _smaller(chosen: Layout, members: int) -> Layout:
+    """A layout of fewer members than it has, as near to `members` as whole groups on every device allow."""
+    how, width, groups, devices = chosen
+    if groups > devices:
+        return Layout(how, width, max(devices, members // width // devices * devices), devices)
+    if width > 1:
+        width = max(1, members // groups)
+        return Layout("vmap" if width > 1 else "map", width, groups, devices)
+    return layout("loop", 1, devices=1)
 
 
 def _rate(what: Task, dataset: Dataset, runs: Runs, chosen: Layout) -> float:

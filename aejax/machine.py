@@ -47,13 +47,13 @@ def use_all_cores() -> None:
         jax.config.update("jax_num_cpu_devices", threads())
 
 
-def free_bytes() -> int:
-    """Bytes that one device can still hold: of its own memory, or its share of the host's."""
+def free_bytes(devices: int) -> int:
+    """Bytes that each of so many devices can still hold: of its own memory, or its share of the host's."""
     device = jax.local_devices()[0]
     stats = device.memory_stats() if device.platform != "cpu" else None
     if stats and "bytes_limit" in stats:
         return int(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
-    return _host_bytes() // (len(jax.local_devices()) * int(os.environ.get(SHARERS, "1")))
+    return _host_bytes() // (min(devices, len(jax.local_devices())) * int(os.environ.get(SHARERS, "1")))
 
 
 def _host_bytes() -> int:

@@ -152,7 +152,8 @@ def layout(
     else:
         width = 1
     groups = math.ceil(members / width)
-    used = devices if hosts.several() else min(devices, groups)
+    # vmapped members have other bits on one device than on several: how many are left must not decide that
+    used = devices if hosts.several() or width > 1 else min(devices, groups)
     if most is not None and groups > most * used:
         blocks = math.ceil(groups / (most * used))
         sizes = (math.ceil(groups / count / used) * used for count in range(blocks, 2 * blocks))

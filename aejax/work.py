@@ -143,7 +143,7 @@ def _choose(job: Job, desk: Desk, what: population.Task, left: list[Member]) -> 
     known = hosts.json_from_first(None if desk.layouts is None else desk.layouts.find(job, desk.dataset))
     if known is None:
         chosen = choice.choose(what, desk.dataset, runs)
-        if desk.layouts is not None:
+        if desk.layouts is not None and len(runs) > 1:  # what suits one run says nothing about many
             desk.layouts.keep(job, desk.dataset, chosen.layout, chosen.rates)
         return chosen
     how, width, rates = known
@@ -191,8 +191,13 @@ def read_saved(
         found = states.newest(folder, state_id, watcher.warn)
         if found is None:
             continue
-        saved[state_id] = block = found.about["block"]
-        if planned and not any(_is_of(job, dataset, block) for job, dataset in planned):
+        block = found.about["block"]
+        mine = [job for job, dataset in planned if _is_of(job, dataset, block)]
+        if any(set(block["order"]) <= set(job.stored) for job in mine):
+            states.forget(folder, state_id)  # killed after its last run was stored, before the state was removed
+            continue
+        saved[state_id] = block
+        if planned and not mine:
             job, dataset = max(planned, key=lambda one: _in_common(block["config"], one[0].sweep.config()))
             asked = job.identity(dataset)
             try:

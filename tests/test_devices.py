@@ -29,7 +29,7 @@ def found():
 def test_the_devices_are_there_and_used(found):
     assert {count: one["devices"] for count, one in found.items()} == {1: 1, 2: 2, 8: 8}
     assert {count: one["map"]["devices"] for count, one in found.items()} == {1: 1, 2: 2, 8: 8}
-    assert {count: one["vmap"]["devices"] for count, one in found.items()} == {1: 1, 2: 2, 8: 5}
+    assert {count: one["vmap"]["devices"] for count, one in found.items()} == {1: 1, 2: 2, 8: 8}
     assert {count: one["data"]["devices"] for count, one in found.items()} == {1: 1, 2: 2, 8: 8}
 
 

@@ -173,7 +173,7 @@ def test_what_does_not_fit_into_memory_is_trained_in_blocks(alone, monkeypatch):
     whole = together(how="map")
     assert whole.choice.layout.block >= len(RUNS)
     needed = population.compiled(what, population.layout("map", len(RUNS))).device_bytes
-    monkeypatch.setattr(machine, "free_bytes", lambda: int(0.7 * needed))
+    monkeypatch.setattr(machine, "free_bytes", lambda devices: int(0.7 * needed))
     halves = together(how="map")
     assert 1 <= halves.choice.layout.block < len(RUNS)
     assert halves.choice.member_bytes
@@ -189,8 +189,21 @@ def test_blocks_are_even_and_little_is_padded(count):
     assert blocks * found.block - count < max(2, 0.1 * count)
 
 
+@pytest.mark.parametrize("start", [("map", 1, 64, 8), ("map", 1, 4, 2), ("vmap", 2, 4, 2), ("vmap", 8, 2, 2)])
+def test_a_layout_that_almost_fits_gets_smaller_until_it_does(start):
+    """Whatever room there is: every step down has fewer members, down to one."""
+    for room in range(1, population.Layout(*start).block):
+        chosen, steps = population.Layout(*start), 0
+        while chosen.block > 1:
+            smaller = choice._smaller(chosen, max(1, min(room, chosen.block - 1)))
+            assert smaller.block < chosen.block
+            assert smaller.groups % smaller.devices == 0
+            chosen, steps = smaller, steps + 1
+        assert steps < 12
+
+
 def test_not_one_member_fits_into_memory(monkeypatch, refused):
-    monkeypatch.setattr(machine, "free_bytes", lambda: 1000)
+    monkeypatch.setattr(machine, "free_bytes", lambda devices: 1000)
     refused(MachineError, "memory", "bytes needed", "1000 free", call=lambda: together(how="map"))
 
 
@@ -198,7 +211,7 @@ def test_a_width_that_does_not_fit_is_refused_with_the_largest_that_does(monkeyp
     what = population.task(AUTOENCODER, DATASET, ("learning_rate", "l2"), **SETTINGS)
     chosen = population.layout("vmap", 6, width=6)
     functions = population.compiled(what, chosen)
-    monkeypatch.setattr(machine, "free_bytes", lambda: functions.device_bytes)
+    monkeypatch.setattr(machine, "free_bytes", lambda devices: functions.device_bytes)
     refused(MachineError, "members fit", call=lambda: together(how="vmap", width=6))
 
 
