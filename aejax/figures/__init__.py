@@ -51,7 +51,8 @@ def draw(name: str, settings: Sequence[Setting], arrays: Arrays) -> tuple[bytes,
     if figure is None:
         return None
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=120, bbox_inches="tight", metadata={"Software": None})
+    dots = 120 if figure.get_figwidth() * figure.get_figheight() < 120 else 75  # many panels are shown small anyway
+    figure.savefig(file, format="png", dpi=dots, bbox_inches="tight", metadata={"Software": None})
     return file.getvalue(), _left_out(name, best)
 
 
