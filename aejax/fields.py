@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aejax import checks, penalties, points, schedules, variants
+from aejax import checks, nets, penalties, points, schedules, scores, variants
 from aejax.errors import ConfigError, nearest
 from aejax.nets import identity
 
@@ -22,7 +22,8 @@ ACTIVATIONS: dict[str, Callable] = {
 }
 # A stored run names its functions, and reading it looks them up here: it never runs code that it brings along.
 CHOICES: dict[str, dict[str, Callable]] = {
-    "variant": {"plain": variants.plain},
+    "variant": variants.VARIANTS,
+    "net": nets.NETS,
     "activation": ACTIVATIONS,
     "coding_activation": ACTIVATIONS,
     "output": {"identity": identity, "sigmoid": jax.nn.sigmoid},
@@ -118,6 +119,36 @@ def hyper(given: object, allowed: tuple[str, ...], widest: int) -> Hyper:
         if twin != i:
             raise ConfigError(f"Sweep.hyper[{i}]", f"the same point as Sweep.hyper[{twin}]", "remove one of them")
     return tuple(checked)
+
+
+def options(given: object, allowed: tuple[str, ...]) -> dict[str, Any]:
+    """Options of a variant or a net as JSON values, lists as tuples. Raises ConfigError on one that cannot be."""
+    if not isinstance(given, Mapping):
+        raise ConfigError("Sweep.options", f"{given!r} ({type(given).__name__})", "give a dict of options by name")
+    checked = {}
+    for name, value in given.items():
+        if name not in allowed:
+            fix = nearest(str(name), allowed) if allowed else "leave options out: this variant on this net has none"
+            raise ConfigError(f"Sweep.options.{name}", "unknown option", fix)
+        value = tuple(value) if isinstance(value, list) else value
+        for one in value if isinstance(value, tuple) else (value,):
+            finite = not isinstance(one, float) or np.isfinite(one)
+            if not (isinstance(one, bool | int | float | str | None) and finite):
+                raise ConfigError(f"Sweep.options.{name}", repr(value), "give a number, a text, or a tuple of these")
+        checked[name] = value
+    return dict(sorted(checked.items()))
+
+
+def measures(given: object) -> tuple[scores.Score, ...]:
+    """Scores, each once, as a tuple. Raises ConfigError."""
+    several: tuple[Any, ...] = tuple(given) if isinstance(given, tuple | list) else (given,)
+    for i, one in enumerate(several):
+        if not isinstance(one, scores.Score):
+            fix = f"make it with one of {', '.join(f'scores.{name}()' for name in scores.SCORES) or 'aejax.scores'}"
+            raise ConfigError(f"Sweep.scores[{i}]", repr(one), fix)
+        if one in several[:i]:
+            raise ConfigError(f"Sweep.scores[{i}]", f"{one.name} twice", "remove one of them")
+    return several
 
 
 def _grid(given: Mapping, allowed: tuple[str, ...], widest: int) -> dict[str, float | tuple[float, ...]]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from aejax import datasets, population, provenance, results, sweep, train
+from aejax import datasets, identities, population, provenance, results, train
 from aejax.population import Layout, Task
 from aejax.sweep import Sweep
 
@@ -46,11 +46,12 @@ class Job(NamedTuple):
 
     def identity(self, dataset: datasets.Dataset) -> dict[str, Any]:
         """All that a member's numbers depend on but its seed and hyper-parameters."""
-        return {"format": sweep.FORMAT, "config": self.sweep.config(), "data": dataset.fingerprint}
+        return {"format": identities.FORMAT, "config": self.sweep.config(), "data": dataset.fingerprint}
 
     def task(self, dataset: datasets.Dataset) -> Task:
         """What is compiled for it. Raises ConfigError."""
-        one, autoencoder = self.sweep, self.sweep.build(dataset.inputs)
+        one, autoencoder = self.sweep, self.sweep.build(dataset.inputs, dataset.image_shape)
+        dataset = one.training_data(dataset)
         runs = [member.run for member in self.members]
         names = train.check(autoencoder, dataset, runs, epochs=one.epochs, batch_size=one.batch_size)
         return population.task(
@@ -67,7 +68,7 @@ def plan(sweeps: Sequence[Sweep], loaded: Mapping[tuple[str, int], datasets.Data
     jobs = []
     for number, one in enumerate(sweeps):
         config, data = one.config(), loaded[one.dataset, one.data_seed].fingerprint
-        members = [Member(sweep.run_id(config, hyper, seed, data), seed, hyper) for seed, hyper in one.runs()]
+        members = [Member(identities.run_id(config, hyper, seed, data), seed, hyper) for seed, hyper in one.runs()]
         rows = {member.run_id: stored(member.run_id) for member in members}
         done = {name: row for name, row in rows.items() if row is not None and row["status"] in _ENDED}
         jobs.append(Job(number, one, members, done))
@@ -86,7 +87,7 @@ def describe(jobs: Sequence[Job], loaded: Mapping[tuple[str, int], datasets.Data
     for job in jobs:
         one = job.sweep
         dataset = loaded[one.dataset, one.data_seed]
-        shapes = jax.eval_shape(one.build(dataset.inputs).init, jax.random.key(0))
+        shapes = jax.eval_shape(one.build(dataset.inputs, dataset.image_shape).init, jax.random.key(0))
         parameters = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
         batch = one.batch_size or len(dataset.x_train)
         units = 2 * (sum(one.widths) + sum(one.decoder_widths or one.widths) + 2 * dataset.inputs)

@@ -29,6 +29,9 @@ CodingAxes = tuple[tuple[tuple[str, ...], int], ...]
 class Net(NamedTuple):
     """`init(key, codings=None) -> params`, `encode(params, x_bd) -> z_bk`, `decode(params, z_bk) -> output_bd`.
 
+    `encode` is `coding(params, hidden(params, x_bd))`: all layers but the last, with `hidden_width` units, then the
+    last; a variant that wants more than one number a coding gives the hidden units a `head` of its own.
+
     `codings` of `init` may be traced: parameters for the first so many codings, distributed as in a net of that many,
     the others zero. Zeros stay zero while their gradients are `narrow`ed, so that one shape trains every number.
     """
@@ -39,6 +42,9 @@ class Net(NamedTuple):
     inputs: int
     codings: int
     coding_axes: CodingAxes
+    hidden: Callable[[Params, jax.Array], jax.Array]
+    coding: Callable[[Params, jax.Array], jax.Array]
+    hidden_width: int
 
 
 def identity(x: jax.Array) -> jax.Array:
@@ -105,6 +111,8 @@ def _mlp(
     layer_precision = None if precision == "default" else precision
     encoder = _Stack(widths, activation, coding_activation, layer_precision)
     decoder = _Stack((*decoder_widths, inputs), activation, identity, layer_precision)
+    lower = _Stack(widths[:-1], activation, activation, layer_precision) if widths[1:] else None
+    upper = _Stack(widths[-1:], activation, coding_activation, layer_precision)
 
     last = f"layer_{len(widths) - 1}"
     axes: CodingAxes = (
@@ -133,7 +141,15 @@ def _mlp(
     def decode(params: Params, z_bk: jax.Array) -> jax.Array:
         return decoder.apply({"params": params["decoder"]}, z_bk)  # pyright: ignore[reportReturnType]
 
-    return Net(init, encode, decode, inputs, widths[-1], axes)
+    def hidden(params: Params, x_bd: jax.Array) -> jax.Array:
+        _check_rows(x_bd, inputs)
+        return lower.apply({"params": params["encoder"]}, x_bd) if lower is not None else x_bd  # pyright: ignore[reportReturnType]
+
+    def coding(params: Params, h_bh: jax.Array) -> jax.Array:
+        return upper.apply({"params": {"layer_0": params["encoder"][last]}}, h_bh)  # pyright: ignore[reportReturnType]
+
+    hidden_width = (inputs, *widths)[-2]
+    return Net(init, encode, decode, inputs, widths[-1], axes, hidden, coding, hidden_width)
 
 
 @functools.lru_cache(maxsize=256)
@@ -173,7 +189,18 @@ def tied(net: Net) -> Net:
         return net.decode({"decoder": derived}, z_bk)
 
     axes = tuple((path, axis) for path, axis in net.coding_axes if path[0] == "encoder")
-    return Net(init, net.encode, decode, net.inputs, net.codings, axes)
+    return net._replace(init=init, decode=decode, coding_axes=axes)
+
+
+def head(key: jax.Array, inputs: int, outputs: int, scale: float = 2.0) -> Params:
+    """A dense layer's kernel, of variance `scale` / inputs (2 is He's), and zero biases; `apply_head` applies it."""
+    kernel = jax.nn.initializers.variance_scaling(scale, "fan_in", "truncated_normal")(key, (inputs, outputs))
+    return {"kernel": kernel, "bias": jnp.zeros(outputs)}
+
+
+def apply_head(layer: Params, h_bh: jax.Array) -> jax.Array:
+    """The layer's linear output."""
+    return h_bh @ layer["kernel"] + layer["bias"][None, :]
 
 
 def narrow(params: Params, axes: CodingAxes, codings: jax.Array | int) -> Params:
@@ -213,3 +240,11 @@ def _check_rows(x_bd: jax.Array, inputs: int) -> None:
 def _kernel_shapes(stack: Params) -> list[tuple[int, ...]]:
     """Kernel shapes in layer order (dict order is alphabetical after a tree map: layer_10 before layer_2)."""
     return [tuple(stack[f"layer_{i}"]["kernel"].shape) for i in range(len(stack))]
+
+
+NETS: dict[str, Callable[..., Net]] = {"mlp": mlp}
+"""Every kind of net by its name, as stored runs name it."""
+IMAGE_NETS: tuple[str, ...] = ()
+"""Those that are made for the shape of images, `image_shape`, rather than for a number of inputs."""
+STANDARD = ("activation", "coding_activation", "decoder_widths", "precision", "image_shape")
+"""Keyword arguments that every kind of net takes, `image_shape` where it is one of IMAGE_NETS; others are options."""

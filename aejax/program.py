@@ -17,7 +17,7 @@ import optax
 
 from aejax.nets import Params, narrow
 from aejax.schedules import Schedule, constant
-from aejax.variants import Autoencoder
+from aejax.variants import PROGRESS, Autoencoder, keywords
 
 Hyper = Mapping[str, Any]
 Optimiser = Callable[..., optax.GradientTransformation]
@@ -98,8 +98,14 @@ def program(
     def transform(hyper: Hyper) -> optax.GradientTransformation:
         return optimiser(lambda count: hyper["learning_rate"] * rate(count))
 
-    def loss(params: Params, key: jax.Array, x_bd: jax.Array, hyper: Hyper):
+    watched = tuple(dict.fromkeys(("error", *autoencoder.watched)))
+    lines = ("train_loss", "train_error", *(f"validation_{name}" for name in watched))
+    takes_progress = PROGRESS in keywords(autoencoder.loss)
+
+    def loss(params: Params, key: jax.Array, x_bd: jax.Array, hyper: Hyper, progress: jax.Array | float):
         others = {name: value for name, value in hyper.items() if name not in NOT_OF_THE_LOSS}
+        if takes_progress:
+            others[PROGRESS] = progress
         return autoencoder.loss(params, key, x_bd, **others)
 
     def floats(x_bd: jax.Array) -> jax.Array:
@@ -120,15 +126,20 @@ def program(
             best_params=params,
             best_error=jnp.full((), jnp.inf),
             best_epoch=jnp.zeros((), jnp.int32),
-            history={"train_loss": per_epoch, "train_error": per_epoch, "validation_error": per_epoch},
+            history=dict.fromkeys(lines, per_epoch),
         )
 
     def train_step(state: FitState, key: jax.Array, x_bd: jax.Array, hyper: Hyper) -> FitState:
         step_key = jax.random.fold_in(jax.random.fold_in(key, _STEP), state.step)
-        (value, metrics), gradients = jax.value_and_grad(loss, has_aux=True)(state.params, step_key, x_bd, hyper)
+        (value, metrics), gradients = jax.value_and_grad(loss, has_aux=True)(
+            state.params, step_key, x_bd, hyper, state.step / steps
+        )
         if "codings" in hyper:
             gradients = narrow(gradients, autoencoder.coding_axes, hyper["codings"])
         updates, opt_state = transform(hyper).update(gradients, state.opt_state, state.params)
+        params: Any = optax.apply_updates(state.params, updates)
+        if autoencoder.settle is not None:
+            params = autoencoder.settle(params, metrics)
         sums = state.epoch_sums
         bad_step = jnp.where((state.bad_step < 0) & ~jnp.isfinite(value), state.step, state.bad_step)
 
@@ -136,7 +147,7 @@ def program(
             return jax.tree.map(lambda new, old: jnp.where(bad_step < 0, new, old), new, old)
 
         return state._replace(
-            params=unless_bad(optax.apply_updates(state.params, updates), state.params),
+            params=unless_bad(params, state.params),
             opt_state=unless_bad(opt_state, state.opt_state),
             step=state.step + 1,
             bad_step=bad_step,
@@ -146,28 +157,31 @@ def program(
             },
         )
 
-    def validation_error(params: Params, key: jax.Array, x_nd: jax.Array, hyper: Hyper) -> jax.Array:
-        """Mean reconstruction error in blocks of EVALUATION_ROWS, each weighted by its rows."""
+    def validation(params: Params, key: jax.Array, x_nd: jax.Array, hyper: Hyper) -> dict[str, jax.Array]:
+        """Mean of what is watched, in blocks of EVALUATION_ROWS, each weighted by its rows."""
         key = jax.random.fold_in(key, _EVALUATE)
 
-        def block_sum(x_bd: jax.Array) -> jax.Array:
-            return loss(params, key, floats(x_bd), hyper)[1]["error"] * len(x_bd)
+        def block_sums(x_bd: jax.Array) -> dict[str, jax.Array]:
+            metrics = loss(params, key, floats(x_bd), hyper, 1.0)[1]
+            return {name: metrics[name] * len(x_bd) for name in watched}
 
         blocks = len(x_nd) // EVALUATION_ROWS
         cut = blocks * EVALUATION_ROWS
-        total = block_sum(x_nd[cut:]) if cut < len(x_nd) else jnp.zeros(())
+        totals = block_sums(x_nd[cut:]) if cut < len(x_nd) else dict.fromkeys(watched, jnp.zeros(()))
         if blocks:
-            total += jax.lax.map(block_sum, x_nd[:cut].reshape(blocks, EVALUATION_ROWS, -1)).sum()
-        return total / len(x_nd)
+            sums = jax.lax.map(block_sums, x_nd[:cut].reshape(blocks, EVALUATION_ROWS, -1))
+            totals = {name: total + sums[name].sum() for name, total in totals.items()}
+        return {name: total / len(x_nd) for name, total in totals.items()}
 
     def end_epoch(state: FitState, key: jax.Array, data: Data, hyper: Hyper) -> FitState:
         epoch = state.step // steps_per_epoch - 1
-        error = validation_error(state.params, key, data.x_validation, hyper)
+        means = validation(state.params, key, data.x_validation, hyper)
+        error = means[autoencoder.criterion]
         better = (error < state.best_error) & (state.bad_step < 0)  # false for NaN
         values = {
             "train_loss": state.epoch_sums["loss"] / rows,
             "train_error": state.epoch_sums["error"] / rows,
-            "validation_error": error,
+            **{f"validation_{name}": mean for name, mean in means.items()},
         }
         return state._replace(
             epoch_sums=jax.tree.map(jnp.zeros_like, state.epoch_sums),

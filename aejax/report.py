@@ -120,7 +120,9 @@ def _markdown(experiment: str, found: Sequence[Setting], pictures: Sequence[str]
         parts += [f"## {_escape(dataset)}", *_table([s for s in found if s.dataset == dataset])]
     if len(lost) < len(runs):
         parts += ["In the tables, as means over completed seeds unless said otherwise:"]
-        parts += ["\n".join(f"* {header}: {meaning}" for _, header, _, meaning in _COLUMNS)]
+        meanings = [(header, meaning) for _, header, _, meaning in _COLUMNS]
+        meanings += [(header, meaning) for _, header, meaning in _measured(found)]
+        parts += ["\n".join(f"* {header}: {meaning}" for header, meaning in meanings)]
     parts += ["## Runs that did not complete", *_lost(lost)] * bool(lost)
     parts += ["## Figures", *pictures] * bool(pictures)
     time = goodput.paragraphs(folder, runs)
@@ -229,6 +231,7 @@ def _table(found: Sequence[Setting]) -> list[str]:
         **{name: [_escape(s.options.get(name, "–")) for s in found] for name in varying},
         "seeds": [f"{len(s.completed)}/{len(s.runs)}" for s in found],
         **{header: [number(s.over_seeds(field), digits) for s in found] for field, header, digits, _ in _COLUMNS},
+        **{header: [number(s.over_seeds(field), 4) for s in found] for field, header, _ in _measured(found)},
         "SSE test": [_interval(s) for s in found],
         "best epoch": [_best_epoch(s) for s in found],
     }
@@ -242,6 +245,16 @@ def _table(found: Sequence[Setting]) -> list[str]:
         who = f"{_escape(setting.label)} at {_count(setting.codings, 'coding')}"
         caption += f" The ★ of {who} has {_count(few, 'completed seed')}, a rival {most}." * (few < most)
     return [about, f"The same in every setting: {_escape(', '.join(shared))}.", table, f"*{caption}*"]
+
+
+def _measured(found: Sequence[Setting]) -> list[tuple[str, str, str]]:
+    """Field, header and meaning of what the scores of these settings measured, and of the variants' own criteria."""
+    columns = {f"scores.{field}": (header, meaning) for s in found for field, header, meaning in s.headers}
+    own = unique(row["criterion"] for s in found for row in s.completed if "criterion" in row)
+    if own:
+        meaning = f"{' or '.join(own)}, mean over validation: what epochs and settings of such a variant are chosen by"
+        columns["criterion_validation"] = ("criterion validation", meaning)
+    return [(field, *words) for field, words in columns.items()]
 
 
 def _interval(setting: Setting) -> str:
@@ -267,6 +280,9 @@ def _provenance(runs: Sequence[Row]) -> str:
 def _csv(found: Sequence[Setting]) -> str:
     """One line a setting, every number in full."""
     hypers = sorted({name for setting in found for name in setting.hyper})
+    rows = [row for setting in found for row in setting.completed]
+    measured = unique(f"scores.{name}" for row in rows for name in row.get("scores", {}))
+    measured += ["criterion_validation"] * any("criterion" in row for row in rows)
     lines = [
         {
             "dataset": s.dataset,
@@ -277,6 +293,7 @@ def _csv(found: Sequence[Setting]) -> str:
             **{"seeds_total": len(s.runs), "seeds_completed": len(s.completed), "seeds_winning": s.wins},
             "best_by_validation": s.best,
             **{field: s.over_seeds(field) for field, *_ in _COLUMNS},
+            **{name: s.over_seeds(name) for name in measured},
             "sse_test_ci95": confidence(s.values("sse_test")),
             "config": to_json(s.config, sort_keys=True),
         }

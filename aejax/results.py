@@ -22,7 +22,7 @@ from aejax import disk, lock
 from aejax.disk import recover_all as recover
 from aejax.disk import to_json, write_atomic
 from aejax.errors import ConfigError, MachineError, ResultsError
-from aejax.sweep import FORMAT
+from aejax.identities import FORMAT
 
 __all__ = [
     "StoredRun",

@@ -8,8 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from aejax import compare, datasets, pca, provenance
+from aejax import compare, datasets, pca, provenance, train
 from aejax.errors import AejaxError
+from aejax.scores.base import Trained
 from aejax.sweep import Sweep
 from aejax.train import Fit
 
@@ -78,11 +79,18 @@ def score(
         return {**row, "reason": where or "validation error never finite"}, {}, arrays
     others = {name: value for name, value in hyper.items() if name != "codings"}
     own = dataclasses.replace(one, widths=one.widths_of(hyper), hyper=others, seeds=(seed,))
-    autoencoder, codings = own.build(dataset.inputs), own.codings
+    autoencoder, codings = own.build(dataset.inputs, dataset.image_shape), own.codings
     try:
         numbers = compare.score(autoencoder, fitted.params, dataset, ruler, codings=codings, linear=own.linear)
         numbers["sse_validation"] = compare.sse(autoencoder, fitted.params, dataset.x_validation, unit=dataset.unit)
-        wrong = [name for name, value in numbers.items() if value is not None and not np.isfinite(value)]
+        measured: dict[str, float | None] = {}
+        trained = Trained(autoencoder, fitted.params, others, dataset, ruler, codings, train.make_key(seed))
+        for measure in one.scores:
+            found, more = measure(trained)
+            measured |= found
+            arrays |= more
+        every = {**numbers, **measured}
+        wrong = [name for name, value in every.items() if value is not None and not np.isfinite(value)]
         if wrong:
             return {**row, "status": "failed", "reason": f"{', '.join(wrong)} not finite"}, {}, arrays
         arrays |= _pictures(autoencoder, fitted.params, dataset, ruler, codings)
@@ -90,7 +98,12 @@ def score(
         raise
     except Exception as error:
         return failed(one, seed, hyper, dataset, ruler, error)
-    return row | numbers | {"best_epoch": fitted.best_epoch + 1}, jax.tree.map(np.asarray, fitted.params), arrays
+    numbers |= {"best_epoch": fitted.best_epoch + 1}
+    if one.scores:
+        numbers["scores"] = measured
+    if autoencoder.criterion != "error":
+        numbers["criterion"], numbers["criterion_validation"] = autoencoder.criterion, fitted.best_error
+    return row | numbers, jax.tree.map(np.asarray, fitted.params), arrays
 
 
 def _frame(dataset: datasets.Dataset, ruler: compare.Reference) -> dict[str, np.ndarray]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from aejax import scores
 from aejax.compare import ROUNDING
 from aejax.results import to_json
 
@@ -22,7 +23,7 @@ Row = dict[str, Any]
 Arrays = Callable[[str], dict[str, np.ndarray] | None]
 
 _SEEDS = {"seed", "seeds", "hyper"}  # of a config: what differs between seeds, or stands in the row's own `hyper`
-_NOT_OPTIONS = {"experiment", "label", "dataset", "widths", "codings", "digests"}  # shown elsewhere, or not
+_NOT_OPTIONS = {"experiment", "label", "dataset", "widths", "codings", "digests", "scores"}  # shown elsewhere, or not
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +53,7 @@ class Setting:
     @property
     def shown(self) -> Row:
         """The completed run with the lowest validation error: the one that figures show."""
-        return min(self.completed, key=lambda row: row["sse_validation"])
+        return min(self.completed, key=criterion)
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -62,7 +63,7 @@ class Setting:
     @functools.cached_property
     def validation(self) -> float:
         """Mean validation error of the completed seeds, infinite where none is: what settings are chosen by."""
-        return fmean(self.values("sse_validation")) if self.completed else math.inf
+        return fmean(map(criterion, self.completed)) if self.completed else math.inf
 
     @functools.cached_property
     def best(self) -> bool:
@@ -79,9 +80,21 @@ class Setting:
         """Whether PCA with as many codings makes no error: then nothing wins against it."""
         return bool(self.completed) and all(exact(row, "pca_sse_test") for row in self.completed)
 
+    @functools.cached_property
+    def headers(self) -> list[tuple[str, str, str]]:
+        """Field, header and meaning of the numbers that its scores measured."""
+        asked = self.config.get("scores", [])
+        headers = [
+            header for one in asked if one["name"] in scores.SCORES for header in scores.from_config(one).headers
+        ]
+        held = {name for row in self.completed for name in row.get("scores", {})}
+        return [header for header in dict.fromkeys(headers) if header[0] in held]
+
     def values(self, metric: str) -> list[float]:
-        """A metric of the completed seeds that have it."""
-        return [row[metric] for row in self.completed if row[metric] is not None]
+        """A metric of the completed seeds that have it; `scores.NAME` is one that a score measured."""
+        kind, _, name = metric.partition(".")
+        found = [row.get(kind, {}).get(name) if name else row.get(metric) for row in self.completed]
+        return [value for value in found if value is not None]
 
     def over_seeds(self, metric: str) -> float | None:
         """A metric's mean over completed seeds (the worst angle, median time and epoch), None when no seed has it."""
@@ -93,6 +106,7 @@ class Setting:
     def options(self) -> dict[str, str]:
         """What the table has no column of its own for, as text."""
         options = {**self.config, **{name: self.runs[0][name] for name in ("variant", "tied")}, **self.hyper}
+        options |= options.pop("options", {})
         options |= {f"{name} digest": digest for name, digest in self.config.get("digests", {}).items()}
         if "codings" in self.runs[0]["hyper"] and self.config.get("widths"):
             options["codings masked of"] = self.config["widths"][-1]
@@ -111,6 +125,11 @@ class Setting:
     @functools.cached_property
     def _varying(self) -> set[str]:
         return _vary(self.rivals)
+
+
+def criterion(row: Row) -> float:
+    """What a completed run is chosen by, lower being better: its squared error on validation, or its variant's own."""
+    return row.get("criterion_validation", row["sse_validation"])
 
 
 def settings(rows: Sequence[Row]) -> list[Setting]:

@@ -27,7 +27,8 @@ def load(run: Path) -> tuple[StoredRun, Autoencoder]:
     if row["status"] != "completed":
         raise ConfigError(str(run), f"this run {row['status']}: {row['reason']}", "give a run that completed")
     one = sweep.from_config(row["config"], row["hyper"], row["seed"])
-    return stored, one.build(row["data"]["inputs"])
+    image_shape = row["data"]["image_shape"]
+    return stored, one.build(row["data"]["inputs"], None if image_shape is None else tuple(image_shape))
 
 
 def encode(run: Path, source: str, *, out: Path, data_dir: Path | None = None) -> np.ndarray:

@@ -7,21 +7,19 @@ made, before any data is read: every error names the field, the value and the fi
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 
-from aejax import checks, datasets, fields, nets, penalties, points, schedules, variants
+from aejax import checks, datasets, fields, nets, penalties, points, schedules, scores, variants
+from aejax.datasets import moments
 from aejax.errors import ConfigError, DataError, nearest
+from aejax.identities import ADDED, fields_of, run_id
 from aejax.nets import identity
 
 MOST_WIDTH, MOST_EPOCHS = 1_000_000, 10_000_000
-FORMAT = 1
-"""Version of a run's record. It is part of a run's identity: raise it when the same config gives other numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +31,10 @@ class Sweep:
     loss to a number, or to a tuple of numbers to try each; or it is a tuple of points, as `aejax.points` makes them.
     `codings` among them trains the net with that many of its codings, the others masked: one program for a whole
     curve. `batch_size=None` is the full batch. `data_seed` decides the splits. `label` names the sweep in tables and
-    figures (by default what it is: "tied stacked"). Raises ConfigError on any value it cannot run with.
+    figures (by default what it is: "tied stacked"). `net` is the kind of net; `options` are those of the variant and of
+    the net, by name. `scores` are measured of every trained run besides its error (`aejax.scores`). `moments` trains
+    an affine net on d + 1 rows with the mean and covariance of all rows, which a full-batch quadratic loss cannot tell
+    from them. Raises ConfigError on any value it cannot run with.
     """
 
     dataset: str
@@ -53,11 +54,15 @@ class Sweep:
     precision: str = "default"
     data_seed: int = 0
     label: str = field(default="")
+    net: Callable = nets.mlp
+    options: Mapping[str, Any] = field(default_factory=dict)
+    scores: Sequence[scores.Score] = ()
+    moments: bool = False
 
     def __new__(cls, *_: object, **given: object) -> Sweep:
         """Name an unknown or missing field before the dataclass complains in its own way."""
         names = [f.name for f in dataclasses.fields(cls)]
-        required = [f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING]
+        required = [f.name for f in dataclasses.fields(cls) if f.default is f.default_factory is dataclasses.MISSING]
         for name in given:
             if name not in names:
                 raise ConfigError(f"Sweep.{name}", "unknown field", nearest(name, names))
@@ -94,7 +99,17 @@ class Sweep:
                 f"{self.decoder_widths} do not mirror widths {self.widths} of a tied net",
                 f"leave decoder_widths out (it is {mirrored} then), or set tied=False",
             )
-        names = variants.hyper_names(self.build(inputs=self.codings + 1))
+        known = (*self._options_of(self.variant, "output", "error"), *self._options_of(self.net, *nets.STANDARD))
+        _set(self, "options", fields.options(self.options, known))
+        _set(self, "scores", fields.measures(self.scores))
+        if not isinstance(self.moments, bool):
+            raise ConfigError("Sweep.moments", f"{self.moments!r}", "give True or False")
+        built = self.build(*self._example_shape())
+        if self.moments and not (self.linear and built.quadratic and self.batch_size is None):
+            found = "True, where the loss depends on more than the mean and covariance of the rows"
+            fix = "leave it out, or take an affine net, a squared error and batch_size=None"
+            raise ConfigError("Sweep.moments", found, fix)
+        names = variants.hyper_names(built)
         _set(self, "hyper", fields.hyper(self.hyper, names, self.codings))
         if self.label != "":
             checks.text("Sweep.label", self.label)
@@ -115,7 +130,8 @@ class Sweep:
     @property
     def linear(self) -> bool:
         """Whether encoder and decoder are affine maps, so that the net can be compared with PCA's subspace."""
-        return len(self.widths) == 1 and not self.decoder_widths and {self.coding_activation, self.output} == {identity}
+        affine = {self.coding_activation, self.output} == {identity}
+        return self.net is nets.mlp and len(self.widths) == 1 and not self.decoder_widths and affine
 
     @property
     def name(self) -> str:
@@ -123,24 +139,53 @@ class Sweep:
         if self.label:
             return self.label
         kind = "linear" if self.linear else "stacked" if len(self.widths) > 1 else "shallow"
+        kind = kind if self.net is nets.mlp else fields.function_name("net", self.net)
         variant = fields.function_name("variant", self.variant)
         return " ".join(part for part in ("tied" * self.tied, variant * (variant != "plain"), kind) if part)
 
-    def build(self, inputs: int) -> variants.Autoencoder:
-        """The autoencoder for rows of `inputs` columns. The same sweep gives the same record, so it compiles once."""
-        net = nets.mlp(
+    def build(self, inputs: int, image_shape: tuple[int, ...] | None = None) -> variants.Autoencoder:
+        """The autoencoder for rows of `inputs` columns, which are images where a shape is given.
+
+        The same sweep gives the same record, so it compiles once. Raises ConfigError where the net wants images.
+        """
+        of_net = self._options_of(self.net, *nets.STANDARD)
+        given = {name: value for name, value in self.options.items() if name in of_net}
+        others = {name: value for name, value in self.options.items() if name not in of_net}
+        if self._wants_images:
+            if image_shape is None:
+                found = f"{fields.function_name('net', self.net)}, for {self.dataset}, whose rows are no images"
+                raise ConfigError("Sweep.net", found, "set net to mlp, or give data of images")
+            given["image_shape"] = tuple(image_shape)
+        net = self.net(
             inputs,
             self.widths,
             activation=self.activation,
             coding_activation=self.coding_activation,
             decoder_widths=self.decoder_widths,
             precision=self.precision,
+            **given,
         )
-        return self.variant(nets.tied(net) if self.tied else net, output=self.output, error=self.error)
+        return self.variant(nets.tied(net) if self.tied else net, output=self.output, error=self.error, **others)
+
+    @property
+    def _wants_images(self) -> bool:
+        return fields.function_name("net", self.net) in nets.IMAGE_NETS
+
+    def _options_of(self, function: Callable, *standard: str) -> tuple[str, ...]:
+        return tuple(name for name in variants.keywords(function) if name not in standard)
+
+    def _example_shape(self) -> tuple[int, tuple[int, ...] | None]:
+        """Inputs and image shape of data that would do, for what does not depend on them."""
+        return (32 * 32, (32, 32)) if self._wants_images else (self.codings + 1, None)
+
+    def training_data(self, dataset: datasets.Dataset) -> datasets.Dataset:
+        """What it is trained on: the dataset, or with `moments` fewer rows with its mean and covariance."""
+        return moments.condense(dataset) if self.moments else dataset
 
     def check_shape(self, train_rows: int, inputs: int) -> None:
         """Raise ConfigError where this sweep does not fit data of that shape."""
-        if self.codings >= inputs:
+        overcomplete = self.build(*self._example_shape()).overcomplete
+        if self.codings >= inputs and not overcomplete:
             raise ConfigError(
                 "Sweep.widths",
                 f"{self.codings} codings for the {inputs} inputs of {self.dataset}, with an undercomplete variant",
@@ -161,8 +206,13 @@ class Sweep:
     def check_data(self, data: datasets.Dataset) -> None:
         """Raise ConfigError or DataError where this sweep does not fit the data."""
         self.check_shape(len(data.x_train), data.inputs)
+        self.build(data.inputs, data.image_shape)
+        for score in self.scores:
+            if score.needs_labels and (data.y_train is None or data.y_test is None):
+                fix = "leave that score out, or give data with labels"
+                raise DataError(self.dataset, f"no labels, which the score {score.name} needs", fix)
         rows = len(data.x_train) + len(data.x_validation)
-        if rows < self.codings:
+        if rows < min(self.codings, data.inputs):
             raise DataError(
                 self.dataset,
                 f"{rows} training and validation rows, fewer than the {self.codings} codings",
@@ -205,8 +255,13 @@ class Sweep:
     def config(self) -> dict[str, Any]:
         """Everything but seeds and hyper-parameters as JSON values; functions by name."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("seeds", "hyper")}
+        values["scores"] = [score.config() for score in self.scores]
+        values["options"] = {n: list(v) if isinstance(v, tuple) else v for n, v in self.options.items()}
         for name in fields.CHOICES:
             values[name] = fields.function_name(name, values[name])
+        for name, default in ADDED.items():
+            if values[name] == default:
+                del values[name]
         digests = {name: fields.digest(name, getattr(self, name)) for name in fields.OWN}
         values["digests"] = {name: one for name, one in digests.items() if one is not None}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
@@ -218,7 +273,7 @@ def from_config(config: Mapping[str, Any], hyper: Mapping[str, float], seed: int
     A run of fewer codings than its net has is the smaller net: its parameters were stored so. Raises ConfigError for a
     run whose net has a function of its owner's.
     """
-    values: dict[str, Any] = {name: value for name, value in config.items() if name != "digests"}
+    values = {**fields_of(config), "scores": ()}
     for name, choices in fields.CHOICES.items():
         if name == "schedule" and values[name] not in choices:
             values[name] = "constant"
@@ -231,16 +286,6 @@ def from_config(config: Mapping[str, Any], hyper: Mapping[str, float], seed: int
     return dataclasses.replace(own, widths=widths, hyper=kept)
 
 
-def run_id(config: Mapping[str, Any], hyper: Mapping[str, float], seed: int, data_fingerprint: str) -> str:
-    """Twelve hex digits of the SHA-256 of what is asked for: config, hyper-parameters, seed, data, format.
-
-    The label is part of the config. Machine and versions are not: they are in the row's provenance.
-    """
-    identity_of_run = {"format": FORMAT, "config": config, "hyper": hyper, "seed": seed, "data": data_fingerprint}
-    text = json.dumps(identity_of_run, sort_keys=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
 def check_all(sweeps: Sequence[Sweep]) -> None:
     """Raise ConfigError when one run is asked for twice; check shapes of datasets that are known without reading."""
     seen: dict[str, str] = {}
@@ -250,12 +295,10 @@ def check_all(sweeps: Sequence[Sweep]) -> None:
             sweep.check_shape(*known)
         config = sweep.config()
         for seed, hyper in sweep.runs():
-            where, identity = f"SWEEPS[{i}] seed {seed} {hyper}", run_id(config, hyper, seed, "")
-            if identity in seen:
-                raise ConfigError(
-                    f"SWEEPS[{i}]", f"the same run twice: {seen[identity]} and {where}", "remove one of them"
-                )
-            seen[identity] = where
+            where, twin = f"SWEEPS[{i}] seed {seed} {hyper}", run_id(config, hyper, seed, "")
+            if twin in seen:
+                raise ConfigError(f"SWEEPS[{i}]", f"the same run twice: {seen[twin]} and {where}", "remove one of them")
+            seen[twin] = where
 
 
 def _set(sweep: Sweep, name: str, value: object) -> None:

@@ -11,12 +11,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from aejax import choice, compare, datasets, hosts, jobs, population, results, rows, states, sweep, train
+from aejax import choice, compare, datasets, hosts, identities, jobs, population, results, rows, states, train
 from aejax.choice import Choice
 from aejax.errors import AejaxError, ResultsError
 from aejax.interrupt import Interrupted
 from aejax.jobs import Job, Layouts, Member
 from aejax.population import Layout
+from aejax.sweep import Sweep
 from aejax.watcher import Watcher
 
 LEAST_SECONDS_BETWEEN_SAVES, SHARE_FOR_SAVING = 10.0, 0.02
@@ -56,13 +57,13 @@ class Desk:
     saved: dict[str, dict[str, Any]] = field(default_factory=dict)
     placed: dict[tuple, Any] = field(default_factory=dict)
 
-    def data(self, layout: Layout) -> Any:
-        """The dataset on the devices of a layout, put there once."""
-        key = (self.dataset.fingerprint, str(layout.sharding()))
+    def data(self, one: Sweep, layout: Layout) -> Any:
+        """What a sweep is trained on, on the devices of a layout, put there once."""
+        key = (self.dataset.fingerprint, one.moments, str(layout.sharding()))
         if key not in self.placed:
             start = time.perf_counter()
             self.placed.clear()
-            self.placed[key] = jax.block_until_ready(population.place(self.dataset, layout))
+            self.placed[key] = jax.block_until_ready(population.place(one.training_data(self.dataset), layout))
             self.spent.since("data", start)
         return self.placed[key]
 
@@ -137,17 +138,17 @@ def train_job(job: Job, desk: Desk, emit: Emit) -> None:
 
 
 def _choose(job: Job, desk: Desk, what: population.Task, left: list[Member]) -> Choice:
-    runs = [member.run for member in left]
+    runs, dataset = [member.run for member in left], job.sweep.training_data(desk.dataset)
     if desk.how != "auto" or desk.width is not None:
-        return choice.choose(what, desk.dataset, runs, how=desk.how, width=desk.width)
+        return choice.choose(what, dataset, runs, how=desk.how, width=desk.width)
     known = hosts.json_from_first(None if desk.layouts is None else desk.layouts.find(job, desk.dataset))
     if known is None:
-        chosen = choice.choose(what, desk.dataset, runs)
+        chosen = choice.choose(what, dataset, runs)
         if desk.layouts is not None and len(runs) > 1:  # what suits one run says nothing about many
             desk.layouts.keep(job, desk.dataset, chosen.layout, chosen.rates)
         return chosen
     how, width, rates = known
-    chosen = choice.choose(what, desk.dataset, runs, how=how, width=width if how == "vmap" else None)
+    chosen = choice.choose(what, dataset, runs, how=how, width=width if how == "vmap" else None)
     return chosen._replace(rates=rates)
 
 
@@ -234,7 +235,7 @@ def _train(job: Job, desk: Desk, emit: Emit, chosen: Choice, members: list[Membe
     runs, start = [member.run for member in members], time.perf_counter()
     curves = None if hosts.several() else watcher.curves([member.run_id for member in members])
     try:
-        data = desk.data(layout)
+        data = desk.data(job.sweep, layout)
         start = time.perf_counter()
         block = train.train_block(what, layout, data, runs, report=report, keeper=keeper, curves=curves)
     except (AejaxError, Interrupted):
@@ -269,7 +270,7 @@ def _train(job: Job, desk: Desk, emit: Emit, chosen: Choice, members: list[Membe
 
 def _finish(job: Job, desk: Desk, member: Member, parts: rows.Parts, chosen: Choice | None) -> rows.Parts:
     row, params, arrays = parts
-    head = {"format": sweep.FORMAT, "experiment": desk.experiment, "run_id": member.run_id}
+    head = {"format": identities.FORMAT, "experiment": desk.experiment, "run_id": member.run_id}
     execution = None
     if chosen is not None:
         how, width, _, devices = chosen.layout

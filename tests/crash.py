@@ -22,7 +22,7 @@ import numpy as np
 import safetensors.numpy  # noqa: F401  loaded before the fork, not in every child
 
 from aejax import disk, results, states
-from aejax.sweep import FORMAT
+from aejax.identities import FORMAT
 
 MODES = ("kill", "power")
 CALLS = ("fsync", "rename", "replace", "mkdir", "rmdir", "unlink", "remove", "chmod")

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 
 from aejax import results, states
 from aejax.errors import ResultsError
-from aejax.sweep import FORMAT
+from aejax.identities import FORMAT
 
 RUN_IDS, STATE_IDS, STEPS = ("aaaaaaaaaaaa", "bbbbbbbbbbbb"), ("first", "other"), (10, 20)
 DAMAGES = 320

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aejax import cli, experiment, sweep
+from aejax import cli, experiment, identities, sweep
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 FILES = sorted((CHECKOUT / "experiments").glob("*.py"))
@@ -102,7 +102,7 @@ def test_the_committed_rows_are_those_of_the_committed_files():
         for row in rows:
             assert row["status"] == "completed"
             fingerprint = row["provenance"]["dataset_fingerprint"]
-            assert row["run_id"] == sweep.run_id(row["config"], row["hyper"], row["seed"], fingerprint)
+            assert row["run_id"] == identities.run_id(row["config"], row["hyper"], row["seed"], fingerprint)
 
 
 def test_the_committed_numbers_reach_what_is_claimed():

@@ -9,7 +9,7 @@ import pytest
 
 from aejax import provenance, results
 from aejax.errors import ConfigError, MachineError, ResultsError
-from aejax.sweep import FORMAT
+from aejax.identities import FORMAT
 
 ROW = {
     "format": FORMAT,

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from aejax import nets, population, schedules, train, variants
+from aejax import nets, penalties, population, schedules, train, variants
 from aejax.errors import ResultsError
 from aejax.interrupt import Interrupted
 from support import small_dataset
@@ -17,7 +17,7 @@ NET = nets.mlp(12, (8, 3))
 VARIANTS = {
     "plain": variants.plain(NET),
     "tied": variants.plain(nets.tied(NET)),
-    "cross-entropy": variants.plain(NET, output=jax.nn.sigmoid, error=variants.cross_entropy),
+    "cross-entropy": variants.plain(NET, output=jax.nn.sigmoid, error=penalties.cross_entropy),
 }
 RATES = [(0, 0.02), (4, 0.05), (2, 0.1), (0, 0.2), (0, 1e25), (1, 0.02)]  # some are best early, one diverges
 RUNS = [(seed, {"learning_rate": rate, "l2": 0.001}) for seed, rate in RATES]

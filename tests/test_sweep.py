@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from aejax import experiment, nets, overrides, schedules, sweep
+from aejax import experiment, identities, nets, overrides, schedules, sweep
 from aejax.errors import ConfigError, DataError
 from aejax.penalties import cross_entropy
 from aejax.sweep import Sweep
@@ -191,17 +191,17 @@ def test_more_steps_than_a_counter_holds_are_refused():
 
 def test_identity_changes_with_everything_that_decides_the_numbers():
     def identity(fields, hyper=GOOD["hyper"], seed=0, data="a"):
-        return sweep.run_id(Sweep(**{**GOOD, **fields}).config(), hyper, seed, data)
+        return identities.run_id(Sweep(**{**GOOD, **fields}).config(), hyper, seed, data)
 
     own_schedule = {"schedule": lambda steps: lambda step: 0.5}
     other_schedule = {"schedule": lambda steps: lambda step: 0.25}
     changes = [{"epochs": 3}, {"widths": (9, 3)}, {"tied": True}, {"batch_size": None}, {"schedule": schedules.cosine}]
     changes += [{"activation": jax.nn.relu}, {"data_seed": 1}, {"precision": "highest"}, own_schedule, other_schedule]
-    identities = [identity({}), *map(identity, changes), identity({}, seed=1), identity({}, data="b")]
-    identities.append(identity({}, hyper={**GOOD["hyper"], "l2": 0.5}))
-    assert len(set(identities)) == len(identities)
+    found = [identity({}), *map(identity, changes), identity({}, seed=1), identity({}, data="b")]
+    found.append(identity({}, hyper={**GOOD["hyper"], "l2": 0.5}))
+    assert len(set(found)) == len(found)
     assert identity({"seeds": (0, 1)}) == identity({})
-    assert all(len(one) == 12 for one in identities)
+    assert all(len(one) == 12 for one in found)
 
 
 @pytest.mark.parametrize(

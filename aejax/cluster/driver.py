@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from aejax import compare, datasets, errors, rows, states, sweep, train
+from aejax import compare, datasets, errors, identities, rows, states, sweep, train
 from aejax.cluster import task
 from aejax.cluster.task import Call
 from aejax.errors import AejaxError
@@ -187,7 +187,7 @@ class Driver:
         for member in list(attempt.members.values()):
             dataset, one = self._dataset(attempt.job), attempt.job.sweep
             parts = rows.failed(one, *member.run, dataset, self._ruler(one), RuntimeError(reason))
-            head = {"format": sweep.FORMAT, "experiment": self.call.experiment, "run_id": member.run_id}
+            head = {"format": identities.FORMAT, "experiment": self.call.experiment, "run_id": member.run_id}
             self._store(attempt, {**head, **parts[0], "reason": reason, "execution": None}, *parts[1:])
 
     def _store(self, attempt: Attempt, row: dict[str, Any], params: Any, arrays: Any) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aejax import __version__, experiment, fields, lock, overrides
+from aejax import __version__, experiment, fields, identities, lock, overrides
 from aejax.disk import to_json
 from aejax.errors import ConfigError, MachineError
 from aejax.jobs import Job, Member
@@ -118,7 +118,7 @@ def _own(one: Sweep) -> list[str]:
 
 
 def _from_names(spec: Mapping[str, Any]) -> Sweep:
-    values = {name: value for name, value in spec["config"].items() if name != "digests"}
+    values = identities.fields_of(spec["config"])
     for name, choices in fields.CHOICES.items():
         values[name] = choices[values[name]]
     return Sweep(**values, hyper=tuple(spec["points"]), seeds=tuple(spec["seeds"]))

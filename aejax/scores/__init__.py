@@ -1,0 +1,24 @@
+"""What else is measured of a trained autoencoder, beside its error: one function each, asked for in `Sweep.scores`.
+
+A score is made by a function here, `scores.NAME(**options)`; its numbers stand in the row under `scores`, its arrays
+among the run's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from aejax.scores.base import Score, Trained
+
+__all__ = ["SCORES", "Score", "Trained", "from_config"]
+
+SCORES: dict[str, Callable[..., Score]] = {}
+"""Every score by its name, as stored runs name it."""
+
+
+def from_config(config: Mapping[str, Any]) -> Score:
+    """The score that a config tells: `name` and its options."""
+    options = {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
+    del options["name"]
+    return SCORES[config["name"]](**options)

@@ -1,0 +1,55 @@
+"""What a score is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from aejax.compare import Reference
+from aejax.datasets.base import Dataset
+from aejax.nets import Params
+from aejax.variants import Autoencoder
+
+
+class Trained(NamedTuple):
+    """A trained autoencoder as scores see it: its parameters, hyper-parameters, data, reference PCA, number of codings
+    and a key of its seed, for whatever is random.
+    """
+
+    autoencoder: Autoencoder
+    params: Params
+    hyper: Mapping[str, float]
+    dataset: Dataset
+    ruler: Reference
+    codings: int
+    key: jax.Array
+
+
+Measured = tuple[dict[str, float | None], dict[str, np.ndarray]]
+"""Numbers by name, None where there is none; arrays by name, for figures."""
+
+
+class Score(NamedTuple):
+    """A score with its options: `measure(trained, **options)` gives numbers and arrays by name.
+
+    `headers` says of each number how a table calls it and what it means, as (header, meaning); numbers without one
+    are in the row only. `needs_labels` scores are for data with labels.
+    """
+
+    name: str
+    options: tuple[tuple[str, Any], ...]
+    measure: Callable[..., Measured]
+    headers: tuple[tuple[str, str, str], ...] = ()
+    needs_labels: bool = False
+
+    def config(self) -> dict[str, Any]:
+        """Name and options as JSON values."""
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in self.options}
+        return {"name": self.name, **values}
+
+    def __call__(self, trained: Trained) -> Measured:
+        """Measure."""
+        return self.measure(trained, **dict(self.options))

@@ -1,0 +1,23 @@
+"""Variants of the autoencoder: one function each, showing its whole loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aejax.variants.base import PROGRESS, Autoencoder, Generative, Loss, check_hyper, hyper_names, keywords
+from aejax.variants.plain import plain
+
+__all__ = [
+    "PROGRESS",
+    "VARIANTS",
+    "Autoencoder",
+    "Generative",
+    "Loss",
+    "check_hyper",
+    "hyper_names",
+    "keywords",
+    "plain",
+]
+
+VARIANTS: dict[str, Callable[..., Autoencoder]] = {"plain": plain}
+"""Every variant by its name, as stored runs name it."""

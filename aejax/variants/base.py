@@ -1,0 +1,104 @@
+"""What a variant is: a record of pure functions with one loss signature,
+`loss(params, key, x_bd, **hyper) -> (scalar, metrics)`.
+
+The keyword-only arguments of `loss` are the variant's hyper-parameters, all of them required: what is not written in a
+config is not silently something. `progress` alone is none: a loss that takes it is told how much of the training is
+over, from 0 to 1, and 1 when it is evaluated.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import jax
+
+from aejax.errors import ConfigError, nearest
+from aejax.nets import Activation, CodingAxes, Net, Params
+from aejax.penalties import cross_entropy
+
+Loss = Callable[..., tuple[jax.Array, dict[str, Any]]]
+PROGRESS = "progress"
+
+
+class Autoencoder(NamedTuple):
+    """`init(key) -> params`, `encode(params, x_bd) -> z_bk`, `decode(params, z_bk) -> x_bd`, and the loss.
+
+    `metrics` of the loss always hold `error`, the reconstruction error alone. `coding_axes` says which parameters have
+    an axis of codings, so that fewer can be trained in the same shapes (`nets.narrow`); `init` takes their number as a
+    second argument then.
+
+    `watched` names further scalars among the metrics whose mean over validation is recorded after each epoch;
+    `criterion`, one of them or `error`, is what the best epoch is chosen by, lower being better. `settle(params,
+    metrics) -> params` follows every step of the optimiser: projections, and what `params["memory"]` holds, which no
+    gradient reaches. `overcomplete` variants may have more codings than inputs. The full-batch loss of a `quadratic`
+    variant of an affine net depends on the rows through their mean and covariance alone. `generative` holds the
+    functions of a model of the data's density.
+    """
+
+    init: Callable[..., Params]
+    encode: Callable[[Params, jax.Array], jax.Array]
+    decode: Callable[[Params, jax.Array], jax.Array]
+    loss: Loss
+    coding_axes: CodingAxes = ()
+    watched: tuple[str, ...] = ()
+    criterion: str = "error"
+    settle: Callable[[Params, dict[str, Any]], Params] | None = None
+    overcomplete: bool = False
+    quadratic: bool = False
+    generative: Generative | None = None
+
+
+class Generative(NamedTuple):
+    """Of a variant that is a density: `sample(params, key, z_bk) -> x_bd` draws rows given codings from the standard
+    normal prior; `log_weights(params, key, x_bd) -> (b,)` draws one coding a row from the posterior and gives
+    log p(x, z) - log q(z | x) in nats: their mean over draws is the ELBO, their log-mean-exp the log-likelihood.
+    """
+
+    sample: Callable[[Params, jax.Array, jax.Array], jax.Array]
+    log_weights: Callable[[Params, jax.Array, jax.Array], jax.Array]
+
+
+Decode = Callable[[Params, jax.Array], jax.Array]
+
+
+def decoders(net: Net, output: Activation, error: Callable[..., jax.Array]) -> tuple[Decode, Decode]:
+    """`decode`, which ends in the output activation, and what `error` compares with the rows: with cross-entropy the
+    logits, else the same. Raises ConfigError when error and output do not belong together.
+    """
+    if error is cross_entropy and output is not jax.nn.sigmoid:
+        raise ConfigError(
+            "error",
+            "cross_entropy with an output that is not a sigmoid",
+            "set output to sigmoid, or error to squared_error",
+        )
+
+    def decode(params: Params, z_bk: jax.Array) -> jax.Array:
+        return output(net.decode(params, z_bk))
+
+    return decode, net.decode if error is cross_entropy else decode
+
+
+def hyper_names(autoencoder: Autoencoder) -> tuple[str, ...]:
+    """Names of the hyper-parameters that the loss takes: its keyword-only arguments but `progress`."""
+    return tuple(name for name in keywords(autoencoder.loss) if name != PROGRESS)
+
+
+def keywords(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Names of a function's keyword-only arguments."""
+    parameters = inspect.signature(function).parameters.values()
+    return tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
+
+
+def check_hyper(given: Iterable[str], allowed: Iterable[str], field: str = "hyper") -> None:
+    """Raise ConfigError naming the first hyper-parameter that is unknown or missing."""
+    given, allowed = list(given), list(allowed)
+    for name in given:
+        if name not in allowed:
+            raise ConfigError(f"{field}.{name}", "unknown hyper-parameter", nearest(name, allowed))
+    for name in allowed:
+        if name not in given:
+            raise ConfigError(
+                f"{field}.{name}", "missing", f"give {name} a value; this variant takes: {', '.join(allowed)}"
+            )
