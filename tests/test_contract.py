@@ -119,6 +119,21 @@ def test_unknown_or_missing_hyper_parameters_are_named_before_anything_compiles(
     assert count() == 0
 
 
+@pytest.mark.parametrize(("build", "hyper"), [pytest.param(*VARIANTS[name], id=name) for name in VARIANTS])
+def test_a_population_trains_under_one_vmap(build, hyper):
+    """Members with other seeds and other hyper-parameters, every one of them traced."""
+    autoencoder, dataset = build(nets.mlp(INPUTS, (8, 3))), small_dataset(inputs=INPUTS)
+    points = [
+        {"learning_rate": 0.01 * (1 + seed), **{n: v * (1 + seed) / 2 for n, v in hyper.items()}} for seed in (0, 1)
+    ]
+    settings = {"epochs": 2, "batch_size": 24}
+    fits = train.fit_population(autoencoder, dataset, [*enumerate(points)], **settings, how="vmap", width=2).fits
+    alone = train.fit(autoencoder, dataset, seed=1, **settings, **points[1])
+    assert [fit.status for fit in fits] == ["completed"] * 2
+    np.testing.assert_allclose(fits[1].history["train_loss"], alone.history["train_loss"], rtol=1e-3)
+    assert not np.array_equal(fits[0].history["train_loss"], fits[1].history["train_loss"])
+
+
 def test_cross_entropy_needs_a_sigmoid():
     with pytest.raises(ConfigError, match="sigmoid"):
         variants.plain(nets.mlp(INPUTS, (3,)), error=cross_entropy)
