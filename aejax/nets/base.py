@@ -1,0 +1,92 @@
+"""What a net is, and what every kind of net shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from aejax.errors import DataError
+
+Params = dict[str, Any]
+Activation = Callable[[jax.Array], jax.Array]
+CodingAxes = tuple[tuple[tuple[str, ...], int], ...]
+"""Path and axis of every parameter that has one entry a coding."""
+
+
+class Net(NamedTuple):
+    """`init(key, codings=None) -> params`, `encode(params, x_bd) -> z_bk`, `decode(params, z_bk) -> output_bd`.
+
+    `encode` is `coding(params, hidden(params, x_bd))`: all layers but the last, with `hidden_width` units, then the
+    last; a variant that wants more than one number a coding gives the hidden units a `head` of its own.
+
+    `codings` of `init` may be traced: parameters for the first so many codings, distributed as in a net of that many,
+    the others zero. Zeros stay zero while their gradients are `narrow`ed, so that one shape trains every number.
+
+    `mirror(params["encoder"])` gives the kernel of each decoder layer by name as its tied net has it, derived from the
+    encoder's (`tied`); None where a decoder cannot be tied.
+    """
+
+    init: Callable[..., Params]
+    encode: Callable[[Params, jax.Array], jax.Array]
+    decode: Callable[[Params, jax.Array], jax.Array]
+    inputs: int
+    codings: int
+    coding_axes: CodingAxes
+    hidden: Callable[[Params, jax.Array], jax.Array]
+    coding: Callable[[Params, jax.Array], jax.Array]
+    hidden_width: int
+    mirror: Callable[[Params], dict[str, jax.Array]] | None
+
+
+def identity(x: jax.Array) -> jax.Array:
+    """No activation."""
+    return x
+
+
+def head(key: jax.Array, inputs: int, outputs: int, scale: float = 2.0) -> Params:
+    """A dense layer's kernel, of variance `scale` / inputs (2 is He's), and zero biases; `apply_head` applies it."""
+    kernel = jax.nn.initializers.variance_scaling(scale, "fan_in", "truncated_normal")(key, (inputs, outputs))
+    return {"kernel": kernel, "bias": jnp.zeros(outputs)}
+
+
+def apply_head(layer: Params, h_bh: jax.Array) -> jax.Array:
+    """The layer's linear output."""
+    return h_bh @ layer["kernel"] + layer["bias"][None, :]
+
+
+def narrow(params: Params, axes: CodingAxes, codings: jax.Array | int) -> Params:
+    """The same tree with what belongs to all but the first `codings` codings set to zero; `codings` may be traced."""
+
+    def zero(leaf: jax.Array, axis: int) -> jax.Array:
+        kept = jnp.arange(leaf.shape[axis]) < codings
+        return jnp.where(jnp.expand_dims(kept, [i for i in range(leaf.ndim) if i != axis]), leaf, 0.0)
+
+    return _at(params, axes, zero)
+
+
+def cut(params: Params, axes: CodingAxes, codings: int) -> Params:
+    """The parameters of a net of `codings` codings, out of those of a wider one."""
+    return _at(params, axes, lambda leaf, axis: leaf[(slice(None),) * axis + (slice(codings),)])
+
+
+def _at(tree: Params, axes: CodingAxes, change: Callable[[Any, int], Any], path: tuple[str, ...] = ()) -> Params:
+    along = dict(axes)
+    changed = {}
+    for name, value in tree.items():
+        here = (*path, name)
+        if isinstance(value, dict):
+            changed[name] = _at(value, axes, change, here)
+        else:
+            changed[name] = change(value, along[here]) if here in along else value
+    return changed
+
+
+def check_rows(x_bd: jax.Array, inputs: int) -> None:
+    """Raise DataError unless these are rows of floats, `inputs` of them each."""
+    if not jnp.issubdtype(x_bd.dtype, jnp.floating):
+        raise DataError("encode", f"{x_bd.dtype} rows", "pass floats as the net was trained on: dataset.floats(x)")
+    if x_bd.shape[-1] != inputs:
+        raise DataError("encode", f"{x_bd.shape[-1]} columns, the net has {inputs} inputs", "pass rows of that size")

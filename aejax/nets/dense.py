@@ -1,0 +1,117 @@
+"""Dense nets."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from aejax import checks
+from aejax.nets.base import Activation, CodingAxes, Net, Params, check_rows, identity, narrow
+
+
+class _Stack(nn.Module):
+    """Dense layers; `activation` between them, `last_activation` after the last."""
+
+    widths: tuple[int, ...]
+    activation: Activation
+    last_activation: Activation
+    precision: str | None
+
+    @nn.compact
+    def __call__(self, x_bd: jax.Array) -> jax.Array:
+        last = len(self.widths) - 1
+        for i, width in enumerate(self.widths):
+            x_bd = nn.Dense(
+                width, kernel_init=nn.initializers.he_normal(), precision=self.precision, name=f"layer_{i}"
+            )(x_bd)
+            x_bd = (self.last_activation if i == last else self.activation)(x_bd)
+        return x_bd
+
+
+def mlp(
+    inputs: int,
+    widths: Sequence[int],
+    *,
+    activation: Activation = nn.elu,
+    coding_activation: Activation = identity,
+    decoder_widths: Sequence[int] | None = None,
+    precision: str = "default",
+) -> Net:
+    """Dense encoder of layer sizes `widths`, the last being the number of codings, and its mirror as decoder.
+
+    `widths=(k,)` with the default `coding_activation` is the linear autoencoder. `decoder_widths` are the decoder's
+    hidden layers when they are not the encoder's mirrored. Kernels start from He's variance-scaling initialiser
+    (truncated normal, variance 2 / fan_in; He et al. 2015), biases from zero. `precision` is JAX's matmul precision:
+    "default" (TF32 or bfloat16 passes on accelerators), "high" or "highest" (float32).
+
+    Equal arguments give the same `Net`, so a net built twice compiles once. Raises ConfigError on sizes that are no
+    positive whole numbers.
+    """
+    inputs = checks.whole_number("inputs", inputs, least=1)
+    sizes = checks.whole_numbers("widths", widths, least=1)
+    mirrored = sizes[-2::-1]
+    if decoder_widths is not None:
+        mirrored = checks.whole_numbers("decoder_widths", decoder_widths, least=1, empty=None)
+    return _mlp(inputs, sizes, mirrored, activation, coding_activation, precision)
+
+
+@functools.lru_cache(maxsize=256)
+def _mlp(
+    inputs: int,
+    widths: tuple[int, ...],
+    decoder_widths: tuple[int, ...],
+    activation: Activation,
+    coding_activation: Activation,
+    precision: str,
+) -> Net:
+    # None, unlike "default", leaves the choice open to jax.default_matmul_precision, which scoring uses
+    layer_precision = None if precision == "default" else precision
+    encoder = _Stack(widths, activation, coding_activation, layer_precision)
+    decoder = _Stack((*decoder_widths, inputs), activation, identity, layer_precision)
+    lower = _Stack(widths[:-1], activation, activation, layer_precision) if widths[1:] else None
+    upper = _Stack(widths[-1:], activation, coding_activation, layer_precision)
+
+    last = f"layer_{len(widths) - 1}"
+    axes: CodingAxes = (
+        (("encoder", last, "kernel"), 1),
+        (("encoder", last, "bias"), 0),
+        (("decoder", "layer_0", "kernel"), 0),
+    )
+
+    def init(key: jax.Array, codings: jax.Array | None = None) -> Params:
+        encoder_key, decoder_key = jax.random.split(key)
+        params: Params = {
+            "encoder": encoder.init(encoder_key, jnp.zeros((1, inputs)))["params"],
+            "decoder": decoder.init(decoder_key, jnp.zeros((1, widths[-1])))["params"],
+        }
+        if codings is None:
+            return params
+        first = params["decoder"]["layer_0"]
+        fan_in = jnp.sqrt(widths[-1] / codings)  # He's variance is that of the codings there are
+        params["decoder"] = {**params["decoder"], "layer_0": {**first, "kernel": first["kernel"] * fan_in}}
+        return narrow(params, axes, codings)
+
+    def encode(params: Params, x_bd: jax.Array) -> jax.Array:
+        check_rows(x_bd, inputs)
+        return encoder.apply({"params": params["encoder"]}, x_bd)  # pyright: ignore[reportReturnType]
+
+    def decode(params: Params, z_bk: jax.Array) -> jax.Array:
+        return decoder.apply({"params": params["decoder"]}, z_bk)  # pyright: ignore[reportReturnType]
+
+    def hidden(params: Params, x_bd: jax.Array) -> jax.Array:
+        check_rows(x_bd, inputs)
+        return lower.apply({"params": params["encoder"]}, x_bd) if lower is not None else x_bd  # pyright: ignore[reportReturnType]
+
+    def coding(params: Params, h_bh: jax.Array) -> jax.Array:
+        return upper.apply({"params": {"layer_0": params["encoder"][last]}}, h_bh)  # pyright: ignore[reportReturnType]
+
+    def mirror(encoder_params: Params) -> dict[str, jax.Array]:
+        last = len(widths) - 1
+        return {f"layer_{i}": encoder_params[f"layer_{last - i}"]["kernel"].T for i in range(len(widths))}
+
+    hidden_width = (inputs, *widths)[-2]
+    return Net(init, encode, decode, inputs, widths[-1], axes, hidden, coding, hidden_width, mirror)
