@@ -43,9 +43,14 @@ def whole_numbers(
     return tuple(whole_number(f"{field}[{i}]", value, least=least, most=most) for i, value in enumerate(values))
 
 
-def number(field: str, value: object, *, positive: bool = False) -> float:
-    """The value as a float, when it is a number of at least 0 (above 0) that float32 can hold. Raises ConfigError."""
+def number(field: str, value: object, *, positive: bool = False, within: tuple[float, float] | None = None) -> float:
+    """The value as a float, when it is a number of at least 0 (above 0) that float32 can hold. Raises ConfigError.
+
+    `within` are the least and the most it may be, where it has bounds of its own.
+    """
     wanted = f"give a finite number {'above 0' if positive else 'of at least 0'}"
+    if within is not None:
+        wanted = f"give a number from {within[0]:g} to {within[1]:g}"
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
         raise ConfigError(field, f"{value!r} ({type(value).__name__})", wanted)
     try:
@@ -55,4 +60,6 @@ def number(field: str, value: object, *, positive: bool = False) -> float:
     largest, smallest = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)
     if not math.isfinite(found) or not 0 <= found <= largest or (positive and found == 0) or 0 < found < smallest:
         raise ConfigError(field, f"{value!r}", f"{wanted}, within float32's range")
+    if within is not None and not within[0] <= found <= within[1]:
+        raise ConfigError(field, f"{value!r}", wanted)
     return found

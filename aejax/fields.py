@@ -86,18 +86,20 @@ def function(name: str, value: Any) -> None:
 
 
 Hyper = dict[str, float | tuple[float, ...]] | tuple[dict[str, float], ...]
+Within = Mapping[str, tuple[float, float]]
 CODINGS = "codings"
 """The hyper-parameter that no loss takes: how many codings of the net a run has."""
 
 
-def hyper(given: object, allowed: tuple[str, ...], widest: int) -> Hyper:
+def hyper(given: object, allowed: tuple[str, ...], widest: int, ranges: variants.Ranges = ()) -> Hyper:
     """Hyper-parameters as checked numbers: a mapping to numbers or tuples of them (a grid), or a tuple of points.
 
-    Besides what the loss takes there may be `codings`, whole numbers from 1 to `widest`. Raises ConfigError on a name
-    or number that cannot be.
+    Besides what the loss takes there may be `codings`, whole numbers from 1 to `widest`. `ranges` are those of the
+    variant. Raises ConfigError on a name or number that cannot be.
     """
+    within = {name: (least, most) for name, least, most in ranges} | {CODINGS: (1, widest)}
     if isinstance(given, Mapping):
-        return _grid(given, allowed, widest)
+        return _grid(given, allowed, within)
     if isinstance(given, str) or not isinstance(given, Sequence):
         fix = "give a dict of numbers, or a tuple of such dicts"
         raise ConfigError("Sweep.hyper", f"{given!r} ({type(given).__name__})", fix)
@@ -112,7 +114,7 @@ def hyper(given: object, allowed: tuple[str, ...], widest: int) -> Hyper:
         if checked and (CODINGS in point) != (CODINGS in checked[0]):
             found = "not in the points before" if CODINGS in point else "missing"
             raise ConfigError(f"{field}.{CODINGS}", found, "give it in every point or in none")
-        checked.append({name: _number(f"{field}.{name}", name, value, widest) for name, value in point.items()})
+        checked.append({name: _number(f"{field}.{name}", name, value, within) for name, value in point.items()})
     seen: dict[tuple, int] = {}
     for i, point in enumerate(checked):
         twin = seen.setdefault(tuple(sorted(point.items())), i)
@@ -151,7 +153,7 @@ def measures(given: object) -> tuple[scores.Score, ...]:
     return several
 
 
-def _grid(given: Mapping, allowed: tuple[str, ...], widest: int) -> dict[str, float | tuple[float, ...]]:
+def _grid(given: Mapping, allowed: tuple[str, ...], within: Within) -> dict[str, float | tuple[float, ...]]:
     _check_names(given, allowed, "Sweep.hyper")
     checked: dict[str, float | tuple[float, ...]] = {}
     for name, value in given.items():
@@ -159,7 +161,7 @@ def _grid(given: Mapping, allowed: tuple[str, ...], widest: int) -> dict[str, fl
         values = (value,) if several is None else several
         if not values:
             raise ConfigError(field, "empty: a sweep of zero runs", "give at least one number")
-        found = tuple(_number(field, name, one, widest) for one in values)
+        found = tuple(_number(field, name, one, within) for one in values)
         checked[name] = found[0] if several is None else found
     return checked
 
@@ -172,7 +174,8 @@ def _check_names(given: Mapping, of_the_loss: tuple[str, ...], field: str) -> No
     variants.check_hyper([name for name in given if name != CODINGS], needed, field)
 
 
-def _number(field: str, name: str, value: object, widest: int) -> float:
+def _number(field: str, name: str, value: object, within: Within) -> float:
     if name == CODINGS:
-        return checks.whole_number(field, value, least=1, most=widest)
-    return checks.number(field, value, positive=name == "learning_rate") + 0.0  # -0.0 is the same run as 0.0
+        return checks.whole_number(field, value, least=1, most=int(within[CODINGS][1]))
+    found = checks.number(field, value, positive=name == "learning_rate", within=within.get(name))
+    return found + 0.0  # -0.0 is the same run as 0.0

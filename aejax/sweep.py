@@ -110,7 +110,7 @@ class Sweep:
             fix = "leave it out, or take an affine net, a squared error and batch_size=None"
             raise ConfigError("Sweep.moments", found, fix)
         names = variants.hyper_names(built)
-        _set(self, "hyper", fields.hyper(self.hyper, names, self.codings))
+        _set(self, "hyper", fields.hyper(self.hyper, names, self.codings, built.ranges))
         if self.label != "":
             checks.text("Sweep.label", self.label)
 

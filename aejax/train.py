@@ -156,13 +156,14 @@ def check(
     names = (*NOT_OF_THE_LOSS[:1], *hyper_names(autoencoder), *masked)
     if masked and not autoencoder.coding_axes:
         raise ConfigError("hyper.codings", "this autoencoder has no coding axes", "build one net for each number")
+    within = {name: (least, most) for name, least, most in autoencoder.ranges}
     for seed, hyper in runs:
         check_hyper(hyper, names)
         for name, value in hyper.items():
             if name == "codings":
                 checks.whole_number(name, value, least=1, most=_widest(autoencoder, dataset.inputs))
             else:
-                checks.number(name, value, positive=name == "learning_rate")
+                checks.number(name, value, positive=name == "learning_rate", within=within.get(name))
         checks.whole_number("seed", seed, least=0, most=checks.MOST_SEED)
     checks.whole_number("epochs", epochs, least=1)
     rows = len(dataset.x_train)

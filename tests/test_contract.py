@@ -28,8 +28,15 @@ VARIANTS = {
     "plain": (lambda net: variants.plain(net), {"l2": 1e-3}),
     "plain sigmoid": (lambda net: variants.plain(net, output=jax.nn.sigmoid), {"l2": 0.0}),
     "plain cross-entropy": (lambda net: variants.plain(net, output=jax.nn.sigmoid, error=cross_entropy), {"l2": 1e-4}),
+    "denoising": (lambda net: variants.denoising(net), {"level": 0.5, "l2": 1e-3}),
+    "denoising salt and pepper": (
+        lambda net: variants.denoising(net, output=jax.nn.sigmoid, error=cross_entropy, noise="salt_and_pepper"),
+        {"level": 0.3, "l2": 1e-3},
+    ),
 }
-PAIRS = [*itertools.product(NETS, VARIANTS), *itertools.product(ODD_NETS, ["plain"])]
+PLAIN = [name for name in VARIANTS if name.startswith("plain")]
+PAIRS = [*itertools.product(NETS, PLAIN), *itertools.product(ODD_NETS, ["plain"])]
+PAIRS += itertools.product(("stacked", "tied stacked"), [name for name in VARIANTS if name not in PLAIN])
 TABLE = [pytest.param((NETS | ODD_NETS)[net], *VARIANTS[name], id=f"{net} × {name}") for net, name in PAIRS]
 contract = pytest.mark.parametrize(("net", "build", "hyper"), TABLE)
 

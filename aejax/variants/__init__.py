@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from aejax.variants.base import PROGRESS, Autoencoder, Generative, Loss, check_hyper, hyper_names, keywords
+from aejax.variants.base import PROGRESS, Autoencoder, Generative, Loss, Ranges, check_hyper, hyper_names, keywords
+from aejax.variants.denoising import NOISES, denoising
 from aejax.variants.plain import plain
 
 __all__ = [
+    "NOISES",
     "PROGRESS",
     "VARIANTS",
     "Autoencoder",
     "Generative",
     "Loss",
+    "Ranges",
     "check_hyper",
+    "denoising",
     "hyper_names",
     "keywords",
     "plain",
 ]
 
-VARIANTS: dict[str, Callable[..., Autoencoder]] = {"plain": plain}
+VARIANTS: dict[str, Callable[..., Autoencoder]] = {"plain": plain, "denoising": denoising}
 """Every variant by its name, as stored runs name it."""

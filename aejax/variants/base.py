@@ -19,6 +19,8 @@ from aejax.nets import Activation, CodingAxes, Net, Params
 from aejax.penalties import cross_entropy
 
 Loss = Callable[..., tuple[jax.Array, dict[str, Any]]]
+Ranges = tuple[tuple[str, float, float], ...]
+"""Name, least and most of every hyper-parameter that has bounds of its own; the others are numbers of at least 0."""
 PROGRESS = "progress"
 
 
@@ -34,7 +36,7 @@ class Autoencoder(NamedTuple):
     metrics) -> params` follows every step of the optimiser: projections, and what `params["memory"]` holds, which no
     gradient reaches. `overcomplete` variants may have more codings than inputs. The full-batch loss of a `quadratic`
     variant of an affine net depends on the rows through their mean and covariance alone. `generative` holds the
-    functions of a model of the data's density.
+    functions of a model of the data's density. `ranges` bounds hyper-parameters: others are refused in a config.
     """
 
     init: Callable[..., Params]
@@ -48,6 +50,7 @@ class Autoencoder(NamedTuple):
     overcomplete: bool = False
     quadratic: bool = False
     generative: Generative | None = None
+    ranges: Ranges = ()
 
 
 class Generative(NamedTuple):
