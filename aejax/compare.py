@@ -68,6 +68,22 @@ def reconstruct(
     return z_nk, reconstruction_nd, error_n
 
 
+@functools.partial(jax.jit, static_argnames="autoencoder")
+def _decode(autoencoder: Autoencoder, params: Params, z_bk: jax.Array) -> jax.Array:
+    return autoencoder.decode(params, z_bk)
+
+
+def decode(autoencoder: Autoencoder, params: Params, z_nk: np.ndarray, block_rows: int = BLOCK_ROWS) -> np.ndarray:
+    """Rows (n, d) out of codings, in blocks, at highest precision."""
+    parts = []
+    with jax.default_matmul_precision("highest"):
+        for start in range(0, len(z_nk), block_rows):
+            block = np.asarray(z_nk[start : start + block_rows], np.float32)
+            padded = np.pad(block, ((0, block_rows - len(block)), (0, 0)))
+            parts.append(np.asarray(_decode(autoencoder, params, padded))[: len(block)])
+    return np.concatenate(parts)
+
+
 def sse(
     autoencoder: Autoencoder, params: Params, x_nd: np.ndarray, *, unit: float = 1.0, block_rows: int = BLOCK_ROWS
 ) -> float:
@@ -113,17 +129,19 @@ def score(
     *,
     codings: int | None = None,
     linear: bool = False,
+    sse_test: float | None = None,
 ) -> dict[str, Any]:
     """The numbers of one row: the autoencoder on test and PCA with as many components on the same test rows.
 
     Keys: sse_test, mse_test (per input), r2_test, pca_sse_test, sse_ratio (ours over PCA's: below 1 we win; None where
     PCA's error is zero up to rounding), pca_equivalent_dimension, and principal_angle_max_deg (None unless `linear`).
-    `ruler` saves fitting the reference again. Codings beyond the rank of the data are compared with PCA at its full
-    rank.
+    `ruler` saves fitting the reference again, `sse_test` reconstructing the test rows. Codings beyond the rank of the
+    data are compared with PCA at its full rank.
     """
     ruler = ruler or reference(dataset)
     k = codings or jax.eval_shape(autoencoder.encode, params, jnp.zeros((1, dataset.inputs))).shape[-1]
-    sse_test = sse(autoencoder, params, dataset.x_test, unit=dataset.unit)
+    if sse_test is None:
+        sse_test = sse(autoencoder, params, dataset.x_test, unit=dataset.unit)
     pca_sse = float(ruler.curve[min(k, len(ruler.curve) - 1)])
     angle = None
     if linear and k <= ruler.params.rank:

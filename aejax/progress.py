@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from aejax import runner, settings, tensorboard, train
+from aejax import panel, runner, settings, tensorboard, train
 from aejax.watcher import Watcher
 
 
@@ -120,6 +120,8 @@ class TerminalWatcher(Watcher):
                 "worth: how many components give our error. wins: seeds below PCA, of all that completed.",
             )
             console.print(*meaning, sep="\n", soft_wrap=True)
+        for warning in panel.warnings(found):
+            console.print(f"warning: {warning}", soft_wrap=True)
         console.print(
             f"{len(outcome.trained)} trained, {len(outcome.run_ids) - len(outcome.trained)} were stored already"
         )

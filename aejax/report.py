@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
-from aejax import goodput
+from aejax import goodput, panel
 from aejax.results import to_json, write_atomic
 from aejax.settings import Arrays, Row, Setting, confidence, exact, number, settings, unique
 
@@ -123,6 +123,7 @@ def _markdown(experiment: str, found: Sequence[Setting], pictures: Sequence[str]
         meanings = [(header, meaning) for _, header, _, meaning in _COLUMNS]
         meanings += [(header, meaning) for _, header, meaning in _measured(found)]
         parts += ["\n".join(f"* {header}: {meaning}" for header, meaning in meanings)]
+    parts += panel.paragraphs(found, _escape)
     parts += ["## Runs that did not complete", *_lost(lost)] * bool(lost)
     parts += ["## Figures", *pictures] * bool(pictures)
     time = goodput.paragraphs(folder, runs)
@@ -294,6 +295,7 @@ def _csv(found: Sequence[Setting]) -> str:
             "best_by_validation": s.best,
             **{field: s.over_seeds(field) for field, *_ in _COLUMNS},
             **{name: s.over_seeds(name) for name in measured},
+            **{f"health.{name}": s.over_seeds(f"health.{name}") for name in panel.NUMBERS if panel.known(found)},
             "sse_test_ci95": confidence(s.values("sse_test")),
             "config": to_json(s.config, sort_keys=True),
         }

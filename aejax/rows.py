@@ -8,13 +8,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from aejax import compare, datasets, pca, provenance, train
+from aejax import compare, datasets, health, pictures, provenance, train
 from aejax.errors import AejaxError
 from aejax.scores.base import Trained
 from aejax.sweep import Sweep
 from aejax.train import Fit
 
-EXAMPLES, MAP_ROWS, FEATURES = 10, 2000, 64
 Parts = tuple[dict[str, Any], dict[str, Any], dict[str, np.ndarray]]
 """Row, parameters and arrays of a run."""
 
@@ -81,7 +80,10 @@ def score(
     own = dataclasses.replace(one, widths=one.widths_of(hyper), hyper=others, seeds=(seed,))
     autoencoder, codings = own.build(dataset.inputs, dataset.image_shape), own.codings
     try:
-        numbers = compare.score(autoencoder, fitted.params, dataset, ruler, codings=codings, linear=own.linear)
+        z_nk, _, error_n = compare.reconstruct(autoencoder, fitted.params, dataset.x_test, unit=dataset.unit)
+        sse = float(error_n.astype(np.float64).mean())
+        given = {"codings": codings, "linear": own.linear, "sse_test": sse}
+        numbers = compare.score(autoencoder, fitted.params, dataset, ruler, **given)
         numbers["sse_validation"] = compare.sse(autoencoder, fitted.params, dataset.x_validation, unit=dataset.unit)
         measured: dict[str, float | None] = {}
         trained = Trained(autoencoder, fitted.params, others, dataset, ruler, codings, train.make_key(seed))
@@ -93,7 +95,9 @@ def score(
         wrong = [name for name, value in every.items() if value is not None and not np.isfinite(value)]
         if wrong:
             return {**row, "status": "failed", "reason": f"{', '.join(wrong)} not finite"}, {}, arrays
-        arrays |= _pictures(autoencoder, fitted.params, dataset, ruler, codings)
+        prior = autoencoder.generative is not None
+        numbers["health"] = health.examine(z_nk, ruler.curve, numbers["sse_test"], prior=prior)
+        arrays |= pictures.of(trained, z_nk, arrays)
     except AejaxError:
         raise
     except Exception as error:
@@ -127,41 +131,3 @@ def _describe(dataset: datasets.Dataset, ruler: compare.Reference) -> dict[str, 
         "pca_rows": ruler.params.rows,
         "mean_sse_test": float(ruler.curve[0]),
     }
-
-
-def _pictures(
-    autoencoder: Any, params: Any, dataset: datasets.Dataset, ruler: compare.Reference, codings: int
-) -> dict[str, np.ndarray]:
-    """What the figures need of a run: examples and their reconstructions, 2-D codings, first-layer features."""
-    labels = dataset.y_test
-    chosen = range(min(EXAMPLES, len(dataset.x_test)))
-    if labels is not None:
-        chosen = np.unique(labels, return_index=True)[1][:EXAMPLES]
-    rows = dataset.x_test[np.asarray(chosen)]
-    original = dataset.floats(rows)
-    first = pca.truncate(ruler.params, min(codings, ruler.params.rank))
-    examples = {
-        "original": original,
-        "reconstruction": compare.reconstruct(autoencoder, params, rows, unit=dataset.unit)[1],
-        "pca": np.asarray(pca.decode(first, pca.encode(first, jax.numpy.asarray(original)))),
-    }
-    arrays = {f"examples/{name}": _brightness(dataset, x_nd) for name, x_nd in examples.items()}
-    arrays["features"] = np.asarray(params["encoder"]["layer_0"]["kernel"]).T[:FEATURES]
-    if codings == 2 <= ruler.params.rank:
-        some = dataset.x_test[:MAP_ROWS]
-        arrays["codings/test"] = compare.reconstruct(autoencoder, params, some, unit=dataset.unit)[0]
-        arrays["codings/pca"] = np.asarray(pca.encode(first, jax.numpy.asarray(dataset.floats(some))))
-        if labels is not None:
-            arrays["codings/labels"] = labels[:MAP_ROWS]
-    return arrays
-
-
-def _brightness(dataset: datasets.Dataset, x_nd: np.ndarray) -> np.ndarray:
-    """Images as 0 (black) to 1 (white), whatever their scaling; rows that are no images as they are."""
-    low, high = float(dataset.x_train.min()) / dataset.unit, float(dataset.x_train.max()) / dataset.unit
-    if dataset.image_shape is None or (low >= 0 and high <= 1):
-        return x_nd
-    low, high = (
-        dataset.scaling.invert(edge).astype(np.float64) for edge in (dataset.x_train.min(0), dataset.x_train.max(0))
-    )
-    return ((dataset.scaling.invert(x_nd) - low.min()) / (high.max() - low.min())).astype(np.float32)

@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from aejax.scores.base import Score, Trained
+from aejax.scores.density import density
 
-__all__ = ["SCORES", "Score", "Trained", "from_config"]
+__all__ = ["SCORES", "Score", "Trained", "density", "from_config"]
 
-SCORES: dict[str, Callable[..., Score]] = {}
+SCORES: dict[str, Callable[..., Score]] = {"density": density}
 """Every score by its name, as stored runs name it."""
 
 

@@ -1,0 +1,128 @@
+"""Ex-post densities against scikit-learn's, SciPy's and the moments of what is drawn."""
+
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+from sklearn.mixture import GaussianMixture
+
+from aejax import density, identities, rows, scores, sweep, train
+from aejax.compare import reconstruct, reference
+from aejax.errors import ConfigError
+from support import small_dataset
+
+RNG = np.random.default_rng(0)
+MIXING = RNG.normal(size=(4, 4))
+CENTRES = np.array([[4.0, 0, 0, 0], [-4, 0, 2, 0]])
+Z = (RNG.normal(size=(900, 4)) @ MIXING * 0.5 + CENTRES[(RNG.uniform(size=900) < 0.3).astype(int)]).astype(np.float32)
+
+
+def logpdf(z_nk, fitted_nk):
+    """SciPy's log-density under the Gaussian of some rows."""
+    covariance: Any = np.cov(fitted_nk.T, bias=True)
+    return multivariate_normal(fitted_nk.mean(axis=0), covariance, allow_singular=True).logpdf(z_nk)
+
+
+def test_a_gaussian_is_that_of_mean_and_covariance():
+    fitted = density.fit(Z)
+    np.testing.assert_allclose(fitted.means_ck[0], Z.mean(axis=0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(fitted.covariances_ckk[0], np.cov(Z.T, bias=True), rtol=1e-4, atol=1e-4)
+    wanted = logpdf(Z, Z)
+    np.testing.assert_allclose(density.log_density(fitted, Z), wanted, rtol=1e-3, atol=1e-3)
+
+
+def test_a_mixture_is_scikit_learns():
+    fitted = density.fit(Z, "mixture", components=3, seed=7)
+    model = GaussianMixture(3, random_state=7, reg_covar=1e-6 * Z.var(axis=0).mean()).fit(Z.astype(np.float64))
+    np.testing.assert_allclose(fitted.weights_c, np.asarray(model.weights_), rtol=1e-3)
+    np.testing.assert_allclose(density.log_density(fitted, Z), model.score_samples(Z), rtol=1e-3, atol=1e-3)
+    held = density.fit(Z, "mixture", components=3, seed=7)
+    assert all(np.array_equal(a, b) for a, b in zip(fitted, held, strict=True))
+
+
+def test_the_mixture_is_denser_where_codings_are_than_the_gaussian():
+    gaussian, mixture = density.fit(Z[:600]), density.fit(Z[:600], "mixture", components=2)
+    assert density.log_density(mixture, Z[600:]).mean() > density.log_density(gaussian, Z[600:]).mean() + 0.3
+    np.testing.assert_allclose(sorted(mixture.means_ck[:, 0]), [-4, 4], atol=0.4)
+    np.testing.assert_allclose(sorted(mixture.weights_c), [0.3, 0.7], atol=0.04)
+
+
+@pytest.mark.parametrize("kind", density.KINDS)
+def test_samples_have_the_moments_of_the_density(kind):
+    fitted = density.fit(Z, kind, components=2)
+    drawn = np.asarray(density.sample(fitted, jax.random.key(1), 20_000))
+    assert drawn.shape == (20_000, 4)
+    weights = fitted.weights_c.astype(np.float64)
+    mean = weights @ fitted.means_ck
+    spread = fitted.means_ck - mean
+    covariance = np.einsum("c,cij->ij", weights, fitted.covariances_ckk) + np.einsum(
+        "c,ci,cj->ij", weights, spread, spread
+    )
+    deviation = np.sqrt(np.diag(covariance))
+    np.testing.assert_allclose(drawn.mean(axis=0), mean, atol=0.04 * deviation.max())
+    np.testing.assert_allclose(
+        np.cov(drawn.T) / np.outer(deviation, deviation), covariance / np.outer(deviation, deviation), atol=0.04
+    )
+    # and the mean log-density of its own samples is minus its entropy, which a Gaussian has in closed form
+    if kind == "gaussian":
+        entropy = multivariate_normal(mean, covariance).entropy()
+        assert -density.log_density(fitted, drawn).mean() == pytest.approx(entropy, abs=0.05)
+
+
+def test_a_sample_is_known_by_its_key():
+    fitted = density.fit(Z, "mixture", components=2)
+    first, again, other = (np.asarray(density.sample(fitted, jax.random.key(i), 5)) for i in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 0.1
+
+
+@pytest.mark.parametrize("kind", density.KINDS)
+@pytest.mark.parametrize("collapsed", [False, True])
+def test_dead_and_constant_codings_have_a_density_too(kind, collapsed):
+    z_nk = Z.copy()
+    z_nk[:, 1] = 0.5
+    if collapsed:
+        z_nk[:] = 0.5
+    fitted = density.fit(z_nk, kind, components=3)
+    drawn = np.asarray(density.sample(fitted, jax.random.key(0), 200))
+    assert np.isfinite(density.log_density(fitted, z_nk)).all()
+    np.testing.assert_allclose(drawn[:, 1], 0.5, atol=0.02)
+
+
+def test_with_very_many_codings_a_gaussian_keeps_variances_and_leading_directions():
+    base = RNG.normal(size=(500, 3)) @ RNG.normal(size=(3, 700)) + 0.1 * RNG.normal(size=(500, 700))
+    fitted = density.fit(base)
+    assert sum(array.size for array in fitted) < 70_000
+    np.testing.assert_allclose(np.diag(fitted.covariances_ckk[0]), base.var(axis=0), rtol=1e-3)
+    np.testing.assert_allclose(fitted.covariances_ckk[0], np.cov(base.T, bias=True), atol=0.02)
+
+
+def test_what_cannot_be_fitted_is_named(refused):
+    refused(ConfigError, "density", "mixture", call=lambda: density.fit(Z, "mixtrue"))
+    refused(ConfigError, "density.components", "0", call=lambda: density.fit(Z, "mixture", components=0))
+    refused(ConfigError, "density.components", "5", call=lambda: density.fit(Z[:4], "mixture", components=5))
+    refused(ConfigError, "density", "finite", call=lambda: density.fit(np.full((4, 2), np.nan)))
+    refused(ConfigError, "scores.density.kind", "prior", call=lambda: scores.density(kind="prior"))
+    refused(ConfigError, "scores.density.components", "2.5", call=lambda: scores.density(components=2.5))  # pyright: ignore[reportArgumentType]
+
+
+def test_the_score_stores_the_density_of_training_codings_with_the_run():
+    dataset, hyper = small_dataset(), {"learning_rate": 0.01, "l2": 0.0}
+    measured = (scores.density(components=3), scores.density(kind="gaussian"))
+    one = sweep.Sweep(dataset="digits", widths=(4, 3), epochs=1, batch_size=64, hyper=hyper, scores=measured)
+    assert identities.fields_of(one.config())["scores"] == measured
+    autoencoder = one.build(12)
+    fit = train.fit(autoencoder, dataset, seed=0, epochs=1, batch_size=18, learning_rate=0.01, l2=0.0)
+    row, _, arrays = rows.score(one, 0, hyper, dataset, reference(dataset), fit)
+    assert set(row["scores"]) == {"mixture_log_likelihood", "gaussian_log_likelihood"}
+    mixture, gaussian = (density.from_arrays(arrays, f"density/{kind}") for kind in ("mixture", "gaussian"))
+    assert mixture is not None
+    assert gaussian is not None
+    assert mixture.means_ck.shape == (3, 3)
+    z_nk = reconstruct(autoencoder, fit.params, dataset.x_train, unit=dataset.unit)[0]
+    np.testing.assert_allclose(gaussian.means_ck[0], z_nk.mean(axis=0), rtol=1e-5)
+    test_nk = reconstruct(autoencoder, fit.params, dataset.x_test, unit=dataset.unit)[0]
+    assert row["scores"]["gaussian_log_likelihood"] == pytest.approx(logpdf(test_nk, z_nk).mean(), rel=0.01)
+    assert density.from_arrays({}, "density/mixture") is None
