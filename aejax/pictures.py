@@ -182,9 +182,7 @@ def _examples(trained: Trained) -> dict[str, np.ndarray]:
         "pca": np.asarray(pca.decode(first, pca.encode(first, jnp.asarray(original)))),
     }
     arrays = {f"examples/{name}": brightness(dataset, x_nd) for name, x_nd in examples.items()}
-    kernel = trained.params["encoder"].get("layer_0", {}).get("kernel")
-    if kernel is not None and kernel.shape == (dataset.inputs, kernel.shape[-1]):
-        arrays["features"] = np.asarray(kernel).T[:FEATURES]
+    arrays |= _features(trained)
     return arrays
 
 
@@ -219,3 +217,17 @@ def _raw_range(dataset: Dataset) -> tuple[float, float] | None:
 def as_bytes(dataset: Dataset, x_nd: np.ndarray) -> np.ndarray:
     """Images as bytes, 0 black and 255 white."""
     return np.rint(np.clip(np.nan_to_num(brightness(dataset, x_nd)), 0, 1) * 255).astype(np.uint8)
+
+
+def _features(trained: Trained) -> dict[str, np.ndarray]:
+    """First-layer kernels, one a unit: (units, d) of a dense layer, (units, h, w) or in colour (units, h, w, 3) of a
+    convolution; a recurrent layer has none.
+    """
+    kernel = trained.params["encoder"].get("layer_0", {}).get("kernel")
+    if kernel is None:
+        return {}
+    units = np.moveaxis(np.asarray(kernel), -1, 0)[:FEATURES]
+    if units.ndim == 4 and units.shape[3] == 1:
+        units = units[..., 0]
+    images = units.ndim == 3 or (units.ndim == 4 and units.shape[3] == 3)
+    return {"features": units} if images or units.shape[1:] == (trained.dataset.inputs,) else {}

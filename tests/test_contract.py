@@ -23,6 +23,8 @@ NETS |= {f"tied {name}": (lambda build=build: nets.tied(build())) for name, buil
 ODD_NETS = {
     "overlong": lambda: nets.mlp(INPUTS, (6, 3), decoder_widths=(10, 7)),
     "precise": lambda: nets.mlp(INPUTS, (8, 3), precision="highest"),
+    "tied convolutional": lambda: nets.tied(nets.conv(INPUTS, (4, 3), image_shape=(2, 2, 3))),
+    "recurrent": lambda: nets.recurrent(INPUTS, (8, 3), image_shape=(3, 4)),
 }
 VARIANTS = {
     "plain": (lambda net: variants.plain(net), {"l2": 1e-3}),
@@ -105,7 +107,7 @@ def test_loss_falls_and_the_second_fit_compiles_nothing(net, build, hyper):
 def test_losses_are_finite_for_outputs_of_1e4_and_constant_or_one_hot_inputs(net, build, hyper, sign):
     autoencoder, params = build(net()), initial(net())
     last = f"layer_{len(params['decoder']) - 1}"
-    bias = {"bias": jnp.full(INPUTS, sign * 1e4)}  # outputs, or logits, of about ±1e4
+    bias = {"bias": jnp.full_like(params["decoder"][last]["bias"], sign * 1e4)}  # outputs, or logits, of about ±1e4
     extreme = {**params, "decoder": {**params["decoder"], last: {**params["decoder"][last], **bias}}}
     loss = jax.value_and_grad(lambda p, x: autoencoder.loss(p, jax.random.key(1), x, **hyper)[0])
     for x_bd in (jnp.zeros((4, INPUTS)), jnp.ones((4, INPUTS)), jnp.eye(INPUTS)):

@@ -154,13 +154,16 @@ def codings_2d(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure 
 def features(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure | None:
     """First-layer weights as images, one a hidden unit: the best run of each label at its most codings."""
     shown = [line[-1] for line in by_label([s for s in best if s.image_shape])]
+    # a run whose arrays are here, but without features, has none
+    shown = [s for s in shown if "features" in (arrays(s.shown["run_id"]) or ("features",))]
     if not shown:
         return None
     figure, axes = grid(len(shown), 4.2, 3.9)
     for ax, setting in zip(axes, shown, strict=True):
         weights = next(need(arrays, [setting.shown], "features"))[:MOST_FEATURES]
         limit = float(np.quantile(np.abs(weights), 0.995)) or 1.0
-        image = mosaic(weights, setting.image_shape, math.ceil(math.sqrt(len(weights))))
+        shape = weights.shape[1:] if weights.ndim > 2 else setting.image_shape  # a convolution's are smaller
+        image = mosaic(weights, shape, math.ceil(math.sqrt(len(weights))))
         units = f"{setting.codings} codings, {len(weights)} of {setting.widths[0]} units"
         dress(ax, f"{setting.label}, {setting.dataset}\n{units}", images=True)
         if image.ndim == 3:  # in colour, grey is zero

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from aejax.nets.base import Activation, CodingAxes, Net, Params, apply_head, cut, head, identity, narrow
+from aejax.nets.conv import conv
 from aejax.nets.dense import mlp
+from aejax.nets.recurrent import recurrent
 from aejax.nets.tying import tied
 
 __all__ = [
@@ -22,17 +24,19 @@ __all__ = [
     "Net",
     "Params",
     "apply_head",
+    "conv",
     "cut",
     "head",
     "identity",
     "mlp",
     "narrow",
+    "recurrent",
     "tied",
 ]
 
-NETS: dict[str, Callable[..., Net]] = {"mlp": mlp}
+NETS: dict[str, Callable[..., Net]] = {"mlp": mlp, "conv": conv, "recurrent": recurrent}
 """Every kind of net by its name, as stored runs name it."""
-IMAGE_NETS: tuple[str, ...] = ()
+IMAGE_NETS: tuple[str, ...] = ("conv", "recurrent")
 """Those that are made for the shape of images, `image_shape`, rather than for a number of inputs."""
 STANDARD = ("activation", "coding_activation", "decoder_widths", "precision", "image_shape")
 """Keyword arguments that every kind of net takes, `image_shape` where it is one of IMAGE_NETS; others are options."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from aejax.errors import DataError
+from aejax import checks
+from aejax.errors import ConfigError, DataError
 
 Params = dict[str, Any]
 Activation = Callable[[jax.Array], jax.Array]
@@ -52,9 +54,19 @@ def head(key: jax.Array, inputs: int, outputs: int, scale: float = 2.0) -> Param
     return {"kernel": kernel, "bias": jnp.zeros(outputs)}
 
 
-def apply_head(layer: Params, h_bh: jax.Array) -> jax.Array:
-    """The layer's linear output."""
-    return h_bh @ layer["kernel"] + layer["bias"][None, :]
+def apply_head(layer: Params, h_bh: jax.Array, precision: str | None = None) -> jax.Array:
+    """The layer's linear output, of rows or of one."""
+    bias = jnp.expand_dims(layer["bias"], tuple(range(h_bh.ndim - 1)))
+    return jnp.matmul(h_bh, layer["kernel"], precision=precision) + bias
+
+
+def start(params: Params, axes: CodingAxes, most: int, codings: jax.Array) -> Params:
+    """Parameters of a net of `most` codings as `init` gives them for its first `codings`: the others zero, and the
+    decoder's kernels scaled to the variance that fewer inputs ask for.
+    """
+    fan_in = jnp.sqrt(most / codings)
+    of_decoder = tuple((path, axis) for path, axis in axes if path[0] == "decoder" and path[-1] == "kernel")
+    return narrow(_at(params, of_decoder, lambda leaf, axis: leaf * fan_in), axes, codings)
 
 
 def narrow(params: Params, axes: CodingAxes, codings: jax.Array | int) -> Params:
@@ -82,6 +94,23 @@ def _at(tree: Params, axes: CodingAxes, change: Callable[[Any, int], Any], path:
         else:
             changed[name] = change(value, along[here]) if here in along else value
     return changed
+
+
+def layer_precision(precision: str) -> str | None:
+    """What a layer is given: None, unlike "default", leaves the choice open to jax.default_matmul_precision, which
+    scoring uses.
+    """
+    return None if precision == "default" else precision
+
+
+def image_size(inputs: int, image_shape: Sequence[int]) -> tuple[int, int, int]:
+    """(height, width, channels) of images of (H, W) or (H, W, C), `inputs` values each. Raises ConfigError."""
+    shape = checks.whole_numbers("image_shape", image_shape, least=1)
+    if len(shape) not in (2, 3) or math.prod(shape) != inputs:
+        fix = f"give (height, width) or (height, width, channels) of {inputs} values"
+        raise ConfigError("image_shape", f"{shape}, for rows of {inputs} inputs", fix)
+    height, width, channels = (*shape, 1)[:3]
+    return height, width, channels
 
 
 def check_rows(x_bd: jax.Array, inputs: int) -> None:

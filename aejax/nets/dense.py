@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from aejax import checks
-from aejax.nets.base import Activation, CodingAxes, Net, Params, check_rows, identity, narrow
+from aejax.nets.base import Activation, CodingAxes, Net, Params, check_rows, identity, layer_precision, start
 
 
 class _Stack(nn.Module):
@@ -68,12 +68,11 @@ def _mlp(
     coding_activation: Activation,
     precision: str,
 ) -> Net:
-    # None, unlike "default", leaves the choice open to jax.default_matmul_precision, which scoring uses
-    layer_precision = None if precision == "default" else precision
-    encoder = _Stack(widths, activation, coding_activation, layer_precision)
-    decoder = _Stack((*decoder_widths, inputs), activation, identity, layer_precision)
-    lower = _Stack(widths[:-1], activation, activation, layer_precision) if widths[1:] else None
-    upper = _Stack(widths[-1:], activation, coding_activation, layer_precision)
+    passes = layer_precision(precision)
+    encoder = _Stack(widths, activation, coding_activation, passes)
+    decoder = _Stack((*decoder_widths, inputs), activation, identity, passes)
+    lower = _Stack(widths[:-1], activation, activation, passes) if widths[1:] else None
+    upper = _Stack(widths[-1:], activation, coding_activation, passes)
 
     last = f"layer_{len(widths) - 1}"
     axes: CodingAxes = (
@@ -90,10 +89,7 @@ def _mlp(
         }
         if codings is None:
             return params
-        first = params["decoder"]["layer_0"]
-        fan_in = jnp.sqrt(widths[-1] / codings)  # He's variance is that of the codings there are
-        params["decoder"] = {**params["decoder"], "layer_0": {**first, "kernel": first["kernel"] * fan_in}}
-        return narrow(params, axes, codings)
+        return start(params, axes, widths[-1], codings)
 
     def encode(params: Params, x_bd: jax.Array) -> jax.Array:
         check_rows(x_bd, inputs)

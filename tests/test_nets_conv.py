@@ -1,0 +1,205 @@
+"""Convolutional nets: adjoints, dense twins, sizes that come back, and what tying means for them."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aejax import identities, nets, penalties, sweep, variants
+from aejax.errors import ConfigError
+from aejax.nets.conv import convolve, convolve_back
+
+
+def code(net, params, x_bd):
+    """Codings and reconstruction."""
+    return jax.jit(lambda p, x: ((z := net.encode(p, x)), net.decode(p, z)))(params, x_bd)
+
+
+def by_hand(x_hwc, kernel, stride):
+    """Correlation with zeros around, value by value: what falls on the image of a window, half of the padding first."""
+    (height, width, _), (rows, columns, _, channels) = x_hwc.shape, kernel.shape
+    out_height, out_width = -(-height // stride), -(-width // stride)
+    top = max((out_height - 1) * stride + rows - height, 0) // 2
+    left = max((out_width - 1) * stride + columns - width, 0) // 2
+    out = np.zeros((out_height, out_width, channels))
+    for i, j, a, b in itertools.product(range(out_height), range(out_width), range(rows), range(columns)):
+        y, x = i * stride + a - top, j * stride + b - left
+        if 0 <= y < height and 0 <= x < width:
+            out[i, j] += x_hwc[y, x] @ kernel[a, b]
+    return out
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel_size", "stride"),
+    [
+        ((8, 8, 1), 3, 2),
+        ((7, 5, 3), 3, 2),
+        ((7, 6, 1), 5, 2),
+        ((7, 5, 2), 2, 2),
+        ((1, 6, 2), 3, 2),
+        ((2, 3, 1), 5, 2),
+        ((5, 4, 3), 3, 1),
+        ((8, 5, 1), 3, 3),
+    ],
+)
+def test_a_convolution_by_hand_and_its_adjoint(size, kernel_size, stride):
+    rng = np.random.default_rng(0)
+    kernel = rng.normal(size=(kernel_size, kernel_size, size[2], 4))
+    x_bhwc = rng.normal(size=(2, *size))
+    expected = np.stack([by_hand(image, kernel, stride) for image in x_bhwc])
+    found = convolve(jnp.float32(x_bhwc), jnp.float32(kernel), stride)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    y_bhwd = rng.normal(size=expected.shape)
+    back = convolve_back(jnp.float32(y_bhwd), jnp.float32(kernel), stride, size)
+    assert back.shape == x_bhwc.shape
+    np.testing.assert_allclose((expected * y_bhwd).sum((1, 2, 3)), (x_bhwc * back).sum((1, 2, 3)), atol=2e-4)
+
+
+def matrix(function, inputs):
+    """The matrix (inputs, outputs) of a linear function of flat rows."""
+    return function(jnp.eye(inputs)) - function(jnp.zeros((1, inputs)))
+
+
+def test_a_convolution_is_a_dense_layer_of_shared_weights_and_its_adjoint_the_transposed_matrix():
+    size, kernel = (5, 4, 2), jax.random.normal(jax.random.key(0), (3, 3, 2, 3))
+
+    def forward(x_bd):
+        return convolve(x_bd.reshape(-1, *size), kernel, 2).reshape(len(x_bd), -1)
+
+    def back(y_bd):
+        return convolve_back(y_bd.reshape(-1, 3, 2, 3), kernel, 2, size).reshape(len(y_bd), -1)
+
+    np.testing.assert_allclose(matrix(back, 18), matrix(forward, 40).T, atol=1e-6)
+    assert len(np.unique(np.round(matrix(forward, 40), 5))) <= kernel.size + 1  # shared weights, and zero
+
+
+def test_a_kernel_that_covers_the_image_is_a_dense_net():
+    """One step of a kernel as large as the image: the convolution sums every pixel, as a dense layer does."""
+    shape, size = (5, 5), 25
+    net = nets.conv(size, (4, 2), image_shape=shape, kernel_size=5, stride=5, activation=jnp.tanh)
+    dense = nets.mlp(size, (4, 2), activation=jnp.tanh)
+    params = jax.jit(net.init)(jax.random.key(0))
+    twin = jax.tree.map(lambda leaf: leaf, params)
+    twin["encoder"]["layer_0"]["kernel"] = params["encoder"]["layer_0"]["kernel"].reshape(size, 4)
+    twin["decoder"]["layer_1"]["kernel"] = params["decoder"]["layer_1"]["kernel"].reshape(size, 4).T
+    twin["decoder"]["layer_1"]["bias"] = jnp.repeat(params["decoder"]["layer_1"]["bias"], size)
+    x_bd = jax.random.uniform(jax.random.key(1), (3, size))
+    for found, expected in zip(code(net, params, x_bd), code(dense, twin, x_bd), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(7, 5, 3), (9, 6)], ids=str)
+def test_every_size_comes_back(shape):
+    inputs = int(np.prod(shape))
+    net = nets.conv(inputs, (4, 6, 5), image_shape=shape, kernel_size=5, decoder_widths=(8, 3))
+    params = jax.jit(net.init)(jax.random.key(0))
+    x_sbd = jnp.ones((2, 3, inputs))
+    z_sbk, x_again_sbd = code(net, params, x_sbd)
+    assert (z_sbk.shape, x_again_sbd.shape) == ((2, 3, 5), x_sbd.shape)
+    np.testing.assert_allclose(code(net, params, x_sbd[0, 0])[1], x_again_sbd[0, 0], atol=1e-5)
+    assert net.hidden(params, x_sbd).shape[-1] == net.hidden_width == 6 * -(-shape[0] // 4) * -(-shape[1] // 4)
+    np.testing.assert_allclose(net.coding(params, net.hidden(params, x_sbd)), z_sbk, atol=1e-5)
+    assert params["decoder"]["layer_1"]["kernel"].shape == (5, 5, 3, 8)
+
+
+def test_one_dense_layer_alone_is_the_linear_net():
+    net, dense = nets.conv(12, (3,), image_shape=(4, 3)), nets.mlp(12, (3,))
+    params, x_bd = dense.init(jax.random.key(0)), jax.random.normal(jax.random.key(1), (4, 12))
+    np.testing.assert_allclose(net.encode(params, x_bd), dense.encode(params, x_bd), rtol=1e-6)
+    np.testing.assert_allclose(net.decode(params, x_bd[:, :3]), dense.decode(params, x_bd[:, :3]), rtol=1e-6)
+
+
+def test_the_variance_of_what_goes_through_is_kept():
+    """He's initialiser: after a ReLU the mean square of values is what it was before, layer by layer."""
+    net = nets.conv(64 * 64, (128, 64), image_shape=(64, 64), decoder_widths=(128,), activation=jax.nn.relu)
+    params = jax.jit(net.init)(jax.random.key(0))
+    x_bd = jax.random.normal(jax.random.key(1), (4, 64 * 64))
+    hidden = net.hidden(params, x_bd)
+    assert float(jnp.mean(jnp.square(hidden))) == pytest.approx(1, abs=0.15)
+    z_bk = jax.random.normal(jax.random.key(2), (4, 64))
+    assert float(jnp.mean(jnp.square(net.decode(params, z_bk)))) == pytest.approx(2, abs=0.4)  # the last has no ReLU
+
+
+def untie(params):
+    """The free net's parameters that compute what a tied one's do: the same kernels, the dense one transposed."""
+    encoder, decoder = params["encoder"], params["decoder"]
+    kernels = {"layer_0": encoder["layer_2"]["kernel"].T}
+    kernels |= {f"layer_{2 - i}": encoder[f"layer_{i}"]["kernel"] for i in (0, 1)}
+    return {
+        "encoder": encoder,
+        "decoder": {name: {**layer, "kernel": kernels[name]} for name, layer in decoder.items()},
+    }
+
+
+def test_the_gradient_of_a_tied_kernel_is_encoder_gradient_plus_that_of_the_transposed_convolution():
+    net = nets.conv(7 * 5 * 3, (4, 6, 2), image_shape=(7, 5, 3))
+    free, tied = variants.plain(net), variants.plain(nets.tied(net))
+    params, x_bd = jax.jit(tied.init)(jax.random.key(0)), jax.random.normal(jax.random.key(1), (8, 105))
+    assert all(set(layer) == {"bias"} for layer in params["decoder"].values())
+    np.testing.assert_allclose(code(tied, params, x_bd)[1], code(free, untie(params), x_bd)[1], atol=1e-5)
+    gradient = jax.jit(jax.grad(lambda p: tied.loss(p, jax.random.key(2), x_bd, l2=0.0)[0]))(params)
+    parts = jax.jit(jax.grad(lambda p: free.loss(p, jax.random.key(2), x_bd, l2=0.0)[0]))(untie(params))
+    for i in range(3):
+        twin = parts["decoder"][f"layer_{2 - i}"]["kernel"]
+        twin = twin.T if i == 2 else twin
+        expected = parts["encoder"][f"layer_{i}"]["kernel"] + twin
+        np.testing.assert_allclose(gradient["encoder"][f"layer_{i}"]["kernel"], expected, rtol=1e-4, atol=1e-7)
+        assert np.abs(twin).max() > 1e-4  # the decoder's share is no rounding error
+
+
+def test_l2_counts_a_tied_kernel_once_and_no_bias():
+    net = nets.conv(35, (4, 2), image_shape=(7, 5))
+    params = jax.tree.map(lambda leaf: leaf + 1.0, nets.tied(net).init(jax.random.key(0)))
+    once = sum(float(np.square(layer["kernel"], dtype=np.float64).sum()) for layer in params["encoder"].values()) / 2
+    assert float(penalties.l2(params)) == pytest.approx(once, rel=1e-5)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_fewer_codings_are_the_smaller_net(tied):
+    net, small = (nets.conv(35, (4, k), image_shape=(7, 5)) for k in (5, 3))
+    net, small = (nets.tied(one) if tied else one for one in (net, small))
+    params = jax.jit(net.init)(jax.random.key(0), 3)
+    x_bd = jax.random.normal(jax.random.key(1), (4, 35))
+    z_bk, x_again_bd = code(net, params, x_bd)
+    assert not np.any(z_bk[:, 3:])
+    cut = nets.cut(params, net.coding_axes, 3)
+    assert jax.tree.map(jnp.shape, cut) == jax.tree.map(jnp.shape, jax.eval_shape(small.init, jax.random.key(0)))
+    np.testing.assert_allclose(code(small, cut, x_bd)[1], x_again_bd, atol=1e-5)
+
+
+def test_sizes_that_cannot_be(refused):
+    good = {"inputs": 35, "widths": (4, 2), "image_shape": (7, 5)}
+    for name, value, part in (
+        ("image_shape", (7, 6), "35 inputs"),
+        ("image_shape", (35,), "(height, width)"),
+        ("image_shape", (7, 0), "image_shape[1]"),
+        ("kernel_size", 0, "at least 1"),
+        ("stride", 2.5, "whole number"),
+        ("decoder_widths", (4, 4), "1 convolutions"),
+        ("widths", (), "at least one"),
+    ):
+        refused(ConfigError, name, part, call=lambda name=name, value=value: nets.conv(**{**good, name: value}))
+    wider = nets.conv(35, (4, 2), image_shape=(7, 5), decoder_widths=(6,))
+    refused(ConfigError, "tied", "do not mirror", call=lambda: nets.tied(wider))
+
+
+def test_equal_arguments_give_the_same_net():
+    assert nets.conv(35, [4, 2], image_shape=[7, 5]) is nets.conv(35, (4, 2), image_shape=(7, 5, 1))
+    assert nets.conv(35, (4, 2), image_shape=(7, 5)) is not nets.conv(35, (4, 2), image_shape=(5, 7))
+
+
+def test_a_sweep_of_it_is_stored_and_read_back(refused):
+    given = {"dataset": "digits", "epochs": 1, "batch_size": 64, "hyper": {"learning_rate": 0.01, "l2": 0.0}}
+    one = sweep.Sweep(**given, net=nets.conv, widths=(4, 2), tied=True, options={"kernel_size": 5})
+    assert (one.name, one.linear) == ("tied conv", False)
+    again = sweep.from_config(one.config(), {"learning_rate": 0.01, "l2": 0.0}, 0)
+    assert again.build(64, (8, 8)) is one.build(64, (8, 8))
+    assert identities.fields_of(one.config())["net"] == "conv"
+    refused(
+        ConfigError,
+        "Sweep.net",
+        "plane3d",
+        call=lambda: sweep.Sweep(**{**given, "dataset": "plane3d"}, net=nets.conv, widths=(4, 2)).build(3),
+    )
