@@ -171,7 +171,7 @@ def _chosen(dataset: Dataset) -> np.ndarray:
 
 
 def _examples(trained: Trained) -> dict[str, np.ndarray]:
-    """Examples and their reconstructions, ours and PCA's; first-layer features, where that layer is dense."""
+    """Examples and their reconstructions, ours and PCA's; first-layer features of a layer that has images to show."""
     dataset, ruler = trained.dataset, trained.ruler
     rows = dataset.x_test[_chosen(dataset)]
     original = dataset.floats(rows)
