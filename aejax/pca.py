@@ -160,6 +160,29 @@ def decode(params: PCAParams, z_bk: jax.Array) -> jax.Array:
     return product_bd + jnp.asarray(params.mean_d, z_bk.dtype)[None, :]
 
 
+def log_likelihood(params: PCAParams, k: int, x_nd: np.ndarray, *, unit: float = 1.0) -> np.ndarray | None:
+    """Log-likelihood of each row `x_nd / unit` in nats, (n,) float64, under probabilistic PCA with k components.
+
+    The normal density whose covariance is W W^T + sigma^2 I, at its maximum on the rows the PCA was fitted on (Tipping
+    & Bishop 1999): sigma^2 is the mean of the d - k variances left out, denominator n, and that of component j its
+    own. None where nothing is left out: there is no density then.
+    """
+    d, shrink = len(params.mean_d), (params.rows - 1) / params.rows
+    variances_k = params.variances_k[:k] * shrink
+    noise = (params.total_variance * shrink - variances_k.sum()) / (d - k) if k < d else 0.0
+    if k >= params.rank or noise <= 0:
+        return None
+    log_determinant = np.log(variances_k).sum() + (d - k) * np.log(noise)
+    found = []
+    for block in _blocks(np.asarray(x_nd)):
+        centred_nd = np.asarray(block, np.float64) / unit - params.mean_d
+        z_nk = centred_nd @ params.components_kd[:k].T
+        outside_n = np.square(centred_nd).sum(axis=1) - np.square(z_nk).sum(axis=1)
+        distance_n = outside_n / noise + (np.square(z_nk) / variances_k).sum(axis=1)
+        found.append(-0.5 * (distance_n + log_determinant + d * np.log(2 * np.pi)))
+    return np.concatenate(found)
+
+
 def _check_floats(array: jax.Array) -> None:
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise DataError("pca", f"{array.dtype} rows", "pass floats: dataset.floats(x)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -66,8 +67,12 @@ def score(
     dataset: datasets.Dataset,
     ruler: compare.Reference,
     fitted: Fit,
+    check: Callable[[], None] = lambda: None,
 ) -> Parts:
-    """Row, parameters and arrays of a fit. One that diverged, or cannot be scored, gives a row that says why."""
+    """Row, parameters and arrays of a fit. One that diverged, or cannot be scored, gives a row that says why.
+
+    `check` is called now and then by scores that take long, and may raise Interrupted.
+    """
     row, arrays = empty(one, seed, hyper, dataset, ruler), _frame(dataset, ruler)
     row |= {name: getattr(fitted, name) for name in ("status", "bad_step", "compile_seconds", "train_seconds")}
     arrays |= {f"history/{name}": line for name, line in fitted.history.items()}
@@ -86,7 +91,7 @@ def score(
         numbers = compare.score(autoencoder, fitted.params, dataset, ruler, **given)
         numbers["sse_validation"] = compare.sse(autoencoder, fitted.params, dataset.x_validation, unit=dataset.unit)
         measured: dict[str, float | None] = {}
-        trained = Trained(autoencoder, fitted.params, others, dataset, ruler, codings, train.make_key(seed))
+        trained = Trained(autoencoder, fitted.params, others, dataset, ruler, codings, train.make_key(seed), check)
         for measure in one.scores:
             found, more = measure(trained)
             measured |= found

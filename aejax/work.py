@@ -259,10 +259,10 @@ def _train(job: Job, desk: Desk, emit: Emit, chosen: Choice, members: list[Membe
             continue
         try:
             watcher.check()
+            parts = rows.score(job.sweep, *member.run, desk.dataset, desk.ruler, fitted, watcher.check)
         except Interrupted:
             keeper.save(block.step, block.arrays(), block.train_seconds)
             raise
-        parts = rows.score(job.sweep, *member.run, desk.dataset, desk.ruler, fitted)
         emit(*_finish(job, desk, missing.pop(member.run_id), parts, chosen))
     keeper.forget()
     desk.beat(0.0)

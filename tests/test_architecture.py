@@ -105,7 +105,7 @@ def test_imports_go_one_way():
     layers = [
         {"errors", "interrupt", "__init__"},
         {"datasets", "checks", "machine", "hosts"},
-        {"nets", "penalties", "schedules", "points"},
+        {"nets", "penalties", "likelihoods", "schedules", "points"},
         {"variants"},
         {"pca", "program"},
         {"population"},

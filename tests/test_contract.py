@@ -35,18 +35,44 @@ VARIANTS = {
         lambda net: variants.denoising(net, output=jax.nn.sigmoid, error=cross_entropy, noise="salt_and_pepper"),
         {"level": 0.3, "l2": 1e-3},
     ),
+    "variational": (
+        lambda net: variants.variational(net),
+        {"beta": 1.0, "warmup": 0.5, "free_bits": 0.01, "sigma": 0.5, "l2": 1e-3},
+    ),
+    "variational cross-entropy": (
+        lambda net: variants.variational(net, output=jax.nn.sigmoid, error=cross_entropy, binarise=True),
+        {"beta": 1.0, "warmup": 0.0, "free_bits": 0.0, "l2": 1e-3},
+    ),
+    "variational learned": (
+        lambda net: variants.variational(net, variance="learned"),
+        {"beta": 1.0, "warmup": 0.0, "free_bits": 0.0, "l2": 1e-3},
+    ),
+    "variational optimal": (
+        lambda net: variants.variational(net, variance="optimal", output=jax.nn.sigmoid, samples=2),
+        {"beta": 0.5, "warmup": 0.0, "l2": 1e-3},
+    ),
 }
 PLAIN = [name for name in VARIANTS if name.startswith("plain")]
+ON_ONE_NET = {"variational learned": "linear", "variational optimal": "stacked"}
 PAIRS = [*itertools.product(NETS, PLAIN), *itertools.product(ODD_NETS, ["plain"])]
-PAIRS += itertools.product(("stacked", "tied stacked"), [name for name in VARIANTS if name not in PLAIN])
+PAIRS += itertools.product(
+    ("stacked", "tied stacked"), [name for name in VARIANTS if name not in (*PLAIN, *ON_ONE_NET)]
+)
+PAIRS += [(net, name) for name, net in ON_ONE_NET.items()]
 TABLE = [pytest.param((NETS | ODD_NETS)[net], *VARIANTS[name], id=f"{net} × {name}") for net, name in PAIRS]
 contract = pytest.mark.parametrize(("net", "build", "hyper"), TABLE)
 
 
 @functools.cache
-def initial(net, seed=0):
-    """Starting parameters, which do not depend on the variant."""
-    return jax.jit(net.init)(jax.random.key(seed))
+def initial(autoencoder, seed=0):
+    """Starting parameters."""
+    return jax.jit(autoencoder.init)(jax.random.key(seed))
+
+
+def loss_of(autoencoder, hyper):
+    """(params, x_bd) -> loss and metrics, halfway through training."""
+    progress = {"progress": 0.5} if "progress" in variants.keywords(autoencoder.loss) else {}
+    return lambda params, x_bd: autoencoder.loss(params, jax.random.key(1), x_bd, **hyper, **progress)
 
 
 @pytest.fixture
@@ -56,14 +82,15 @@ def x_bd():
 
 @contract
 def test_shapes_and_dtypes(net, build, hyper, x_bd):
-    autoencoder, params = build(net()), initial(net())
+    autoencoder = build(net())
+    params = initial(autoencoder)
     z_bk = autoencoder.encode(params, x_bd)
     reconstruction_bd = autoencoder.decode(params, z_bk)
-    loss, metrics = autoencoder.loss(params, jax.random.key(1), x_bd, **hyper)
+    loss, metrics = loss_of(autoencoder, hyper)(params, x_bd)
     assert (z_bk.shape, z_bk.dtype) == ((16, 3), jnp.float32)
     assert (reconstruction_bd.shape, reconstruction_bd.dtype) == (x_bd.shape, jnp.float32)
     assert (loss.shape, loss.dtype) == ((), jnp.float32)
-    assert {"error"} <= set(metrics)
+    assert {"error", autoencoder.criterion, *autoencoder.watched} <= set(metrics)
     assert all(value.shape == () for value in metrics.values())
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
 
@@ -75,14 +102,17 @@ def test_same_key_same_answer_and_other_key_another(net, build, hyper, x_bd):
     first, again, other = (init(jax.random.key(seed)) for seed in (5, 5, 6))
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), first, again))
     assert not jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), first, other))
-    values = [autoencoder.loss(first, jax.random.key(1), x_bd, **hyper)[0] for _ in range(2)]
+    values = [loss_of(autoencoder, hyper)(first, x_bd)[0] for _ in range(2)]
     assert values[0] == values[1]
 
 
 @contract
 def test_every_parameter_gets_a_gradient(net, build, hyper, x_bd):
-    autoencoder, params = build(net()), initial(net())
-    gradients = jax.grad(lambda p: autoencoder.loss(p, jax.random.key(1), x_bd, **hyper)[0])(params)
+    autoencoder = build(net())
+    params = initial(autoencoder)
+    gradients = jax.grad(lambda p: loss_of(autoencoder, hyper)(p, x_bd)[0])(params)
+    remembered = gradients.pop("memory", {})
+    assert not any(np.any(gradient) for gradient in jax.tree.leaves(remembered)), "memory is not trained"
     for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
         assert np.isfinite(gradient).all(), path
         assert np.any(gradient), path
@@ -105,11 +135,12 @@ def test_loss_falls_and_the_second_fit_compiles_nothing(net, build, hyper):
 @contract
 @pytest.mark.parametrize("sign", [1, -1])
 def test_losses_are_finite_for_outputs_of_1e4_and_constant_or_one_hot_inputs(net, build, hyper, sign):
-    autoencoder, params = build(net()), initial(net())
+    autoencoder = build(net())
+    params = initial(autoencoder)
     last = f"layer_{len(params['decoder']) - 1}"
     bias = {"bias": jnp.full_like(params["decoder"][last]["bias"], sign * 1e4)}  # outputs, or logits, of about ±1e4
     extreme = {**params, "decoder": {**params["decoder"], last: {**params["decoder"][last], **bias}}}
-    loss = jax.value_and_grad(lambda p, x: autoencoder.loss(p, jax.random.key(1), x, **hyper)[0])
+    loss = jax.value_and_grad(lambda p, x: loss_of(autoencoder, hyper)(p, x)[0])
     for x_bd in (jnp.zeros((4, INPUTS)), jnp.ones((4, INPUTS)), jnp.eye(INPUTS)):
         value, gradients = loss(extreme, x_bd)
         assert np.isfinite(value)

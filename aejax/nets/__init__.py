@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from aejax.nets.base import Activation, CodingAxes, Net, Params, apply_head, cut, head, identity, narrow
+from aejax.nets.base import Activation, CodingAxes, Net, Params, apply_head, cut, head, identity, live, narrow
 from aejax.nets.conv import conv
 from aejax.nets.dense import mlp
 from aejax.nets.recurrent import recurrent
@@ -28,6 +28,7 @@ __all__ = [
     "cut",
     "head",
     "identity",
+    "live",
     "mlp",
     "narrow",
     "recurrent",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -82,6 +83,18 @@ def narrow(params: Params, axes: CodingAxes, codings: jax.Array | int) -> Params
 def cut(params: Params, axes: CodingAxes, codings: int) -> Params:
     """The parameters of a net of `codings` codings, out of those of a wider one."""
     return _at(params, axes, lambda leaf, axis: leaf[(slice(None),) * axis + (slice(codings),)])
+
+
+def live(params: Params, axes: CodingAxes, codings: int) -> jax.Array:
+    """(k,) 1 for a coding that is trained, 0 for one that `narrow` has masked: all that belongs to it is zero."""
+    found: list[jax.Array] = []
+
+    def note(leaf: jax.Array, axis: int) -> jax.Array:
+        found.append(jnp.any(leaf != 0, axis=tuple(i for i in range(leaf.ndim) if i != axis)))
+        return leaf
+
+    _at(params, axes, note)
+    return functools.reduce(jnp.logical_or, found).astype(jnp.float32) if found else jnp.ones(codings)
 
 
 def _at(tree: Params, axes: CodingAxes, change: Callable[[Any, int], Any], path: tuple[str, ...] = ()) -> Params:

@@ -11,10 +11,14 @@ from typing import Any
 
 from aejax.scores.base import Score, Trained
 from aejax.scores.density import density
+from aejax.scores.likelihood import likelihood
 
-__all__ = ["SCORES", "Score", "Trained", "density", "from_config"]
+__all__ = ["SCORES", "Score", "Trained", "density", "from_config", "likelihood"]
 
-SCORES: dict[str, Callable[..., Score]] = {"density": density}
+SCORES: dict[str, Callable[..., Score]] = {
+    "density": density,
+    "likelihood": likelihood,
+}
 """Every score by its name, as stored runs name it."""
 
 

@@ -16,7 +16,8 @@ from aejax.variants import Autoencoder
 
 class Trained(NamedTuple):
     """A trained autoencoder as scores see it: its parameters, hyper-parameters, data, reference PCA, number of codings
-    and a key of its seed, for whatever is random.
+    and a key of its seed, for whatever is random. A score that takes long calls `check` every few seconds: it may
+    raise Interrupted.
     """
 
     autoencoder: Autoencoder
@@ -26,6 +27,7 @@ class Trained(NamedTuple):
     ruler: Reference
     codings: int
     key: jax.Array
+    check: Callable[[], None] = lambda: None
 
 
 Measured = tuple[dict[str, float | None], dict[str, np.ndarray]]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from aejax.variants.base import PROGRESS, Autoencoder, Generative, Loss, Ranges, check_hyper, hyper_names, keywords
 from aejax.variants.denoising import NOISES, denoising
 from aejax.variants.plain import plain
+from aejax.variants.variational import variational
 
 __all__ = [
     "NOISES",
@@ -21,7 +22,12 @@ __all__ = [
     "hyper_names",
     "keywords",
     "plain",
+    "variational",
 ]
 
-VARIANTS: dict[str, Callable[..., Autoencoder]] = {"plain": plain, "denoising": denoising}
+VARIANTS: dict[str, Callable[..., Autoencoder]] = {
+    "plain": plain,
+    "denoising": denoising,
+    "variational": variational,
+}
 """Every variant by its name, as stored runs name it."""

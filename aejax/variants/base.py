@@ -57,10 +57,15 @@ class Generative(NamedTuple):
     """Of a variant that is a density: `sample(params, key, z_bk) -> x_bd` draws rows given codings from the standard
     normal prior; `log_weights(params, key, x_bd) -> (b,)` draws one coding a row from the posterior and gives
     log p(x, z) - log q(z | x) in nats: their mean over draws is the ELBO, their log-mean-exp the log-likelihood.
+    `posterior(params, x_bd)` is mean and log variance, (b, k), of the codings of rows. `observed(key, x_bd)` are the
+    rows that it is a density of: those given, or draws of zeros and ones. `binary` says whether its rows are these.
     """
 
     sample: Callable[[Params, jax.Array, jax.Array], jax.Array]
     log_weights: Callable[[Params, jax.Array, jax.Array], jax.Array]
+    posterior: Callable[[Params, jax.Array], tuple[jax.Array, jax.Array]]
+    observed: Callable[[jax.Array, jax.Array], jax.Array]
+    binary: bool
 
 
 Decode = Callable[[Params, jax.Array], jax.Array]
@@ -92,6 +97,20 @@ def keywords(function: Callable[..., Any]) -> tuple[str, ...]:
     """Names of a function's keyword-only arguments."""
     parameters = inspect.signature(function).parameters.values()
     return tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
+
+
+def fixed(loss: Loss, **values: Any) -> Loss:
+    """The loss with some of its hyper-parameters fixed: it takes the others only."""
+    if not values:
+        return loss
+
+    def of_the_others(*arguments: Any, **others: Any):
+        return loss(*arguments, **others, **values)
+
+    signature = inspect.signature(loss)
+    left = [parameter for name, parameter in signature.parameters.items() if name not in values]
+    of_the_others.__signature__ = signature.replace(parameters=left)  # pyright: ignore[reportFunctionMemberAccess]
+    return of_the_others
 
 
 def check_hyper(given: Iterable[str], allowed: Iterable[str], field: str = "hyper") -> None:
