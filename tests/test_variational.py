@@ -65,7 +65,9 @@ def test_normal_and_kl_are_scipys_and_what_draws_say():
     assert kl_k[1] == 0
     noise = RNG.normal(size=(100_000, 3)).astype(np.float32)
     z = mean + deviation * noise
-    ratios = likelihoods.log_ratio(jnp.asarray(z, jnp.float32), jnp.asarray(log_variance, jnp.float32)[None], noise)
+    ratios = likelihoods.log_ratio(
+        jnp.asarray(z, jnp.float32), jnp.asarray(log_variance, jnp.float32)[None], jnp.asarray(noise)
+    )
     np.testing.assert_allclose(-ratios.mean(axis=0), wanted, atol=0.02)
     x, of_rows = RNG.normal(size=(4, 3)), 0.3
     density = scipy.stats.norm.logpdf(x, mean, np.sqrt(of_rows)).sum(axis=1)
