@@ -1,4 +1,4 @@
-"""The command line: `aejax run | report | ls | show | diff | encode | decode`.
+"""The command line: `aejax run | report | ls | show | diff | encode | decode | sample | interpolate | traverse`.
 
 Nothing heavy is imported before a command needs it. Exit codes: 0 done; 1 internal error; 2 config, usage or data
 (nothing written); 3 finished, some runs failed; 4 results folder not usable; 5 environment; 130, 143 interrupted.
@@ -11,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from aejax import __version__
 from aejax.errors import AejaxError, ConfigError
@@ -26,6 +26,7 @@ EPILOG = """examples:
   aejax run my.py --set epochs=50 --set hyper.l2=0,0.001 --results tries
   aejax encode results/quickstart/runs/RUN_ID new_rows.npy codings.npy
   aejax decode results/quickstart/runs/RUN_ID codings.npy reconstructions.npy
+  aejax sample results/faces/RUN_ID --density mixture --images 100 --out faces.png
 
 Experiment files are Python and are run as such: run only those you trust. Nothing else aejax reads is executed."""
 
@@ -113,6 +114,8 @@ def build_parser() -> argparse.ArgumentParser:
         )
         command.add_argument("out", type=Path, metavar="OUT.npy")
 
+    _add_generators(commands, data, debug)
+
     report = commands.add_parser("report", parents=[debug], help="rebuild summary and figures from stored runs")
     report.add_argument("folder", type=Path, help="results/EXPERIMENT")
 
@@ -130,6 +133,45 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_generators(commands: Any, data: _Parser, debug: _Parser) -> None:
+    """`sample`, `interpolate` and `traverse`."""
+    where = "run folder: results/EXPERIMENT/runs/RUN_ID"
+    sample = commands.add_parser("sample", parents=[debug], help="new rows out of a density of a stored run's codings")
+    sample.add_argument("run", type=Path, metavar="RUN", help=where)
+    sample.add_argument("--images", type=int, default=60, metavar="N", help="how many (60)")
+    sample.add_argument(
+        "--density",
+        dest="kind",
+        metavar="KIND",
+        help="prior, gaussian or mixture (the first of prior, mixture, gaussian it has)",
+    )
+    sample.add_argument("--seed", type=int, default=0, metavar="S", help="another seed draws other ones (0)")
+    sample.add_argument(
+        "--noise", action="store_true", help="draw from the likelihood, too, instead of giving its mean"
+    )
+    interpolate = commands.add_parser(
+        "interpolate", parents=[data, debug], help="what a stored run decodes between the codings of test rows"
+    )
+    interpolate.add_argument("run", type=Path, metavar="RUN", help=where)
+    interpolate.add_argument("rows", type=int, nargs="*", metavar="ROW", help="pairs of test rows (0 1 2 3 4 5 6 7)")
+    interpolate.add_argument("--steps", type=int, default=8, metavar="N", help="rows a pair, both ends among them (8)")
+    interpolate.add_argument(
+        "--spherical",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="along the arc rather than the line (of a variational run yes, else no)",
+    )
+    traverse = commands.add_parser(
+        "traverse", parents=[data, debug], help="what a stored run decodes while one coding at a time is moved"
+    )
+    traverse.add_argument("run", type=Path, metavar="RUN", help=where)
+    traverse.add_argument("--codings", type=int, nargs="+", default=(), metavar="I", help="which, from 0 (all)")
+    traverse.add_argument("--row", type=int, metavar="ROW", help="the others at this test row's (at their means)")
+    for command in (sample, interpolate, traverse):
+        kinds = "FILE.png (images), FILE.csv (rows that are none), or FILE.npy: all in raw units but the picture"
+        command.add_argument("--out", type=Path, metavar="FILE", help=kinds)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. Errors are one line on standard error."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
@@ -138,6 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = build_parser().parse_args(arguments)
         commands = {"run": _run, "encode": _encode, "decode": _decode, "report": _report}
         commands |= {"ls": _ls, "show": _show, "diff": _diff}
+        commands |= dict.fromkeys(("sample", "interpolate", "traverse"), _generate)
         return commands[options.command](options)
     except AejaxError as error:
         if debug:
@@ -226,6 +269,15 @@ def _decode(options: argparse.Namespace) -> int:
 
     reconstructions = stored.decode(options.run, Path(options.source), out=options.out)
     print(f"{options.out}: reconstructions {reconstructions.shape}")
+    return 0
+
+
+def _generate(options: argparse.Namespace) -> int:
+    from aejax import generate
+
+    given = {name: value for name, value in vars(options).items() if name not in ("command", "debug")}
+    path, rows = getattr(generate, options.command)(**given)
+    print(f"{path}: rows {rows.shape}")
     return 0
 
 

@@ -92,6 +92,11 @@ def decode(run: Path, codings: Path, *, out: Path) -> np.ndarray:
 def _check_out(out: Path) -> None:
     if out.suffix != ".npy":
         raise ConfigError(str(out), f"ends in {out.suffix!r}", "end the output file in .npy")
+    check_folder(out)
+
+
+def check_folder(out: Path) -> None:
+    """Raise MachineError unless a file can have this name: it is no folder, and is in one."""
     if out.is_dir():
         raise MachineError(str(out), "is a folder", "give a file name")
     if not out.parent.is_dir():

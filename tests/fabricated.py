@@ -8,6 +8,7 @@ import math
 import zlib
 
 import numpy as np
+from PIL import Image
 
 from aejax import report
 
@@ -95,6 +96,12 @@ def falling(rows, epochs=20):
         for name in ("train_error", "validation_error"):
             held[row["run_id"]][f"history/{name}"] = curve.astype("f4")
     return held
+
+
+def blank(path):
+    colours = Image.open(path).convert("RGB").getcolors(maxcolors=1 << 24)
+    assert colours is not None
+    return len(colours) <= 20
 
 
 def write(folder, rows, arrays=None):

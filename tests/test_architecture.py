@@ -120,7 +120,7 @@ def test_imports_go_one_way():
         {"experiment", "settings", "stored", "rows", "jobs", "loading"},
         {"work"},
         {"cluster"},
-        {"figures", "goodput", "listing", "panel", "tensorboard"},
+        {"figures", "generate", "goodput", "listing", "panel", "tensorboard"},
         {"report", "showing"},
         {"runner"},
         {"progress"},

@@ -9,18 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from aejax import figures
 from aejax.figures import swept
 from aejax.settings import settings
-from fabricated import FIGURES, SWEPT, arrays_of, falling, make, population, write
-
-
-def blank(path):
-    colours = Image.open(path).convert("RGB").getcolors(maxcolors=1 << 24)
-    assert colours is not None
-    return len(colours) <= 20
+from fabricated import FIGURES, SWEPT, arrays_of, blank, falling, make, population, write
 
 
 @pytest.mark.parametrize(("shape", "epochs"), [([4, 3], 300), ([4, 3, 1], 2), ([2, 2, 3], 1), (None, 1)])

@@ -1,6 +1,7 @@
 """Data by name, checked, split and scaled, ready to train on.
 
-`digits`, `plane3d`, `lowrank`, `mnist`; `tfds:NAME[/config][:version]`; `file:PATH[?scale=VALUE]`.
+`digits`, `plane3d`, `lowrank`, `mnist`, `olivetti`, `olivetti_mirrored`;
+`tfds:NAME[/config][:version]`; `file:PATH[?scale=VALUE]`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aejax.datasets import arrays, base, checks, digits, files, mnist, synthetic, tfds_source
+from aejax.datasets import arrays, base, checks, digits, files, mnist, olivetti, synthetic, tfds_source
 from aejax.datasets.base import Dataset, Scaling
 from aejax.errors import ConfigError, DataError
 
@@ -30,6 +31,10 @@ _NAMED = {
     "plane3d": _Named(synthetic.PLANE3D_SHAPE, lambda data_dir, seed: synthetic.plane3d(seed)),
     "lowrank": _Named(synthetic.LOWRANK_SHAPE, lambda data_dir, seed: synthetic.lowrank(seed)),
     "mnist": _Named(mnist.SHAPE, lambda data_dir, seed: mnist.raw(data_dir), mnist.VALIDATION_ROWS),
+    "olivetti": _Named(olivetti.SHAPE, olivetti.raw),
+    "olivetti_mirrored": _Named(
+        (2 * olivetti.SHAPE[0], olivetti.SHAPE[1]), lambda data_dir, seed: olivetti.raw(data_dir, seed, mirrored=True)
+    ),
 }
 NAMES = tuple(_NAMED)
 """Datasets known by a plain name."""
@@ -40,7 +45,8 @@ def load(name: str, data_dir: str | Path | None = None, seed: int = 0) -> Datase
     """The dataset of that name, its missing splits cut by `seed`, its scaling computed from the training rows.
 
     Images are uint8 rows and `unit` says what to divide by; all else is float32, already scaled. `data_dir` is where
-    MNIST, TFDS datasets and relative `file:` paths are looked for first. A synthetic set is drawn anew by each seed.
+    MNIST, the Olivetti faces, TFDS datasets and relative `file:` paths are looked for first. A synthetic set is drawn
+    anew by each seed.
 
     Raises ConfigError for a name or seed that means nothing, DataError for data that cannot be used, MachineError
     where MNIST has to be prepared and no folder can be written.

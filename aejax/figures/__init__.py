@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from matplotlib.figure import Figure
 
 from aejax.figures import best as of_best
+from aejax.figures import generated, inner
 from aejax.figures import swept as of_swept
-from aejax.figures.drawing import COLOURS, MARKERS, MOST_CURVES, MOST_PANELS, Looks, MissingArraysError
+from aejax.figures.drawing import COLOURS, MARKERS, MOST_CURVES, MOST_PANELS, MOST_SEEN, Looks, MissingArraysError
 from aejax.settings import Arrays, Setting, unique
 
 __all__ = ["FIGURES", "MissingArraysError", "draw"]
@@ -37,7 +38,20 @@ FIGURES: dict[str, tuple[Callable[[Sequence[Setting], Looks, Arrays], Figure | N
         of_best.features,
         "Weights of the first layer at the most codings; runs chosen by validation.",
     ),
+    "samples.png": (
+        generated.samples,
+        "New images: decoded samples of the prior or of a density of training codings; runs chosen by validation.",
+    ),
+    "interpolations.png": (generated.interpolations, "From one test row to another; runs chosen by validation."),
+    "traversals.png": (
+        generated.traversals,
+        "Each coding moved over quantiles of training codings, or deviations of the prior; runs chosen by validation.",
+    ),
+    "activating.png": (generated.activating, "Images that most activate a coding; runs chosen by validation."),
+    "activations.png": (inner.activations, "How codings are distributed; runs chosen by validation."),
+    "spectrum.png": (inner.spectrum, "Directions in which codings vary, beside PCA's; runs chosen by validation."),
 }
+_SEEN = ("samples.png", "interpolations.png", "traversals.png", "activating.png", "activations.png", "spectrum.png")
 
 
 def draw(name: str, settings: Sequence[Setting], arrays: Arrays) -> tuple[bytes, str] | None:
@@ -61,6 +75,10 @@ def _left_out(name: str, best: Sequence[Setting]) -> str:
         return of_swept.words(name, best)
     lines, blocks = of_best.by_label(best, None), {(s.dataset, s.codings) for s in best if s.image_shape}
     words = ""
+    if name in _SEEN:
+        images = name not in ("activations.png", "spectrum.png")
+        labels = {(s.dataset, s.label) for s in best if s.shown.get("health") and (s.image_shape or not images)}
+        return f" Only the first {MOST_SEEN} labels are drawn." if len(labels) > MOST_SEEN else ""
     if name != "error_against_codings.png" and len(lines) > MOST_PANELS:
         words += f" Only the first {MOST_PANELS} labels are drawn."
     if name == "learning_curves.png" and max(map(len, lines)) > MOST_CURVES:

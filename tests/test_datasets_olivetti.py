@@ -1,0 +1,87 @@
+"""Olivetti: the original bytes or an error, and nobody in two splits."""
+
+import numpy as np
+import pytest
+
+from aejax import datasets
+from aejax.datasets import olivetti
+from aejax.errors import DataError
+
+
+def test_people_are_split_and_nobody_is_in_two_splits(olivetti_path):
+    data = datasets.load("olivetti", olivetti_path.parent, seed=3)
+    assert datasets.known_shape("olivetti") == data.x_train.shape == (280, 4096)
+    assert (len(data.x_validation), len(data.x_test)) == (40, 80)
+    assert (data.x_train.dtype, data.unit, data.image_shape) == (np.uint8, 255, (64, 64))
+    people = []
+    for labels in (data.y_train, data.y_validation, data.y_test):
+        assert labels is not None
+        found, counts = np.unique(labels, return_counts=True)
+        assert (counts == 10).all()
+        people += found.tolist()
+    assert sorted(people) == list(range(40))
+    images = np.load(olivetti_path, allow_pickle=False)["images"].reshape(400, -1)
+    every = np.concatenate([data.x_train, data.x_validation, data.x_test])
+    np.testing.assert_array_equal(np.sort(every.view("V4096").ravel()), np.sort(images.view("V4096").ravel()))
+
+
+def test_the_seed_decides_who_is_where(olivetti_path):
+    one, again, other = (datasets.load("olivetti", olivetti_path.parent, seed=seed) for seed in (0, 0, 1))
+    assert one.fingerprint == again.fingerprint != other.fingerprint
+    assert one.y_test is not None
+    assert other.y_test is not None
+    assert set(one.y_test) != set(other.y_test)
+
+
+def test_mirrored_has_every_training_face_twice_and_no_other(olivetti_path):
+    plain, mirrored = (datasets.load(name, olivetti_path.parent) for name in ("olivetti", "olivetti_mirrored"))
+    assert datasets.known_shape("olivetti_mirrored") == mirrored.x_train.shape
+    np.testing.assert_array_equal(mirrored.x_train[:280], plain.x_train)
+    flipped = mirrored.x_train[280:].reshape(-1, 64, 64)[:, :, ::-1].reshape(280, -1)
+    np.testing.assert_array_equal(flipped, plain.x_train)
+    np.testing.assert_array_equal(mirrored.x_test, plain.x_test)
+    np.testing.assert_array_equal(mirrored.x_validation, plain.x_validation)
+
+
+def test_where_it_is_not_the_fix_is_said(empty, refused):
+    fix = "makes it with scikit-learn"
+    refused(DataError, "olivetti", "olivetti_faces.npz", empty / "tfds", fix, call=lambda: datasets.load("olivetti"))
+
+
+@pytest.mark.parametrize("place", [".", "olivetti", "downloads/manual"])
+def test_it_is_found_in_the_folders_of_manual_downloads(place, empty, olivetti_path):
+    folder = empty / "tfds" / place
+    folder.mkdir(parents=True)
+    (folder / olivetti.FILE).write_bytes(olivetti_path.read_bytes())
+    assert len(datasets.load("olivetti").x_test) == 80
+
+
+def test_what_is_not_the_original_is_refused(empty, olivetti_path, refused):
+    path = empty / olivetti.FILE
+    arrays = dict(np.load(olivetti_path, allow_pickle=False))
+    images = arrays["images"].copy()
+    images[7, 3, 3] ^= 1
+    np.savez_compressed(path, images=images, labels=arrays["labels"])
+    refused(DataError, path, "images are not the original", call=lambda: datasets.load("olivetti", empty))
+    np.savez_compressed(path, images=arrays["images"], labels=arrays["labels"][::-1])
+    refused(DataError, path, "labels are not the original", call=lambda: datasets.load("olivetti", empty))
+    np.savez_compressed(path, images=arrays["images"])
+    refused(DataError, path, "found nothing", call=lambda: datasets.load("olivetti", empty))
+    path.write_bytes(olivetti_path.read_bytes()[:5000])
+    refused(DataError, path, "put the original there", call=lambda: datasets.load("olivetti", empty))
+    path.write_text("<html>not found</html>")
+    refused(DataError, path, "HTML", call=lambda: datasets.load("olivetti", empty))
+
+
+def test_it_is_made_from_what_scikit_learn_gives(empty, olivetti_path, monkeypatch, refused):
+    """scikit-learn gives floats that are scaled to 0..1 by the lowest and highest value."""
+    held = np.load(olivetti_path, allow_pickle=False)
+    scaled = held["images"].astype(np.float32) / held["images"].max()
+    given = {"images": scaled, "target": held["labels"].astype(np.int64)}
+    monkeypatch.setattr("sklearn.datasets.fetch_olivetti_faces", lambda: given)
+    path = olivetti.make(empty / "made")
+    assert path.parent == empty / "made"
+    assert len(datasets.load("olivetti", empty / "made").x_train) == 280
+    given["images"] = scaled[:, ::-1]
+    refused(DataError, "not the original", call=lambda: olivetti.make(empty / "other"))
+    assert not (empty / "other").exists()
