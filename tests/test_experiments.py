@@ -39,6 +39,8 @@ def test_it_runs(path, tmp_path, request):
     arguments = ["run", str(path), "--smoke", "--results", str(tmp_path)]
     if any(one.dataset == "mnist" for one in sweeps):
         arguments += ["--data-dir", str(request.getfixturevalue("mnist_dir"))]
+    if any(one.dataset.startswith("olivetti") for one in sweeps):
+        arguments += ["--data-dir", str(request.getfixturevalue("olivetti_path").parent)]
     assert cli.main(arguments) == 0
     folder = tmp_path / f"{path.stem}-smoke"
     rows = [json.loads(line) for line in (folder / "runs.jsonl").read_text().splitlines()]

@@ -97,7 +97,7 @@ def test_spectra_are_shares_beside_those_of_pca():
     rows = [make(health=PANEL)]
     figure = drawn(inner.spectrum, rows, seen_of(rows))
     assert figure is not None
-    pca, ours = (line.get_ydata() for line in figure.axes[0].lines)
+    pca, ours = (np.asarray(line.get_ydata()) for line in figure.axes[0].lines)
     np.testing.assert_allclose(pca, np.full(7, 1 / 7))  # PCA's error falls by 2 a component
     assert CURVE[0] - CURVE[1] == 2
     np.testing.assert_allclose(ours, (np.linspace(3, 0, 7) / 10.5)[:-1])  # a direction of no variance is not drawn
