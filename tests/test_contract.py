@@ -51,6 +51,10 @@ VARIANTS = {
         lambda net: variants.variational(net, variance="optimal", output=jax.nn.sigmoid, samples=2),
         {"beta": 0.5, "warmup": 0.0, "l2": 1e-3},
     ),
+    "hashing": (
+        lambda net: variants.hashing(net, output=jax.nn.sigmoid, error=cross_entropy),
+        {"noise": 1, "l2": 1e-3},
+    ),
 }
 PLAIN = [name for name in VARIANTS if name.startswith("plain")]
 ON_ONE_NET = {"variational learned": "linear", "variational optimal": "stacked"}

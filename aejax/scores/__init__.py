@@ -12,12 +12,14 @@ from typing import Any
 from aejax.scores.base import Score, Trained
 from aejax.scores.density import density
 from aejax.scores.likelihood import likelihood
+from aejax.scores.retrieval import retrieval
 
-__all__ = ["SCORES", "Score", "Trained", "density", "from_config", "likelihood"]
+__all__ = ["SCORES", "Score", "Trained", "density", "from_config", "likelihood", "retrieval"]
 
 SCORES: dict[str, Callable[..., Score]] = {
     "density": density,
     "likelihood": likelihood,
+    "retrieval": retrieval,
 }
 """Every score by its name, as stored runs name it."""
 

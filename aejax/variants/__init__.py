@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from aejax.variants.base import PROGRESS, Autoencoder, Generative, Loss, Ranges, check_hyper, hyper_names, keywords
 from aejax.variants.denoising import NOISES, denoising
+from aejax.variants.hashing import hashing
 from aejax.variants.plain import plain
 from aejax.variants.variational import variational
 
@@ -19,6 +20,7 @@ __all__ = [
     "Ranges",
     "check_hyper",
     "denoising",
+    "hashing",
     "hyper_names",
     "keywords",
     "plain",
@@ -28,6 +30,7 @@ __all__ = [
 VARIANTS: dict[str, Callable[..., Autoencoder]] = {
     "plain": plain,
     "denoising": denoising,
+    "hashing": hashing,
     "variational": variational,
 }
 """Every variant by its name, as stored runs name it."""

@@ -1,0 +1,113 @@
+"""Retrieval: average precision of ties against every order, and baselines on data where the answer is known."""
+
+import itertools
+
+import jax
+import numpy as np
+import pytest
+from scipy.stats import ortho_group
+from sklearn.metrics import average_precision_score
+
+from aejax import compare, nets, scores, train, variants
+from aejax.errors import ConfigError
+from aejax.scores.base import Trained
+from aejax.scores.retrieval import average_precision, iterative_quantisation, precision_at, rank
+from support import small_dataset
+
+
+def of_one_order(relevant):
+    """Average precision of a list, by its definition."""
+    found = [sum(relevant[: i + 1]) / (i + 1) for i in range(len(relevant)) if relevant[i]]
+    return sum(found) / len(found)
+
+
+@pytest.mark.parametrize(
+    "groups", [[[1, 0]], [[1, 1, 0], [0]], [[0], [1, 0, 0, 1], [1]], [[0, 0], [1, 1]], [[1], [0, 1, 0]]]
+)
+def test_average_precision_of_ties_is_the_mean_over_their_orders(groups):
+    orders = itertools.product(*(itertools.permutations(group) for group in groups))
+    lists = [list(itertools.chain(*order)) for order in orders]
+    sizes, relevant = [len(group) for group in groups], [sum(group) for group in groups]
+    found = average_precision(sizes, relevant)
+    assert found == pytest.approx(np.mean([of_one_order(one) for one in lists]), rel=1e-12)
+    for top in (1, 2, 3, 50):
+        expected = np.mean([sum(one[:top]) / min(top, len(one)) for one in lists])
+        assert precision_at(sizes, relevant, top) == pytest.approx(expected, rel=1e-12)
+
+
+def test_without_ties_it_is_scikit_learns():
+    rng = np.random.default_rng(0)
+    answers_nk, asked_qk = rng.normal(size=(60, 4)).astype("f4"), rng.normal(size=(7, 4)).astype("f4")
+    labels_n, labels_q = rng.integers(0, 3, 60), rng.integers(0, 3, 7)
+    found = rank(answers_nk, labels_n, asked_qk, labels_q, top=5)
+    distance_qn = np.square(answers_nk[None] - asked_qk[:, None]).sum(-1)
+    by_sklearn = [average_precision_score(labels_n == q, -d) for q, d in zip(labels_q, distance_qn, strict=True)]
+    assert found.average_precision == pytest.approx(np.mean(by_sklearn), rel=1e-6)
+    nearest_q5 = np.argsort(distance_qn, axis=1)[:, :5]
+    assert found.precision == pytest.approx((labels_n[nearest_q5] == labels_q[:, None]).mean())
+
+
+def test_codes_that_say_nothing_find_the_share_of_the_class_and_codes_of_the_class_find_it_all():
+    labels_n = np.repeat([0, 1], [30, 10])
+    same = rank(np.zeros((40, 3), "f4"), labels_n, np.zeros((2, 3), "f4"), np.array([0, 1]), top=8)
+    assert same.precision == pytest.approx(0.5)  # of .75 and .25
+    bits_nk = np.eye(2, dtype="f4")[labels_n]
+    best = rank(bits_nk, labels_n, bits_nk[[0, 39]], np.array([0, 1]), top=8)
+    assert best == (1.0, 1.0)
+
+
+def test_iterative_quantisation_finds_the_cube_that_was_turned():
+    rng = np.random.default_rng(0)
+    corners_nk = np.where(rng.random((400, 5)) > 0.5, 1.0, -1.0)
+    turned_nk = (corners_nk + 0.1 * rng.normal(size=corners_nk.shape)) @ ortho_group.rvs(5, random_state=1)
+    errors = {}
+    for name, turn_kk in (("none", np.eye(5)), ("found", iterative_quantisation(turned_nk, seed=2))):
+        np.testing.assert_allclose(turn_kk @ turn_kk.T, np.eye(5), atol=1e-9)
+        z_nk = turned_nk @ turn_kk
+        errors[name] = np.square(z_nk - np.sign(z_nk)).mean()
+    assert errors["found"] == pytest.approx(0.01, rel=0.2)  # the noise that was put in
+    assert errors["none"] > 10 * errors["found"]
+
+
+DATASET = small_dataset()
+assert DATASET.y_train is not None
+assert DATASET.y_test is not None
+Y_TRAIN, Y_TEST = DATASET.y_train, DATASET.y_test
+RULER = compare.reference(DATASET)
+
+
+def trained(variant, widths=(3,), **hyper):
+    autoencoder = variant(nets.mlp(12, widths))
+    fit = train.fit(autoencoder, DATASET, seed=0, epochs=2, batch_size=24, learning_rate=0.01, l2=0.0, **hyper)
+    return Trained(autoencoder, fit.params, {"l2": 0.0, **hyper}, DATASET, RULER, widths[-1], jax.random.key(0))
+
+
+def test_the_numbers_of_a_run():
+    of_bits, none = scores.retrieval(queries=40, top=7)(trained(variants.hashing, noise=1.0))
+    of_reals, _ = scores.retrieval(queries=40, top=7)(trained(variants.plain))
+    assert none == {}
+    assert set(of_bits) == set(of_reals) == {field for field, _, _ in scores.retrieval().headers}
+    assert of_reals["distinct_codes"] is None
+    assert 0 <= (of_bits["bit_entropy"] or 0.0) <= 1
+    ours = trained(variants.hashing, noise=1.0)
+    z_nk, asked_qk = (
+        compare.reconstruct(ours.autoencoder, ours.params, x, unit=DATASET.unit)[0]
+        for x in (DATASET.x_train, DATASET.x_test[np.linspace(0, 71, 40).astype(int)])
+    )
+    assert of_bits["distinct_codes"] == len({tuple(z) for z in z_nk})
+    labels_q = Y_TEST[np.linspace(0, 71, 40).astype(int)]
+    hamming_qn = (asked_qk[:, None] != z_nk[None]).sum(-1)
+    average = []
+    for q, d in zip(labels_q, hamming_qn, strict=True):
+        groups = [Y_TRAIN[d == value] == q for value in np.unique(d)]
+        average.append(average_precision([len(g) for g in groups], [g.sum() for g in groups]))
+    assert of_bits["mean_average_precision"] == pytest.approx(np.mean(average), rel=1e-9)
+    for name in ("mean_average_precision_raw", "mean_average_precision_itq", "precision_at_top_pca"):
+        assert of_bits[name] == of_reals[name]  # training changes nothing of them
+
+
+def test_what_cannot_be(refused):
+    refused(ConfigError, "scores.retrieval.top", "at least 1", call=lambda: scores.retrieval(top=0))
+    refused(ConfigError, "scores.retrieval.queries", "True", call=lambda: scores.retrieval(queries=True))
+    assert scores.from_config(scores.retrieval(top=5).config()) == scores.retrieval(top=5)
+    assert scores.retrieval().needs_labels
