@@ -109,6 +109,9 @@ class Sweep:
             found = "True, where the loss depends on more than the mean and covariance of the rows"
             fix = "leave it out, or take an affine net, a squared error and batch_size=None"
             raise ConfigError("Sweep.moments", found, fix)
+        if built.activates and self.coding_activation is not identity:
+            found = f"{fields.function_name('coding_activation', self.coding_activation)}, with a variant of its own"
+            raise ConfigError("Sweep.coding_activation", found, "leave it out: the variant says what activates codings")
         names = variants.hyper_names(built)
         _set(self, "hyper", fields.hyper(self.hyper, names, self.codings, built.ranges))
         if self.label != "":
@@ -131,7 +134,8 @@ class Sweep:
     def linear(self) -> bool:
         """Whether encoder and decoder are affine maps, so that the net can be compared with PCA's subspace."""
         affine = {self.coding_activation, self.output} == {identity}
-        return self.net is nets.mlp and len(self.widths) == 1 and not self.decoder_widths and affine
+        affine = affine and self.net is nets.mlp and len(self.widths) == 1 and not self.decoder_widths
+        return affine and not self.build(*self._example_shape()).activates
 
     @property
     def name(self) -> str:
@@ -206,13 +210,13 @@ class Sweep:
     def check_data(self, data: datasets.Dataset) -> None:
         """Raise ConfigError or DataError where this sweep does not fit the data."""
         self.check_shape(len(data.x_train), data.inputs)
-        self.build(data.inputs, data.image_shape)
+        built = self.build(data.inputs, data.image_shape)
         for score in self.scores:
             if score.needs_labels and (data.y_train is None or data.y_test is None):
                 fix = "leave that score out, or give data with labels"
                 raise DataError(self.dataset, f"no labels, which the score {score.name} needs", fix)
         rows = len(data.x_train) + len(data.x_validation)
-        if rows < min(self.codings, data.inputs):
+        if rows < self.codings and not built.overcomplete:
             raise DataError(
                 self.dataset,
                 f"{rows} training and validation rows, fewer than the {self.codings} codings",

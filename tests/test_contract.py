@@ -25,6 +25,7 @@ ODD_NETS = {
     "precise": lambda: nets.mlp(INPUTS, (8, 3), precision="highest"),
     "tied convolutional": lambda: nets.tied(nets.conv(INPUTS, (4, 3), image_shape=(2, 2, 3))),
     "recurrent": lambda: nets.recurrent(INPUTS, (8, 3), image_shape=(3, 4)),
+    "one-layer decoder": lambda: nets.mlp(INPUTS, (8, 3), decoder_widths=()),
 }
 VARIANTS = {
     "plain": (lambda net: variants.plain(net), {"l2": 1e-3}),
@@ -55,10 +56,34 @@ VARIANTS = {
         lambda net: variants.hashing(net, output=jax.nn.sigmoid, error=cross_entropy),
         {"noise": 1, "l2": 1e-3},
     ),
+    "kl_sparse": (
+        lambda net: variants.kl_sparse(net, output=jax.nn.sigmoid, error=cross_entropy),
+        {"sparsity": 1e-3, "target": 0.2, "l2": 1e-3},
+    ),
+    "l1_sparse": (lambda net: variants.l1_sparse(net), {"l1": 1e-3, "l2": 1e-3}),
+    "topk": (lambda net: variants.topk(net, dead_after=2), {"active": 2.0, "revive": 0.03, "l2": 1e-3}),
+    "topk cross-entropy": (
+        lambda net: variants.topk(net, output=jax.nn.sigmoid, error=cross_entropy),
+        {"active": 2.0, "revive": 0.03, "l2": 0.0},
+    ),
+    "batch_topk": (lambda net: variants.batch_topk(net, dead_after=2), {"active": 2.0, "revive": 0.03, "l2": 1e-3}),
+    "jump_relu": (lambda net: variants.jump_relu(net), {"l0": 1e-3, "bandwidth": 0.5, "l2": 1e-3}),
+    "gated": (lambda net: variants.gated(net), {"l1": 1e-3, "l2": 1e-3}),
+    "matryoshka": (lambda net: variants.matryoshka(net), {"active": 2.0, "revive": 0.03, "l2": 1e-3}),
 }
 PLAIN = [name for name in VARIANTS if name.startswith("plain")]
-ON_ONE_NET = {"variational learned": "linear", "variational optimal": "stacked"}
-PAIRS = [*itertools.product(NETS, PLAIN), *itertools.product(ODD_NETS, ["plain"])]
+ON_ONE_NET = {"variational learned": "linear", "variational optimal": "stacked", "kl_sparse": "tied stacked"}
+DICTIONARIES = {  # these want a decoder of one dense layer
+    "l1_sparse": "tied linear",
+    "topk": "one-layer decoder",
+    "topk cross-entropy": "tied linear",
+    "batch_topk": "linear",
+    "jump_relu": "tied linear",
+    "gated": "linear",
+    "matryoshka": "linear",
+}
+ON_ONE_NET |= DICTIONARIES
+PAIRS = [*itertools.product(NETS, PLAIN), *((net, "plain") for net in ODD_NETS if net != "one-layer decoder")]
 PAIRS += itertools.product(
     ("stacked", "tied stacked"), [name for name in VARIANTS if name not in (*PLAIN, *ON_ONE_NET)]
 )
@@ -95,7 +120,7 @@ def test_shapes_and_dtypes(net, build, hyper, x_bd):
     assert (reconstruction_bd.shape, reconstruction_bd.dtype) == (x_bd.shape, jnp.float32)
     assert (loss.shape, loss.dtype) == ((), jnp.float32)
     assert {"error", autoencoder.criterion, *autoencoder.watched} <= set(metrics)
-    assert all(value.shape == () for value in metrics.values())
+    assert all(value.shape == () for name, value in metrics.items() if name != "memory")
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
 
 
@@ -163,10 +188,11 @@ def test_unknown_or_missing_hyper_parameters_are_named_before_anything_compiles(
     assert count() == 0
 
 
-@pytest.mark.parametrize(("build", "hyper"), [pytest.param(*VARIANTS[name], id=name) for name in VARIANTS])
-def test_a_population_trains_under_one_vmap(build, hyper):
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_population_trains_under_one_vmap(name):
     """Members with other seeds and other hyper-parameters, every one of them traced."""
-    autoencoder, dataset = build(nets.mlp(INPUTS, (8, 3))), small_dataset(inputs=INPUTS)
+    (build, hyper), net = VARIANTS[name], NETS["linear" if name in DICTIONARIES else "stacked"]()
+    autoencoder, dataset = build(net), small_dataset(inputs=INPUTS)
     points = [
         {"learning_rate": 0.01 * (1 + seed), **{n: v * (1 + seed) / 2 for n, v in hyper.items()}} for seed in (0, 1)
     ]

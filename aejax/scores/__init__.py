@@ -13,13 +13,15 @@ from aejax.scores.base import Score, Trained
 from aejax.scores.density import density
 from aejax.scores.likelihood import likelihood
 from aejax.scores.retrieval import retrieval
+from aejax.scores.sparsity import sparsity
 
-__all__ = ["SCORES", "Score", "Trained", "density", "from_config", "likelihood", "retrieval"]
+__all__ = ["SCORES", "Score", "Trained", "density", "from_config", "likelihood", "retrieval", "sparsity"]
 
 SCORES: dict[str, Callable[..., Score]] = {
     "density": density,
     "likelihood": likelihood,
     "retrieval": retrieval,
+    "sparsity": sparsity,
 }
 """Every score by its name, as stored runs name it."""
 

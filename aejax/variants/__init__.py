@@ -8,6 +8,7 @@ from aejax.variants.base import PROGRESS, Autoencoder, Generative, Loss, Ranges,
 from aejax.variants.denoising import NOISES, denoising
 from aejax.variants.hashing import hashing
 from aejax.variants.plain import plain
+from aejax.variants.sparse import batch_topk, gated, jump_relu, kl_sparse, l1_sparse, matryoshka, topk
 from aejax.variants.variational import variational
 
 __all__ = [
@@ -18,12 +19,19 @@ __all__ = [
     "Generative",
     "Loss",
     "Ranges",
+    "batch_topk",
     "check_hyper",
     "denoising",
     "hashing",
+    "gated",
     "hyper_names",
+    "jump_relu",
     "keywords",
+    "kl_sparse",
+    "l1_sparse",
+    "matryoshka",
     "plain",
+    "topk",
     "variational",
 ]
 
@@ -31,6 +39,13 @@ VARIANTS: dict[str, Callable[..., Autoencoder]] = {
     "plain": plain,
     "denoising": denoising,
     "hashing": hashing,
+    "kl_sparse": kl_sparse,
+    "l1_sparse": l1_sparse,
+    "topk": topk,
+    "batch_topk": batch_topk,
+    "jump_relu": jump_relu,
+    "gated": gated,
+    "matryoshka": matryoshka,
     "variational": variational,
 }
 """Every variant by its name, as stored runs name it."""

@@ -36,7 +36,8 @@ class Autoencoder(NamedTuple):
     metrics) -> params` follows every step of the optimiser: projections, and what `params["memory"]` holds, which no
     gradient reaches. `overcomplete` variants may have more codings than inputs. The full-batch loss of a `quadratic`
     variant of an affine net depends on the rows through their mean and covariance alone. `generative` holds the
-    functions of a model of the data's density. `ranges` bounds hyper-parameters: others are refused in a config.
+    functions of a model of the data's density. `ranges` bounds hyper-parameters: others are refused in a config. A
+    variant that `activates` ends the encoder in an activation of its own, after the net's, which should be none.
     """
 
     init: Callable[..., Params]
@@ -51,6 +52,7 @@ class Autoencoder(NamedTuple):
     quadratic: bool = False
     generative: Generative | None = None
     ranges: Ranges = ()
+    activates: bool = False
 
 
 class Generative(NamedTuple):

@@ -1,0 +1,67 @@
+"""The gated sparse autoencoder (Rajamanoharan et al. 2024a): one path says which units are active, one how much."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from aejax import penalties
+from aejax.nets import Activation, Net, Params, identity
+from aejax.variants.base import Autoencoder, decoders
+from aejax.variants.sparse.dictionary import check_dictionary, starting, unit_columns
+
+
+@functools.lru_cache(maxsize=256)
+def gated(
+    net: Net,
+    *,
+    output: Activation = identity,
+    error: Callable[[jax.Array, jax.Array], jax.Array] = penalties.squared_error,
+) -> Autoencoder:
+    """Magnitudes where the gate is open: `error + l1 * mean_b sum_k relu(gate_bk) + auxiliary + l2 * l2_penalty`.
+
+    `gate` is the net's own last layer, W h + b; the magnitude is relu(exp(log_scale) * W h + bias), so the two share W.
+    L1 shrinks the gate, not the magnitude. The gate's step has no derivative: it learns from `auxiliary`, the error of
+    relu(gate) as codings, whose decoder is frozen. The decoder's columns have length 1; the reconstruction of no
+    codings at all is subtracted from the input. Hyper-parameters: `l1` and `l2` >= 0. Raises ConfigError where the
+    decoder is not one dense layer, or error and output do not belong together.
+    """
+    check_dictionary(net)
+    decode, predict = decoders(net, output, error)
+    (layer,) = (path[:-1] for path, _ in net.coding_axes if path[0] == "encoder" and path[-1] == "bias")
+
+    def gate_and_magnitude(params: Params, x_bd: jax.Array) -> tuple[jax.Array, jax.Array]:
+        centre_1d = decode(params, jnp.zeros((1, net.codings)))
+        gate_bk = net.encode(params, x_bd - centre_1d)
+        linear_bk = gate_bk - params[layer[0]][layer[1]]["bias"][None, :]
+        scale_1k, bias_1k = jnp.exp(params["magnitude"]["log_scale"])[None, :], params["magnitude"]["bias"][None, :]
+        return gate_bk, jax.nn.relu(scale_1k * linear_bk + bias_1k)
+
+    def encode(params: Params, x_bd: jax.Array) -> jax.Array:
+        gate_bk, magnitude_bk = gate_and_magnitude(params, x_bd)
+        return jnp.where(gate_bk > 0, magnitude_bk, 0.0)
+
+    def loss(params: Params, key: jax.Array, x_bd: jax.Array, *, l1: jax.Array, l2: jax.Array):
+        del key  # nothing random
+        params = unit_columns(params)
+        gate_bk, magnitude_bk = gate_and_magnitude(params, x_bd)
+        reconstruction_error = error(predict(params, jnp.where(gate_bk > 0, magnitude_bk, 0.0)), x_bd)
+        open_bk = jax.nn.relu(gate_bk)
+        auxiliary = error(predict(jax.lax.stop_gradient(params), open_bk), x_bd)
+        penalty = l1 * jnp.mean(jnp.sum(open_bk, axis=1)) + l2 * penalties.l2(params)
+        metrics = {"error": reconstruction_error, "penalty": penalty, "auxiliary": auxiliary}
+        return reconstruction_error + auxiliary + penalty, metrics
+
+    def init(key: jax.Array, codings: jax.Array | None = None) -> Params:
+        magnitude = {"log_scale": jnp.zeros(net.codings), "bias": jnp.zeros(net.codings)}
+        return {**starting(net)(key, codings), "magnitude": magnitude}
+
+    def settle(params: Params, metrics: dict) -> Params:
+        del metrics
+        return unit_columns(params)
+
+    axes = (*net.coding_axes, *((("magnitude", name), 0) for name in ("log_scale", "bias")))
+    return Autoencoder(init, encode, decode, loss, axes, settle=settle, overcomplete=True, activates=True)

@@ -1,0 +1,41 @@
+"""Revival of dead units, AuxK (Gao et al. 2024): they learn to reconstruct what the others leave over."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from aejax import checks
+from aejax.nets import Net, Params
+from aejax.variants.sparse.selection import largest
+
+
+def check_revival(net: Net, dead_after: object, revived: object) -> int:
+    """How many dead units are revived at once: `revived`, or half the number of inputs. Raises ConfigError."""
+    checks.whole_number("dead_after", dead_after, least=1)
+    if revived is None:
+        return max(1, net.inputs // 2)
+    return checks.whole_number("revived", revived, least=1)
+
+
+def idle_steps(idle_k: jax.Array, z_bk: jax.Array) -> jax.Array:
+    """Steps since each unit was last active, this batch included."""
+    return jnp.where(jnp.any(jax.lax.stop_gradient(z_bk) != 0, axis=0), 0.0, idle_k + 1)
+
+
+def revival_error(
+    net: Net, params: Params, units_bk: jax.Array, left_over_bd: jax.Array, dead_k: jax.Array, most: int
+) -> jax.Array:
+    """Mean squared error of the row's `most` largest dead units, and ReLU, for what the codings left over.
+
+    What is left over is a target: no gradient through it. Of a cross-entropy it is the gradient with respect to the
+    logits, so that dead units learn in either case what would help most. A unit that is negative on every row learns
+    nothing: it is helped only by the centre of the rows, which the other units move. 0 where no unit is dead.
+    """
+    dead_1k = dead_k[None, :]
+    chosen_bk = largest(jnp.where(dead_1k, units_bk, -jnp.inf), most) & dead_1k
+    z_bk = jnp.where(chosen_bk, jax.nn.relu(units_bk), 0.0)
+    silent_1d = net.decode(params, jnp.zeros((1, net.codings)))
+    reconstruction_bd = net.decode(params, z_bk) - silent_1d  # of the columns alone, without the bias
+    squares = jnp.mean(jnp.square(reconstruction_bd - jax.lax.stop_gradient(left_over_bd)))
+    return jnp.where(jnp.any(dead_k), squares, 0.0)

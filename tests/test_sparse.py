@@ -1,0 +1,414 @@
+"""Sparse variants, each against a second derivation, and all against a dictionary that is known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+
+from aejax import compare, nets, rows, scores, train, variants
+from aejax.datasets.base import Dataset, Scaling, fingerprint
+from aejax.errors import ConfigError
+from aejax.penalties import cross_entropy
+from aejax.scores.sparsity import counts
+from aejax.sweep import Sweep
+from aejax.variants.sparse import columns
+from aejax.variants.sparse.dictionary import unit_columns
+from aejax.variants.sparse.jump_relu import jump, step
+from aejax.variants.sparse.kl import kl_of_mean
+from aejax.variants.sparse.selection import largest
+from support import small_dataset
+
+INPUTS, CODINGS, ROWS = 12, 16, 20
+NET = nets.mlp(INPUTS, (CODINGS,))
+TIED = nets.tied(NET)
+TOPK = {"active": 3.0, "revive": 0.0, "l2": 0.0}
+KEY = jax.random.key(0)
+
+
+@pytest.fixture
+def x_bd():
+    return jnp.asarray(np.random.default_rng(0).uniform(0, 1, (ROWS, INPUTS)), jnp.float32)
+
+
+def moved(autoencoder, seed=3):
+    """Starting parameters with biases, thresholds and all else moved from their round values; memory as it was."""
+    params = autoencoder.init(jax.random.key(seed))
+    trained = {name: part for name, part in params.items() if name != "memory"}
+    leaves, tree = jax.tree.flatten(trained)
+    keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
+    leaves = [leaf + 0.2 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
+    return {**params, **jax.tree.unflatten(tree, leaves)}
+
+
+def units_of(params, x_bd):
+    """Encoder's linear output in float64 of rows less the decoder's bias, and the decoder's parts."""
+    encoder, decoder = (params[name]["layer_0"] for name in ("encoder", "decoder"))
+    kernel_dk, bias_k, kernel_kd, bias_d = (
+        np.asarray(layer[name], np.float64) for layer in (encoder, decoder) for name in ("kernel", "bias")
+    )
+    return (np.asarray(x_bd, np.float64) - bias_d) @ kernel_dk + bias_k, kernel_kd, bias_d
+
+
+def error_of(z_bk, kernel_kd, bias_d, x_bd):
+    """Mean squared error of what these codings decode to."""
+    return float(np.mean((z_bk @ kernel_kd + bias_d - np.asarray(x_bd, np.float64)) ** 2))
+
+
+def top(units_bk, count):
+    """The `count` largest of each row by numpy, cut off at zero; the others zero."""
+    kept_bk = np.zeros_like(units_bk)
+    chosen = np.argpartition(units_bk, -count, axis=1)[:, -count:]
+    np.put_along_axis(kept_bk, chosen, np.take_along_axis(units_bk, chosen, axis=1), axis=1)
+    return np.maximum(kept_bk, 0)
+
+
+@pytest.mark.parametrize("count", [1, 5, CODINGS, CODINGS + 3])
+def test_the_largest_are_those_numpy_finds(count):
+    values_bk = np.random.default_rng(1).normal(size=(ROWS, CODINGS)).astype(np.float32)
+    values_bk[0] = 0.0
+    mask_bk = np.asarray(largest(jnp.asarray(values_bk), count))
+    assert (mask_bk.sum(axis=1) == min(count, CODINGS)).all()
+    for value_k, mask_k in zip(values_bk[1:], mask_bk[1:], strict=True):
+        assert set(value_k[mask_k]) == set(np.sort(value_k)[-count:])
+    assert list(np.flatnonzero(mask_bk[0])) == list(range(min(count, CODINGS)))  # of equal ones the first
+    whole = np.asarray(largest(jnp.asarray(values_bk), count * ROWS / 2, of_batch=True))
+    assert whole.sum() == min(count * ROWS / 2, values_bk.size)
+    smallest = np.sort(values_bk, axis=None)[-int(whole.sum())]
+    assert values_bk[whole].min() == smallest
+    assert whole[values_bk > smallest].all()
+
+
+def test_how_many_are_kept_may_be_traced_and_infinities_are_values():
+    values_bk = jnp.asarray([[-jnp.inf, 2.0, -1.0, 2.0], [3.0, jnp.inf, -jnp.inf, -jnp.inf]])
+    masks = jax.jit(jax.vmap(lambda count: largest(values_bk, count)))(jnp.asarray([1.0, 1.5, 3.0]))
+    expected = [
+        [[False, True, False, False], [False, True, False, False]],
+        [[False, True, False, True], [True, True, False, False]],
+        [[False, True, True, True], [True, True, True, False]],
+    ]
+    np.testing.assert_array_equal(masks, expected)
+
+
+def test_topk_keeps_what_numpy_keeps_and_remembers_how_many(x_bd):
+    autoencoder = variants.topk(NET)
+    params = moved(autoencoder)
+    loss, metrics = autoencoder.loss(params, KEY, x_bd, active=3.0, revive=0.0, l2=0.1)
+    units_bk, kernel_kd, bias_d = units_of(params, x_bd)
+    z_bk = top(units_bk, 3)
+    error = error_of(z_bk, kernel_kd, bias_d, x_bd)
+    l2 = sum(float((np.asarray(params[part]["layer_0"]["kernel"]) ** 2).sum() / 2) for part in ("encoder", "decoder"))
+    assert float(metrics["error"]) == pytest.approx(error, rel=1e-5)
+    assert float(loss) == pytest.approx(error + 0.1 * l2, rel=1e-5)
+    settled = autoencoder.settle(params, metrics)
+    np.testing.assert_allclose(autoencoder.encode(settled, x_bd), z_bk, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(settled["memory"]["idle"], np.where((z_bk > 0).any(axis=0), 0, 1))
+
+
+def test_kl_is_scipys_and_finite_where_a_mean_would_round():
+    logits_bk = np.random.default_rng(2).normal(size=(ROWS, CODINGS)).astype(np.float32) * 3
+    mean_k = scipy.special.expit(logits_bk.astype(np.float64)).mean(axis=0)
+    expected_k = scipy.special.rel_entr(0.05, mean_k) + scipy.special.rel_entr(0.95, 1 - mean_k)
+    np.testing.assert_allclose(kl_of_mean(jnp.asarray(logits_bk), 0.05), expected_k, rtol=1e-5)
+    for logit in (1e4, -1e4):
+        value, gradient = jax.value_and_grad(lambda z: kl_of_mean(z, 0.05).sum())(jnp.full((4, 1), logit))
+        assert float(value) == pytest.approx(0.95e4 if logit > 0 else 0.05e4, rel=1e-3)
+        assert np.isfinite(gradient).all()
+
+
+def test_kl_sparse_adds_the_divergence_of_codings_that_are_not_masked(x_bd):
+    autoencoder, hyper = variants.kl_sparse(NET), {"sparsity": 0.5, "target": 0.1, "l2": 0.0}
+    params = autoencoder.init(KEY)
+    mean_k = np.asarray(autoencoder.encode(params, x_bd), np.float64).mean(axis=0)
+    kl = (scipy.special.rel_entr(0.1, mean_k) + scipy.special.rel_entr(0.9, 1 - mean_k)).sum()
+    loss, metrics = autoencoder.loss(params, KEY, x_bd, **hyper)
+    assert float(loss - metrics["error"]) == pytest.approx(0.5 * kl, rel=1e-4)
+    masked = nets.narrow(params, autoencoder.coding_axes, 5)
+    smaller = nets.cut(params, autoencoder.coding_axes, 5)
+    own = variants.kl_sparse(nets.mlp(INPUTS, (5,))).loss(smaller, KEY, x_bd, **hyper)[0]
+    assert float(autoencoder.loss(masked, KEY, x_bd, **hyper)[0]) == pytest.approx(float(own), rel=1e-5)
+
+
+def test_batch_topk_keeps_so_many_of_the_batch_and_encodes_by_a_remembered_threshold(x_bd):
+    autoencoder = variants.batch_topk(NET, memory_of=0.75)
+    params = moved(autoencoder)
+    units_bk, kernel_kd, bias_d = units_of(params, x_bd)
+    smallest = np.sort(units_bk, axis=None)[-3 * ROWS]
+    assert smallest > 0
+    z_bk = np.where(units_bk >= smallest, units_bk, 0)
+    assert (z_bk > 0).sum() == 3 * ROWS
+    assert len(set((z_bk > 0).sum(axis=1))) > 1  # not as many in every row
+    _, metrics = autoencoder.loss(params, KEY, x_bd, **TOPK, progress=0.5)
+    assert float(metrics["error"]) == pytest.approx(error_of(z_bk, kernel_kd, bias_d, x_bd), rel=1e-5)
+    settled = autoencoder.settle(params, metrics)
+    assert float(settled["memory"]["threshold"]) == pytest.approx(smallest, rel=1e-5)
+    _, metrics = autoencoder.loss(settled, KEY, x_bd, **{**TOPK, "active": 1.0}, progress=0.5)
+    fewer = np.sort(units_bk, axis=None)[-ROWS]
+    later = autoencoder.settle(settled, metrics)
+    threshold = 0.75 * smallest + 0.25 * fewer
+    assert float(later["memory"]["threshold"]) == pytest.approx(threshold, rel=1e-5)
+    kept_bk = np.where(units_bk > threshold, units_bk, 0)
+    np.testing.assert_allclose(autoencoder.encode(later, x_bd), kept_bk, rtol=1e-4, atol=1e-5)
+    evaluated = autoencoder.loss(later, KEY, x_bd, **TOPK, progress=1.0)[1]["error"]
+    assert float(evaluated) == pytest.approx(error_of(kept_bk, kernel_kd, bias_d, x_bd), rel=1e-5)
+
+
+def test_a_steps_pseudo_derivative_is_that_of_its_expectation_under_uniform_noise():
+    bandwidth, h = 0.2, 0.01
+    noise_n = (np.arange(100_000) + 0.5) / 100_000 - 0.5
+    for unit in (0.1, 0.45, 0.53, 0.57, 0.9):
+
+        def expected(threshold, unit=unit):
+            return np.mean(unit + bandwidth * noise_n > threshold)
+
+        found = jax.grad(lambda t, u=unit: step(jnp.full((1, 1), u), jnp.full((1, 1), t), bandwidth)[0, 0])(0.5)
+        assert float(found) == pytest.approx((expected(0.5 + h) - expected(0.5 - h)) / (2 * h), rel=1e-3, abs=1e-6)
+
+
+def test_a_jumps_pseudo_derivative_is_that_of_the_expectation_over_units():
+    n, h = 200_000, 0.02
+    units_n1 = scipy.special.ndtri((np.arange(n) + 0.5) / n)[:, None]  # normal quantiles: a mean is an expectation
+    threshold, u = 0.8, jnp.asarray(units_n1, jnp.float32)
+
+    def expected(t):
+        return np.mean(np.where(units_n1 > t, units_n1, 0))
+
+    def mean_jump(t):
+        return jump(u, jnp.full((1, 1), t), 0.05).mean()
+
+    difference = (expected(threshold + h) - expected(threshold - h)) / (2 * h)
+    assert float(mean_jump(threshold)) == pytest.approx(expected(threshold), rel=1e-4)
+    assert float(jax.grad(mean_jump)(threshold)) == pytest.approx(difference, rel=0.01)
+    density = np.exp(-(threshold**2) / 2) / np.sqrt(2 * np.pi)
+    assert difference == pytest.approx(-threshold * density, rel=0.01)
+    by_unit = jax.grad(lambda v: jump(v, jnp.full((1, 1), threshold), 0.05).sum())(u)
+    np.testing.assert_array_equal(by_unit, units_n1.astype(np.float32) > np.float32(threshold))
+
+
+def test_jump_relu_charges_for_every_active_coding(x_bd):
+    autoencoder = variants.jump_relu(NET, first_threshold=0.3)
+    params = unit_columns(moved(autoencoder))
+    units_bk, kernel_kd, bias_d = units_of(params, x_bd)
+    z_bk = np.where(units_bk > np.exp(params["threshold"]["log"]), units_bk, 0)
+    np.testing.assert_allclose(autoencoder.encode(params, x_bd), z_bk, rtol=1e-4, atol=1e-5)
+    loss = autoencoder.loss(params, KEY, x_bd, l0=0.01, bandwidth=0.1, l2=0.0)[0]
+    error = error_of(z_bk, kernel_kd, bias_d, x_bd)
+    assert 0 < (z_bk > 0).mean() < 1
+    assert float(loss) == pytest.approx(error + 0.01 * (z_bk > 0).sum(axis=1).mean(), rel=1e-5)
+
+
+def test_gated_is_its_definition_and_its_auxiliary_error_leaves_the_decoder_alone(x_bd):
+    autoencoder = variants.gated(NET)
+    params = unit_columns(moved(autoencoder))
+    gate_bk, kernel_kd, bias_d = units_of(params, x_bd)
+    magnitude = {name: np.asarray(leaf, np.float64) for name, leaf in params["magnitude"].items()}
+    linear_bk = (np.asarray(x_bd, np.float64) - bias_d) @ np.asarray(params["encoder"]["layer_0"]["kernel"], np.float64)
+    z_bk = (gate_bk > 0) * np.maximum(linear_bk * np.exp(magnitude["log_scale"]) + magnitude["bias"], 0)
+    np.testing.assert_allclose(autoencoder.encode(params, x_bd), z_bk, rtol=1e-4, atol=1e-5)
+    open_bk = np.maximum(gate_bk, 0)
+    errors = [error_of(codings, kernel_kd, bias_d, x_bd) for codings in (z_bk, open_bk)]
+    loss = autoencoder.loss(params, KEY, x_bd, l1=0.01, l2=0.0)[0]
+    assert float(loss) == pytest.approx(sum(errors) + 0.01 * open_bk.sum(axis=1).mean(), rel=1e-5)
+
+    def part(name):
+        return jax.grad(lambda p: autoencoder.loss(p, KEY, x_bd, l1=0.01, l2=0.0)[1][name])(params)
+
+    assert not np.any(part("auxiliary")["decoder"]["layer_0"]["kernel"])
+    assert np.any(part("auxiliary")["encoder"]["layer_0"]["bias"])
+    assert not np.any(part("error")["encoder"]["layer_0"]["bias"])  # the gate's own bias: a step has no derivative
+
+
+def test_l1_is_the_sum_of_the_codings_and_its_columns_have_length_1(x_bd):
+    autoencoder = variants.l1_sparse(NET)
+    params = unit_columns(moved(autoencoder))
+    units_bk, kernel_kd, bias_d = units_of(params, x_bd)
+    z_bk = np.maximum(units_bk, 0)
+    loss = autoencoder.loss(params, KEY, x_bd, l1=0.01, l2=0.0)[0]
+    error = error_of(z_bk, kernel_kd, bias_d, x_bd)
+    assert float(loss) == pytest.approx(error + 0.01 * z_bk.sum(axis=1).mean(), rel=1e-5)
+    gradients = jax.grad(lambda p: autoencoder.loss(p, KEY, x_bd, l1=0.01, l2=0.0)[0])(params)["decoder"]["layer_0"]
+    along_k = (np.asarray(gradients["kernel"]) * kernel_kd).sum(axis=1)
+    np.testing.assert_allclose(along_k, 0, atol=1e-6)  # nothing to gain by a longer column
+
+
+@pytest.mark.parametrize(
+    ("name", "hyper"), [("l1_sparse", {"l1": 1e-3}), ("gated", {"l1": 1e-3}), ("jump_relu", {"l0": 1e-3})]
+)
+def test_columns_stay_at_length_1_and_masked_ones_at_0(name, hyper):
+    bandwidth, ones_bd = {"bandwidth": 0.1} if name == "jump_relu" else {}, jnp.ones((2, INPUTS))
+    for net in (NET, TIED):
+        autoencoder = getattr(variants, name)(net)
+        params = autoencoder.init(KEY, 5)
+        assert autoencoder.settle is not None
+        gradients = jax.grad(lambda p, a=autoencoder: a.loss(p, KEY, ones_bd, **hyper, **bandwidth, l2=0.1)[0])(params)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
+        stepped = jax.tree.map(lambda p, g: p - 0.1 * g, params, nets.narrow(gradients, autoencoder.coding_axes, 5))
+        lengths_k = np.linalg.norm(columns(autoencoder.settle(stepped, {})), axis=1)
+        np.testing.assert_allclose(lengths_k, [1] * 5 + [0] * (CODINGS - 5), rtol=1e-5)
+        z_bk = autoencoder.encode(stepped, ones_bd)
+        assert not np.any(z_bk[:, 5:])
+
+
+def test_matryoshka_without_prefixes_is_topk_and_with_them_adds_their_errors(x_bd):
+    whole, nested = variants.topk(NET), variants.matryoshka(NET, prefixes=(3, 8))
+    params, hyper = moved(whole), {**TOPK, "revive": 0.1, "l2": 0.01}
+    params["memory"]["idle"] = params["memory"]["idle"].at[2].set(500.0)
+    by_topk, by_none = (
+        jax.value_and_grad(lambda p, a=a: a.loss(p, KEY, x_bd, **hyper)[0])(params)
+        for a in (whole, variants.matryoshka(NET, prefixes=()))
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), by_topk, by_none)
+    units_bk, kernel_kd, bias_d = units_of(params, x_bd)
+    z_bk = top(units_bk, 3)
+    errors = [error_of(z_bk[:, :m], kernel_kd[:m], bias_d, x_bd) for m in (3, 8, CODINGS)]
+    loss, metrics = nested.loss(params, KEY, x_bd, **TOPK)
+    assert float(loss) == pytest.approx(sum(errors), rel=1e-5)
+    assert float(metrics["error"]) == pytest.approx(errors[-1], rel=1e-5)
+    assert nested.coding_axes == ()
+
+
+def planted(autoencoder):
+    """The same, but its first unit starts a hundred times weaker than it did: never among the largest."""
+
+    def init(key, codings=None):
+        params = autoencoder.init(key, codings)
+        layer = params["encoder"]["layer_0"]
+        return {**params, "encoder": {"layer_0": {**layer, "kernel": layer["kernel"].at[:, 0].multiply(0.01)}}}
+
+    return autoencoder._replace(init=init)
+
+
+def test_revival_brings_back_a_planted_dead_unit_that_stays_dead_without_it():
+    dataset, autoencoder = small_dataset(), planted(variants.topk(NET, dead_after=12))
+    runs = [(0, {"learning_rate": 0.02, "active": 3.0, "revive": revive, "l2": 0.0}) for revive in (0.0, 1.0)]
+    dead, alive = train.fit_population(autoencoder, dataset, runs, epochs=60, batch_size=18, how="vmap").fits
+    assert float(dead.last_params["memory"]["idle"][0]) == 240  # steps
+    assert float(alive.last_params["memory"]["idle"][0]) < 12
+    for fit, active in ((dead, False), (alive, True)):
+        z_nk = compare.reconstruct(autoencoder, fit.last_params, dataset.x_test, unit=dataset.unit)[0]
+        assert bool(z_nk[:, 0].any()) is active
+        assert counts(z_nk)[0]["l0"] <= 3
+
+
+def test_revival_is_the_error_of_dead_units_for_what_is_left(x_bd):
+    autoencoder, dead = variants.topk(NET, revived=2), np.asarray([1, 4, 9])
+    params = moved(autoencoder)
+    layer = params["encoder"]["layer_0"]
+    weak = {"kernel": layer["kernel"].at[:, dead].multiply(0.01), "bias": layer["bias"].at[dead].set(0.0)}
+    params["encoder"] = {"layer_0": weak}
+    params["memory"]["idle"] = jnp.zeros(CODINGS).at[dead].set(1e3)
+    units_bk, kernel_kd, bias_d = units_of(params, x_bd)
+    z_bk = top(units_bk, 2)
+    assert not z_bk[:, dead].any()
+    left_bd = np.asarray(x_bd) - (z_bk @ kernel_kd + bias_d)
+    revived_bk = top(units_bk[:, dead], 2)
+    assert (revived_bk > 0).any()
+    expected = np.mean((revived_bk @ kernel_kd[dead] - left_bd) ** 2)
+
+    def loss(p, revive):
+        return autoencoder.loss(p, KEY, x_bd, active=2.0, revive=revive, l2=0.0)[0]
+
+    assert float(loss(params, 1.0) - loss(params, 0.0)) == pytest.approx(expected, rel=1e-4)
+    with_revival, without = (jax.grad(loss)(params, revive)["encoder"]["layer_0"]["kernel"] for revive in (1.0, 0.0))
+    learns_k = np.any(np.asarray(with_revival != without), axis=0)
+    assert set(np.flatnonzero(learns_k)) == set(dead)  # and nothing of the others, as what is left is a target
+
+
+def known_dictionary(inputs=24, atoms=32, together=2, train_rows=4096):
+    """Rows that are sums of two of 32 known directions in 24 dimensions, and the directions."""
+    rng = np.random.default_rng(0)
+    atoms_ad = rng.normal(size=(atoms, inputs))
+    atoms_ad /= np.linalg.norm(atoms_ad, axis=1, keepdims=True)
+
+    def draw(n):
+        weights_na = np.zeros((n, atoms))
+        chosen = np.argsort(rng.random((n, atoms)), axis=1)[:, :together]
+        np.put_along_axis(weights_na, chosen, rng.uniform(0.5, 1.5, (n, together)), axis=1)
+        return (weights_na @ atoms_ad + 0.01 * rng.normal(size=(n, inputs))).astype(np.float32)
+
+    x = {"x_train": draw(train_rows), "x_validation": draw(256), "x_test": draw(256)}
+    y, scaling = dict.fromkeys(("y_train", "y_validation", "y_test")), Scaling(np.zeros(1), np.ones(1))
+    print_of = fingerprint(x, None, scaling)
+    return atoms_ad, Dataset(name="known", **x, **y, image_shape=None, scaling=scaling, unit=1.0, fingerprint=print_of)
+
+
+@pytest.mark.parametrize(
+    ("name", "hyper"),
+    [("topk", {"active": 2.0, "revive": 0.03}), ("batch_topk", {"active": 2.0, "revive": 0.03})],
+)
+def test_a_known_dictionary_is_found_where_pca_finds_none_of_it(name, hyper):
+    atoms_ad, dataset = known_dictionary()
+    autoencoder = getattr(variants, name)(nets.mlp(24, (48,)))
+    settings = {"epochs": 30, "batch_size": 64, "learning_rate": 0.01, "l2": 0.0}
+    fit = train.fit(autoencoder, dataset, seed=0, **settings, **hyper)
+
+    def closest(directions_md):
+        lengths_m = np.linalg.norm(directions_md, axis=1, keepdims=True)
+        return (atoms_ad @ (directions_md / lengths_m).T).max(axis=1).mean()
+
+    found = closest(np.asarray(columns(fit.params)))
+    ruler = compare.reference(dataset)
+    components_kd = np.asarray(ruler.params.components_kd)
+    assert found > 0.95
+    assert closest(np.concatenate([components_kd, -components_kd])) < 0.7
+    numbers = compare.score(autoencoder, fit.params, dataset, ruler)
+    z_nk = compare.reconstruct(autoencoder, fit.params, dataset.x_test)[0]
+    assert counts(z_nk)[0]["l0"] <= 2.5
+    assert numbers["r2_test"] > 0.9
+    assert numbers["pca_equivalent_dimension"] > 15  # components for what two codings a row give
+
+
+def test_the_numbers_of_sparsity_are_counts():
+    z_nk = np.zeros((20, 4), np.float32)
+    z_nk[:, 1], z_nk[:2, 2], z_nk[3, 3] = 2.0, -2.0, 1.0
+    numbers, activity_k = counts(z_nk)
+    np.testing.assert_allclose(activity_k, [0, 1, 0.1, 0.05])
+    assert numbers["l0"] == pytest.approx(23 / 20)
+    assert numbers["effective_l0"] == pytest.approx((17 + 2 * 2 + 9 / 5) / 20)
+    assert (numbers["dead"], numbers["dense"]) == (0.25, 0.25)
+    assert counts(np.zeros((5, 3)))[0] == {"l0": 0.0, "effective_l0": 0.0, "dead": 1.0, "dense": 0.0}
+
+
+SWEEP = {"dataset": "digits", "widths": (80,), "epochs": 1, "batch_size": 64, "variant": variants.topk}
+SWEEP |= {"hyper": {"learning_rate": 0.01, "active": (3, 6), "revive": 0.0, "l2": 0.0}, "scores": (scores.sparsity(),)}
+
+
+def test_a_row_holds_what_the_score_measured():
+    dataset = small_dataset()
+    one = Sweep(**{**SWEEP, "widths": (CODINGS,)})
+    assert (one.linear, one.name) == (False, "topk shallow")
+    hyper = {"learning_rate": 0.01, "active": 3.0, "revive": 0.0, "l2": 0.0}
+    fit = train.fit(one.build(INPUTS), dataset, seed=0, epochs=2, batch_size=18, **hyper)
+    row, _, arrays = rows.score(one, 0, hyper, dataset, compare.reference(dataset), fit)
+    assert row["status"] == "completed"
+    assert 0 < row["scores"]["l0"] <= 3
+    assert arrays["sparsity/activity"].sum() == pytest.approx(row["scores"]["l0"], rel=1e-5)
+    assert row["principal_angle_max_deg"] is None
+
+
+def test_more_codings_than_inputs_or_rows_are_welcome():
+    Sweep(**SWEEP).check_shape(100, 64)
+    Sweep(**{**SWEEP, "widths": (200,)}).check_data(small_dataset())
+
+
+def test_what_cannot_be_is_named(refused):
+    stacked = nets.mlp(INPUTS, (8, 3))
+    for name in ("l1_sparse", "topk", "batch_topk", "jump_relu", "gated", "matryoshka"):
+        build = getattr(variants, name)
+        for net in (stacked, nets.tied(stacked)):
+            call = lambda build=build, net=net: build(net)  # noqa: E731
+            refused(ConfigError, "decoder_widths", "2 layers", "decoder_widths=()", call=call)
+        refused(ConfigError, "error", "sigmoid", call=lambda build=build: build(NET, error=cross_entropy))
+    refused(ConfigError, "dead_after", "0", call=lambda: variants.topk(NET, dead_after=0))
+    refused(ConfigError, "revived", "0", call=lambda: variants.matryoshka(NET, revived=0))
+    refused(ConfigError, "memory_of", "1.0", call=lambda: variants.batch_topk(NET, memory_of=1.0))
+    refused(ConfigError, "first_threshold", "0", call=lambda: variants.jump_relu(NET, first_threshold=0.0))
+    for prefixes in ((4, 3), (4, 4), (CODINGS,), (0,)):
+        refused(ConfigError, "prefixes", call=lambda p=prefixes: variants.matryoshka(NET, prefixes=p))
+    for active in (0, 81, -1):
+        hyper = {**SWEEP["hyper"], "active": active}
+        refused(ConfigError, "Sweep.hyper.active", call=lambda h=hyper: Sweep(**{**SWEEP, "hyper": h}))
+    refused(ConfigError, "Sweep.coding_activation", call=lambda: Sweep(**SWEEP, coding_activation=jax.nn.relu))
+    target = {"learning_rate": 0.01, "sparsity": 1.0, "target": 1.0, "l2": 0.0}
+    kl = {**SWEEP, "variant": variants.kl_sparse, "hyper": target}
+    refused(ConfigError, "Sweep.hyper.target", call=lambda: Sweep(**kl))
