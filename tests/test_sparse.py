@@ -9,14 +9,17 @@ import scipy.special
 from aejax import compare, nets, rows, scores, train, variants
 from aejax.datasets.base import Dataset, Scaling, fingerprint
 from aejax.errors import ConfigError
+from aejax.figures import sparsity as figure_of
 from aejax.penalties import cross_entropy
 from aejax.scores.sparsity import counts
+from aejax.settings import settings
 from aejax.sweep import Sweep
 from aejax.variants.sparse import columns
 from aejax.variants.sparse.dictionary import unit_columns
 from aejax.variants.sparse.jump_relu import jump, step
 from aejax.variants.sparse.kl import kl_of_mean
 from aejax.variants.sparse.selection import largest
+from fabricated import CURVE, arrays_of, make
 from support import small_dataset
 
 INPUTS, CODINGS, ROWS = 12, 16, 20
@@ -412,3 +415,26 @@ def test_what_cannot_be_is_named(refused):
     target = {"learning_rate": 0.01, "sparsity": 1.0, "target": 1.0, "l2": 0.0}
     kl = {**SWEEP, "variant": variants.kl_sparse, "hyper": target}
     refused(ConfigError, "Sweep.hyper.target", call=lambda: Sweep(**kl))
+
+
+def test_the_figure_holds_every_settings_r2_and_l0_and_pcas_curve():
+    def row(label, seed, l0, sse):
+        config = {**make()["config"], "scores": [{"name": "sparsity"}], "l0": l0}
+        return make(label, seed, sse=sse, config=config, scores={"l0": l0 + seed})
+
+    sparse = [row("a", seed, l0, 24 - l0 - seed) for l0 in (3.0, 9.0) for seed in (0, 1)] + [row("b", 0, 5.0, 6.0)]
+    found = [*sparse, make("plain")]
+    best = [setting for setting in settings(found) if setting.best]
+    looks = dict.fromkeys("ab", ("red", "o"))
+    figure = figure_of.r2_against_l0(best, looks, arrays_of(found).get)
+    assert figure is not None
+    (ax,) = [one for one in figure.axes if one.get_title()]
+    first, second = (container.lines[0].get_xydata().T for container in ax.containers)
+    np.testing.assert_allclose(first, [[3.5, 9.5], [3.5 / 24, 9.5 / 24]])
+    np.testing.assert_allclose(second, [[5.0], [18 / 24]])
+    lines = [line for line in ax.lines if line.get_color() == "black"]
+    k, r2_k = lines[0].get_xydata().T
+    np.testing.assert_allclose(r2_k, 1 - CURVE[k.astype(int)] / 24)
+    dotted = [tuple(map(tuple, line.get_xydata().T)) for line in ax.lines if line.get_linestyle() == ":"]
+    assert dotted[-1] == ((5.0, 9.0), (0.75, 0.75))  # five codings are worth nine components
+    assert figure_of.r2_against_l0([s for s in best if s.label == "plain"], looks, arrays_of(found).get) is None

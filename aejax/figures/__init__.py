@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from aejax.figures import best as of_best
 from aejax.figures import generated, inner
+from aejax.figures import sparsity as of_sparsity
 from aejax.figures import swept as of_swept
 from aejax.figures.drawing import COLOURS, MARKERS, MOST_CURVES, MOST_PANELS, MOST_SEEN, Looks, MissingArraysError
 from aejax.settings import Arrays, Setting, unique
@@ -21,6 +22,10 @@ FIGURES: dict[str, tuple[Callable[[Sequence[Setting], Looks, Arrays], Figure | N
         "Best by validation, mean and 95 % interval; PCA in black.",
     ),
     "swept.png": (of_swept.swept, "Error against each swept hyper-parameter, mean and 95 % interval; PCA in black."),
+    "r2_against_l0.png": (
+        of_sparsity.r2_against_l0,
+        "Every setting's R² against its number of active codings; PCA against its number of components in black.",
+    ),
     "reconstructions.png": (
         of_best.reconstructions,
         "Test images and what is left of them; runs chosen by validation.",
@@ -71,6 +76,8 @@ def draw(name: str, settings: Sequence[Setting], arrays: Arrays) -> tuple[bytes,
 
 
 def _left_out(name: str, best: Sequence[Setting]) -> str:
+    if name == "r2_against_l0.png":
+        return ""
     if name in ("swept.png", "swept_curves.png"):
         return of_swept.words(name, best)
     lines, blocks = of_best.by_label(best, None), {(s.dataset, s.codings) for s in best if s.image_shape}
