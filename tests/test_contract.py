@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -193,10 +194,10 @@ def test_a_population_trains_under_one_vmap(name):
     """Members with other seeds and other hyper-parameters, every one of them traced."""
     (build, hyper), net = VARIANTS[name], NETS["linear" if name in DICTIONARIES else "stacked"]()
     autoencoder, dataset = build(net), small_dataset(inputs=INPUTS)
-    points = [
+    points: list[dict[str, Any]] = [
         {"learning_rate": 0.01 * (1 + seed), **{n: v * (1 + seed) / 2 for n, v in hyper.items()}} for seed in (0, 1)
     ]
-    settings = {"epochs": 2, "batch_size": 24}
+    settings: dict[str, Any] = {"epochs": 2, "batch_size": 24}
     fits = train.fit_population(autoencoder, dataset, [*enumerate(points)], **settings, how="vmap", width=2).fits
     alone = train.fit(autoencoder, dataset, seed=1, **settings, **points[1])
     assert [fit.status for fit in fits] == ["completed"] * 2

@@ -1,5 +1,7 @@
 """Sparse variants, each against a second derivation, and all against a dictionary that is known."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -103,6 +105,7 @@ def test_topk_keeps_what_numpy_keeps_and_remembers_how_many(x_bd):
     l2 = sum(float((np.asarray(params[part]["layer_0"]["kernel"]) ** 2).sum() / 2) for part in ("encoder", "decoder"))
     assert float(metrics["error"]) == pytest.approx(error, rel=1e-5)
     assert float(loss) == pytest.approx(error + 0.1 * l2, rel=1e-5)
+    assert autoencoder.settle is not None
     settled = autoencoder.settle(params, metrics)
     np.testing.assert_allclose(autoencoder.encode(settled, x_bd), z_bk, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(settled["memory"]["idle"], np.where((z_bk > 0).any(axis=0), 0, 1))
@@ -143,6 +146,7 @@ def test_batch_topk_keeps_so_many_of_the_batch_and_encodes_by_a_remembered_thres
     assert len(set((z_bk > 0).sum(axis=1))) > 1  # not as many in every row
     _, metrics = autoencoder.loss(params, KEY, x_bd, **TOPK, progress=0.5)
     assert float(metrics["error"]) == pytest.approx(error_of(z_bk, kernel_kd, bias_d, x_bd), rel=1e-5)
+    assert autoencoder.settle is not None
     settled = autoencoder.settle(params, metrics)
     assert float(settled["memory"]["threshold"]) == pytest.approx(smallest, rel=1e-5)
     _, metrics = autoencoder.loss(settled, KEY, x_bd, **{**TOPK, "active": 1.0}, progress=0.5)
@@ -380,7 +384,7 @@ def test_a_row_holds_what_the_score_measured():
     dataset = small_dataset()
     one = Sweep(**{**SWEEP, "widths": (CODINGS,)})
     assert (one.linear, one.name) == (False, "topk shallow")
-    hyper = {"learning_rate": 0.01, "active": 3.0, "revive": 0.0, "l2": 0.0}
+    hyper: dict[str, Any] = {"learning_rate": 0.01, "active": 3.0, "revive": 0.0, "l2": 0.0}
     fit = train.fit(one.build(INPUTS), dataset, seed=0, epochs=2, batch_size=18, **hyper)
     row, _, arrays = rows.score(one, 0, hyper, dataset, compare.reference(dataset), fit)
     assert row["status"] == "completed"
@@ -425,16 +429,17 @@ def test_the_figure_holds_every_settings_r2_and_l0_and_pcas_curve():
     sparse = [row("a", seed, l0, 24 - l0 - seed) for l0 in (3.0, 9.0) for seed in (0, 1)] + [row("b", 0, 5.0, 6.0)]
     found = [*sparse, make("plain")]
     best = [setting for setting in settings(found) if setting.best]
-    looks = dict.fromkeys("ab", ("red", "o"))
+    looks: dict[str, tuple[str, str]] = dict.fromkeys("ab", ("red", "o"))
     figure = figure_of.r2_against_l0(best, looks, arrays_of(found).get)
     assert figure is not None
     (ax,) = [one for one in figure.axes if one.get_title()]
-    first, second = (container.lines[0].get_xydata().T for container in ax.containers)
+    drawn: list[Any] = ax.containers
+    first, second = (np.asarray(container.lines[0].get_xydata()).T for container in drawn)
     np.testing.assert_allclose(first, [[3.5, 9.5], [3.5 / 24, 9.5 / 24]])
     np.testing.assert_allclose(second, [[5.0], [18 / 24]])
     lines = [line for line in ax.lines if line.get_color() == "black"]
-    k, r2_k = lines[0].get_xydata().T
+    k, r2_k = np.asarray(lines[0].get_xydata()).T
     np.testing.assert_allclose(r2_k, 1 - CURVE[k.astype(int)] / 24)
-    dotted = [tuple(map(tuple, line.get_xydata().T)) for line in ax.lines if line.get_linestyle() == ":"]
-    assert dotted[-1] == ((5.0, 9.0), (0.75, 0.75))  # five codings are worth nine components
+    dotted = [np.asarray(line.get_xydata()).T.tolist() for line in ax.lines if line.get_linestyle() == ":"]
+    assert dotted[-1] == [[5.0, 9.0], [0.75, 0.75]]  # five codings are worth nine components
     assert figure_of.r2_against_l0([s for s in best if s.label == "plain"], looks, arrays_of(found).get) is None

@@ -40,4 +40,4 @@ def _measure(trained: Trained) -> Measured:
     data = trained.dataset
     z_nk = compare.reconstruct(trained.autoencoder, trained.params, data.x_test, unit=data.unit)[0]
     numbers, activity_k = counts(z_nk)
-    return numbers, {"sparsity/activity": activity_k.astype(np.float32)}
+    return {**numbers}, {"sparsity/activity": activity_k.astype(np.float32)}

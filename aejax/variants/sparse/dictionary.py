@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -60,9 +62,7 @@ def in_use(params: Params, axes: CodingAxes) -> jax.Array:
     """Which codings are not masked, (k,): those with a parameter that is not zero."""
     used = []
     for path, axis in axes:
-        leaf = params
-        for name in path:
-            leaf = leaf[name]
+        leaf: Any = functools.reduce(lambda tree, name: tree[name], path, params)
         others = tuple(i for i in range(leaf.ndim) if i != axis)
         used.append(jnp.any(leaf != 0, axis=others))
     return jnp.any(jnp.stack(used), axis=0)
