@@ -1,0 +1,192 @@
+"""The likelihood of rows: importance samples against densities that are known exactly, and the linear variational
+autoencoder's optimum against probabilistic PCA's.
+
+With x = W z + m + noise of variance s2 and z standard normal, x is normal around m with covariance W W^T + s2 I. Its
+maximum likelihood (Tipping & Bishop 1999): s2 is the mean of the eigenvalues of the covariance that are left out, and
+W W^T = U (L - s2 I) U^T with the k largest. The posterior of z is normal with covariance s2 (W^T W + s2 I)^-1, diagonal
+where W's columns are orthogonal: the bound of a linear encoder with a diagonal posterior can be tight, and is so at its
+maximum (Lucas et al. 2019).
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from aejax import identities, nets, pca, scores, train, variants
+from aejax.compare import reference
+from aejax.datasets.base import Dataset, Scaling
+from aejax.errors import ConfigError
+from aejax.penalties import cross_entropy
+from aejax.schedules import cosine
+from aejax.scores.base import Trained
+from aejax.scores.likelihood import estimate
+from aejax.sweep import Sweep
+
+CODINGS = 3
+HYPER: dict[str, Any] = {"beta": 1.0, "warmup": 0.0, "free_bits": 0.0, "l2": 0.0}
+
+
+def continuous(rows: int = 600) -> Dataset:
+    """Rows of a probabilistic PCA with well separated components, off the origin."""
+    rng = np.random.default_rng(1)
+    w_dk = np.linalg.qr(rng.normal(size=(12, CODINGS)))[0] * [2.0, 1.4, 0.9]
+
+    def draw(n: int) -> np.ndarray:
+        return (rng.normal(size=(n, CODINGS)) @ w_dk.T + 0.4 * rng.normal(size=(n, 12)) + 0.3).astype(np.float32)
+
+    x = {f"x_{split}": draw(rows) for split in ("train", "validation", "test")}
+    y = dict.fromkeys(("y_train", "y_validation", "y_test"))
+    scaling = Scaling(np.zeros(1), np.ones(1))
+    return Dataset(name="normal", **x, **y, image_shape=None, scaling=scaling, unit=1.0, fingerprint="")
+
+
+DATASET = continuous()
+
+
+@pytest.fixture(scope="module")
+def linear() -> tuple[Any, Any]:
+    """The linear variational autoencoder, trained, and its parameters."""
+    autoencoder = variants.variational(nets.mlp(12, (CODINGS,)), variance="learned")
+    fit = train.fit(
+        autoencoder, DATASET, seed=0, epochs=4000, batch_size=None, learning_rate=0.02, schedule=cosine, **HYPER
+    )
+    return autoencoder, fit.last_params
+
+
+def density(params) -> Any:
+    """The exact density of a linear decoder with a learned variance."""
+    layer = params["decoder"]["layer_0"]
+    w_dk = np.asarray(layer["kernel"], np.float64).T
+    variance = 1e-6 + np.exp(2 * float(params["likelihood"]["log_sigma"]))
+    return scipy.stats.multivariate_normal(np.asarray(layer["bias"]), w_dk @ w_dk.T + variance * np.eye(12))
+
+
+def test_probabilistic_pca_is_the_normal_density_of_its_covariance():
+    x_nd = np.random.default_rng(0).normal(size=(50, 6)) * [5, 3, 2, 1, 0.5, 0.4] * 10 + 7
+    fitted = pca.fit(x_nd, unit=10.0)
+    covariance = np.cov(x_nd / 10, rowvar=False, bias=True)
+    values, vectors = np.linalg.eigh(covariance)
+    noise = values[:4].mean()
+    model = vectors[:, 4:] @ np.diag(values[4:] - noise) @ vectors[:, 4:].T + noise * np.eye(6)
+    exact = scipy.stats.multivariate_normal(x_nd.mean(axis=0) / 10, model).logpdf(x_nd / 10)
+    found = pca.log_likelihood(fitted, 2, x_nd, unit=10.0)
+    assert found is not None
+    np.testing.assert_allclose(found, exact, rtol=1e-9)
+    best = exact.mean()
+    for factor in (0.9, 1.1):  # it is a maximum
+        other = model + (factor - 1) * noise * np.eye(6)
+        assert scipy.stats.multivariate_normal(x_nd.mean(axis=0) / 10, other).logpdf(x_nd / 10).mean() < best
+    assert pca.log_likelihood(fitted, 6, x_nd, unit=10.0) is None
+
+
+def test_the_linear_optimum_is_probabilistic_pca(linear):
+    _, params = linear
+    values, vectors = np.linalg.eigh(np.cov(DATASET.x_train, rowvar=False, bias=True))
+    noise, first = values[:-CODINGS].mean(), vectors[:, -CODINGS:]
+    wanted = first @ np.diag(values[-CODINGS:] - noise) @ first.T
+    w_dk = np.asarray(params["decoder"]["layer_0"]["kernel"], np.float64).T
+    assert np.exp(2 * float(params["likelihood"]["log_sigma"])) == pytest.approx(noise, rel=0.01)
+    assert np.linalg.norm(w_dk @ w_dk.T - wanted) < 0.01 * np.linalg.norm(wanted)
+    of_train = pca.log_likelihood(pca.fit(DATASET.x_train), CODINGS, DATASET.x_train)
+    assert of_train is not None
+    assert density(params).logpdf(DATASET.x_train).mean() == pytest.approx(of_train.mean(), abs=0.01)
+
+
+def test_importance_samples_give_the_exact_log_likelihood(linear):
+    """Of the trained one, and of one whose posterior is far off, where it takes the samples to get there."""
+    autoencoder, params = linear
+    x_nd, exact_n = DATASET.x_test[:200], density(params).logpdf(DATASET.x_test[:200])
+    found = estimate(autoencoder, params, jax.random.key(0), x_nd, 1000)
+    assert abs(found.log_likelihood_n.mean() - exact_n.mean()) < 0.05
+    np.testing.assert_allclose(found.log_likelihood_n, exact_n, atol=0.2)
+    assert np.median(found.effective_n) > 800
+    bias = params["posterior"]["log_variance"]["bias"] + 1.5
+    wide = {**params, "posterior": {"log_variance": {**params["posterior"]["log_variance"], "bias": bias}}}
+    few, many = (estimate(autoencoder, wide, jax.random.key(0), x_nd, samples) for samples in (5, 5000))
+    assert abs(many.log_likelihood_n.mean() - exact_n.mean()) < 0.05
+    assert many.elbo_n.mean() < few.log_likelihood_n.mean() < many.log_likelihood_n.mean()
+    assert many.elbo_n.mean() < exact_n.mean() - 0.5
+    assert np.median(many.effective_n) < 2500
+    bias = (1 / few.effective_n - 1 / 5).mean() / 2
+    assert 0.05 < bias < 1
+    hyper = {name: value for name, value in HYPER.items() if name != "free_bits"}
+    weighted = variants.variational(nets.mlp(12, (CODINGS,)), variance="learned", samples=5)
+    keys = jax.random.split(jax.random.key(1), 50)
+    bounds = jax.vmap(lambda key: weighted.loss(wide, key, jnp.asarray(x_nd), progress=1.0, **hyper)[0])(keys)
+    assert -float(bounds.mean()) == pytest.approx(few.log_likelihood_n.mean(), abs=0.05)
+
+
+def test_chunks_and_padding_change_nothing_but_the_draws(linear, monkeypatch):
+    autoencoder, params = linear
+    called = []
+    some = estimate(autoencoder, params, jax.random.key(0), DATASET.x_test[:150], 37, lambda: called.append(1))
+    assert len(called) == -(-150 // (64 * len(jax.local_devices())))
+    assert some.log_likelihood_n.shape == (150,)
+    assert (some.effective_n <= 37.001).all()
+    again = estimate(autoencoder, params, jax.random.key(0), DATASET.x_test[:150], 37)
+    np.testing.assert_array_equal(some.log_likelihood_n, again.log_likelihood_n)
+    # one sample: the log weight itself, whose mean is the bound
+    one = estimate(autoencoder, params, jax.random.key(0), DATASET.x_test[:150], 1)
+    np.testing.assert_allclose(one.log_likelihood_n, one.elbo_n, rtol=1e-6)
+    np.testing.assert_allclose(one.effective_n, 1.0, rtol=1e-6)
+
+
+def test_the_score_names_its_numbers(linear, refused):
+    autoencoder, params = linear
+    trained = Trained(autoencoder, params, HYPER, DATASET, reference(DATASET), CODINGS, train.make_key(0))
+    measured: Any = scores.likelihood(samples=500, rows=100)(trained)
+    numbers, arrays = measured
+    exact = density(params).logpdf(DATASET.x_test[:100])
+    assert numbers["nll_test"] == pytest.approx(-exact.mean(), abs=0.05)
+    assert numbers["nelbo_test"] == pytest.approx(numbers["kl_test"] + numbers["reconstruction_test"])
+    assert numbers["nelbo_test"] == pytest.approx(-exact.mean(), abs=0.1)
+    assert numbers["nelbo_test"] >= numbers["nll_test"]
+    assert numbers["ppca_nll_test"] == pytest.approx(numbers["nll_test"], abs=0.2)
+    assert numbers["active_units"] == CODINGS
+    assert 0 <= numbers["nll_bias"] < 0.01
+    assert arrays["likelihood/test"].shape == (100,)
+    assert arrays["likelihood/kl"].sum() == pytest.approx(numbers["kl_test"], rel=1e-5)
+    plain = variants.plain(nets.mlp(12, (CODINGS,)))
+    refused(ConfigError, "likelihood", call=lambda: scores.likelihood()(trained._replace(autoencoder=plain)))
+
+
+def test_binary_rows_are_the_same_for_every_run_and_constants_are_known():
+    """A decoder that ignores its codings is a product of Bernoullis, which needs no samples."""
+    net = nets.mlp(12, (CODINGS,))
+    autoencoder = variants.variational(net, output=jax.nn.sigmoid, error=cross_entropy, binarise=True)
+    params = autoencoder.init(jax.random.key(0))
+    layer = params["decoder"]["layer_0"]
+    logits = np.linspace(-2, 2, 12)
+    params["decoder"]["layer_0"] = {"kernel": 0 * layer["kernel"], "bias": jnp.asarray(logits, jnp.float32)}
+    params["encoder"] = jax.tree.map(jnp.zeros_like, params["encoder"])
+    params["posterior"] = jax.tree.map(jnp.zeros_like, params["posterior"])
+    grey = np.random.default_rng(0).uniform(size=(150, 12)).astype(np.float32)
+    data = dataclasses.replace(DATASET, x_test=grey)
+    trained = Trained(autoencoder, params, HYPER, data, reference(DATASET), CODINGS, train.make_key(5))
+    numbers, _ = scores.likelihood(samples=3)(trained)
+    assert autoencoder.generative is not None
+    x_nd = np.asarray(autoencoder.generative.observed(jax.random.key(0), jnp.asarray(grey)))
+    exact = scipy.stats.bernoulli.logpmf(x_nd, 1 / (1 + np.exp(-logits))).sum(axis=1).mean()
+    assert numbers["nll_test"] == pytest.approx(-exact, rel=1e-5)
+    assert numbers["kl_test"] == numbers["active_units"] == 0
+    assert numbers["effective_samples"] == pytest.approx(3)
+    assert "ppca_nll_test" not in numbers
+
+
+def test_a_sweep_with_it_is_stored_and_read_again():
+    one = Sweep(
+        dataset="digits",
+        widths=(4, 2),
+        epochs=1,
+        batch_size=64,
+        variant=variants.variational,
+        hyper={"learning_rate": 0.01, "sigma": 0.1, **HYPER},
+        scores=(scores.likelihood(samples=7),),
+    )
+    assert one.config()["scores"] == [{"name": "likelihood", "samples": 7, "rows": None}]
+    assert identities.fields_of(one.config())["scores"] == one.scores
