@@ -150,6 +150,10 @@ def measures(given: object) -> tuple[scores.Score, ...]:
             raise ConfigError(f"Sweep.scores[{i}]", repr(one), fix)
         if one in several[:i]:
             raise ConfigError(f"Sweep.scores[{i}]", f"{one.name} twice", "remove one of them")
+        for other in several[:i]:
+            for name in (field for field, *_ in one.headers if field in [taken for taken, *_ in other.headers]):
+                fix = "ask for one of them, and for the other in a sweep of its own"
+                raise ConfigError(f"Sweep.scores[{i}]", f"{one.name} and {other.name} both give {name}", fix)
     return several
 
 

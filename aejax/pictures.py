@@ -14,10 +14,11 @@ import numpy as np
 
 from aejax import compare, density, health, pca
 from aejax.datasets import Dataset
+from aejax.datasets.pictures import as_bytes, brightness, example_rows
 from aejax.scores.base import Trained
 from aejax.scores.density import training_codings
 
-EXAMPLES, MAP_ROWS, FEATURES = 10, 2000, 64
+MAP_ROWS, FEATURES = 2000, 64
 SAMPLES = 60
 LEVELS = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 """Quantiles of training codings that a traversal goes through."""
@@ -94,7 +95,7 @@ def _images(trained: Trained, z_nk: np.ndarray, stored: dict[str, np.ndarray]) -
     """Decoded samples with their nearest training rows, interpolations and traversals; rows that activate units."""
     dataset, prior = trained.dataset, trained.autoencoder.generative is not None
     counts = COUNTS_LARGE if dataset.inputs > LARGE else COUNTS
-    pairs = _chosen(dataset)[: 2 * counts["pairs"]]
+    pairs = example_rows(dataset)[: 2 * counts["pairs"]]
     pairs = pairs[: len(pairs) // 2 * 2].reshape(-1, 2)
     units = widest(z_nk, counts["traversed"])
     base_k = np.zeros(trained.codings) if prior else stored["density/gaussian/means_ck"][0]
@@ -163,17 +164,10 @@ def _test_distance(dataset: Dataset) -> np.ndarray:
     return nearest(dataset, dataset.floats(dataset.x_test[some]))[1]
 
 
-def _chosen(dataset: Dataset) -> np.ndarray:
-    """Numbers of the test rows to show: the first of each class, or the first ones."""
-    if dataset.y_test is None:
-        return np.arange(min(EXAMPLES, len(dataset.x_test)))
-    return np.unique(dataset.y_test, return_index=True)[1][:EXAMPLES]
-
-
 def _examples(trained: Trained) -> dict[str, np.ndarray]:
     """Examples and their reconstructions, ours and PCA's; first-layer features of a layer that has images to show."""
     dataset, ruler = trained.dataset, trained.ruler
-    rows = dataset.x_test[_chosen(dataset)]
+    rows = dataset.x_test[example_rows(dataset)]
     original = dataset.floats(rows)
     first = pca.truncate(ruler.params, min(trained.codings, ruler.params.rank))
     examples = {
@@ -192,31 +186,6 @@ def _map(trained: Trained, z_nk: np.ndarray) -> dict[str, np.ndarray]:
     some = jnp.asarray(dataset.floats(dataset.x_test[:MAP_ROWS]))
     arrays = {"codings/test": z_nk[:MAP_ROWS], "codings/pca": np.asarray(pca.encode(first, some))}
     return arrays if dataset.y_test is None else arrays | {"codings/labels": dataset.y_test[:MAP_ROWS]}
-
-
-def brightness(dataset: Dataset, x_nd: np.ndarray) -> np.ndarray:
-    """Images as 0 (black) to 1 (white), whatever their scaling; rows that are no images as they are."""
-    if dataset.image_shape is None or (found := _raw_range(dataset)) is None:
-        return x_nd
-    low, high = found
-    return ((dataset.scaling.invert(x_nd) - low) / (high - low)).astype(np.float32)
-
-
-@functools.lru_cache(maxsize=1)
-def _raw_range(dataset: Dataset) -> tuple[float, float] | None:
-    """Lowest and highest raw value of the training rows; None where rows are within 0 and 1 as nets see them."""
-    low, high = float(dataset.x_train.min()) / dataset.unit, float(dataset.x_train.max()) / dataset.unit
-    if low >= 0 and high <= 1:
-        return None
-    low, high = (
-        dataset.scaling.invert(edge).astype(np.float64) for edge in (dataset.x_train.min(0), dataset.x_train.max(0))
-    )
-    return float(low.min()), float(high.max())
-
-
-def as_bytes(dataset: Dataset, x_nd: np.ndarray) -> np.ndarray:
-    """Images as bytes, 0 black and 255 white."""
-    return np.rint(np.clip(np.nan_to_num(brightness(dataset, x_nd)), 0, 1) * 255).astype(np.uint8)
 
 
 def _features(trained: Trained) -> dict[str, np.ndarray]:

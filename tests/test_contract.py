@@ -71,6 +71,7 @@ VARIANTS = {
     "jump_relu": (lambda net: variants.jump_relu(net), {"l0": 1e-3, "bandwidth": 0.5, "l2": 1e-3}),
     "gated": (lambda net: variants.gated(net), {"l1": 1e-3, "l2": 1e-3}),
     "matryoshka": (lambda net: variants.matryoshka(net), {"active": 2.0, "revive": 0.03, "l2": 1e-3}),
+    "contractive": (lambda net: variants.contractive(net), {"contraction": 1e-3, "l2": 1e-3}),
 }
 PLAIN = [name for name in VARIANTS if name.startswith("plain")]
 ON_ONE_NET = {"variational learned": "linear", "variational optimal": "stacked", "kl_sparse": "tied stacked"}

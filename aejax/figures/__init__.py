@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from matplotlib.figure import Figure
 
 from aejax.figures import best as of_best
+from aejax.figures import denoised as of_denoised
 from aejax.figures import generated, inner
 from aejax.figures import sparsity as of_sparsity
 from aejax.figures import swept as of_swept
@@ -29,6 +30,10 @@ FIGURES: dict[str, tuple[Callable[[Sequence[Setting], Looks, Arrays], Figure | N
     "reconstructions.png": (
         of_best.reconstructions,
         "Test images and what is left of them; runs chosen by validation.",
+    ),
+    "denoised.png": (
+        of_denoised.denoised,
+        "Noisy test images and what is made of them; runs chosen by validation.",
     ),
     "learning_curves.png": (
         of_best.learning_curves,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from aejax.variants.base import PROGRESS, Autoencoder, Generative, Loss, Ranges, check_hyper, hyper_names, keywords
+from aejax.variants.contractive import contractive
 from aejax.variants.denoising import NOISES, denoising
 from aejax.variants.hashing import hashing
 from aejax.variants.plain import plain
@@ -21,6 +22,7 @@ __all__ = [
     "Ranges",
     "batch_topk",
     "check_hyper",
+    "contractive",
     "denoising",
     "gated",
     "hashing",
@@ -46,6 +48,7 @@ VARIANTS: dict[str, Callable[..., Autoencoder]] = {
     "jump_relu": jump_relu,
     "gated": gated,
     "matryoshka": matryoshka,
+    "contractive": contractive,
     "variational": variational,
 }
 """Every variant by its name, as stored runs name it."""

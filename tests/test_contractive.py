@@ -1,0 +1,139 @@
+"""Contractive: the penalty against closed forms, finite differences, and itself computed another way."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aejax import fields, nets, scores, train, variants
+from aejax.compare import reference
+from aejax.errors import ConfigError
+from aejax.scores.base import Trained
+from aejax.scores.contraction import jacobian_norm, sensitivity
+from aejax.sweep import Sweep
+from aejax.variants.contractive import squared_jacobian_norms
+from support import small_dataset
+
+INPUTS = 12
+
+
+@pytest.fixture
+def x_bd():
+    return jnp.asarray(np.random.default_rng(0).uniform(0, 1, (16, INPUTS)), jnp.float32)
+
+
+def parts(net, x_bd, contraction=1.0):
+    """Parameters, and the loss's own Jacobian penalty."""
+    params = jax.tree.map(lambda leaf: leaf + 0.1, net.init(jax.random.key(0)))  # biases are not zero
+    metrics = variants.contractive(net).loss(params, jax.random.key(1), x_bd, contraction=contraction, l2=0.0)[1]
+    return params, float(metrics["jacobian"])
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_one_sigmoid_layer_has_the_closed_form_of_rifai(x_bd, tied):
+    net = nets.mlp(INPUTS, (5,), coding_activation=jax.nn.sigmoid)
+    params, found = parts(nets.tied(net) if tied else net, x_bd)
+    layer = {name: np.asarray(leaf, np.float64) for name, leaf in params["encoder"]["layer_0"].items()}
+    z_bk = 1 / (1 + np.exp(-(np.asarray(x_bd, np.float64) @ layer["kernel"] + layer["bias"])))
+    closed = (np.square(z_bk * (1 - z_bk)) @ np.square(layer["kernel"]).sum(axis=0)).mean()
+    assert found == pytest.approx(closed, rel=1e-5)
+    general_b = squared_jacobian_norms(net.encode, params, x_bd)
+    assert float(general_b.mean()) == pytest.approx(closed, rel=1e-5)
+
+
+def test_of_a_linear_net_it_is_the_kernels_squared_norm(x_bd):
+    params, found = parts(nets.mlp(INPUTS, (3,)), x_bd)
+    assert found == pytest.approx(float(np.square(params["encoder"]["layer_0"]["kernel"]).sum()), rel=1e-5)
+
+
+def test_of_a_deep_net_it_is_what_finite_differences_give(x_bd):
+    """The encoder written again in float64, moved input by input."""
+    params, found = parts(nets.mlp(INPUTS, (9, 7, 3), activation=jnp.tanh, coding_activation=jax.nn.sigmoid), x_bd)
+    layers = [jax.tree.map(lambda a: np.asarray(a, np.float64), params["encoder"][f"layer_{i}"]) for i in range(3)]
+
+    def encode(x_bd):
+        for layer in layers[:-1]:
+            x_bd = np.tanh(x_bd @ layer["kernel"] + layer["bias"])
+        return 1 / (1 + np.exp(-(x_bd @ layers[-1]["kernel"] + layers[-1]["bias"])))
+
+    step, rows_bd = 1e-5, np.asarray(x_bd, np.float64)
+    moves = (encode(rows_bd + step * unit_d) - encode(rows_bd - step * unit_d) for unit_d in np.eye(INPUTS))
+    wanted = sum(np.square(move / (2 * step)).sum() for move in moves) / len(rows_bd)
+    assert found == pytest.approx(wanted, rel=1e-4)
+
+
+def test_with_more_codings_than_inputs_forward_passes_give_the_same(x_bd):
+    net = nets.mlp(INPUTS, (9, 20), activation=jax.nn.gelu)
+    params, found = parts(net, x_bd)
+    jacobian_bkd = jax.vmap(jax.jacrev(lambda x_d: net.encode(params, x_d[None])[0]))(x_bd)
+    assert jacobian_bkd.shape == (16, 20, INPUTS)
+    assert found == pytest.approx(float(np.square(jacobian_bkd).sum() / 16), rel=1e-5)
+
+
+def _mixing(x_bd):
+    return jax.nn.softmax(x_bd, axis=-1)
+
+
+@pytest.mark.parametrize("activation", [*fields.ACTIVATIONS.values(), _mixing], ids=lambda f: f.__name__)
+def test_one_layers_short_cut_is_the_general_penalty_for_every_activation(x_bd, activation):
+    """Softmax is not elementwise: there is no short cut for it, and none is taken."""
+    net = nets.mlp(INPUTS, (3,), coding_activation=activation)
+    params, found = parts(net, x_bd)
+    assert found == pytest.approx(float(squared_jacobian_norms(net.encode, params, x_bd).mean()), rel=1e-5)
+
+
+def test_its_gradient_is_that_of_the_penalty(x_bd):
+    """Central differences of the whole loss along a random direction."""
+    net = nets.mlp(INPUTS, (6, 3), activation=jnp.tanh)
+    autoencoder, params = variants.contractive(net), net.init(jax.random.key(0))
+    loss = jax.jit(lambda p: autoencoder.loss(p, jax.random.key(1), x_bd, contraction=0.3, l2=0.0)[0])
+    leaves, tree = jax.tree.flatten(params)
+    rng, step = np.random.default_rng(1), 1e-2
+    along = jax.tree.unflatten(tree, [jnp.asarray(rng.normal(size=leaf.shape), jnp.float32) for leaf in leaves])
+    ahead, back = (jax.tree.map(lambda p, a, s=s: p + s * a, params, along) for s in (step, -step))
+    product = jax.tree.map(lambda g, a: float((g * a).sum()), jax.grad(loss)(params), along)
+    assert sum(jax.tree.leaves(product)) == pytest.approx(float(loss(ahead) - loss(back)) / (2 * step), rel=2e-3)
+
+
+def test_more_contraction_makes_steadier_codings():
+    dataset, net = small_dataset(), nets.mlp(INPUTS, (8, 3), coding_activation=jax.nn.sigmoid)
+    autoencoder, ruler = variants.contractive(net), reference(dataset)
+    runs = [(0, {"learning_rate": 0.01, "contraction": weight, "l2": 0.0}) for weight in (0.0, 0.02)]
+    fits = train.fit_population(autoencoder, dataset, runs, epochs=30, batch_size=18, how="vmap", width=2).fits
+    measure, key = scores.contraction(0.1, rows=20), jax.random.key(0)
+    measured: list[dict[str, Any]] = [
+        measure(Trained(autoencoder, fit.params, {}, dataset, ruler, 3, key))[0] for fit in fits
+    ]
+    free, held = measured
+    assert held["jacobian_norm"] < 0.8 * free["jacobian_norm"]
+    assert held["pca_coding_sensitivity"] == free["pca_coding_sensitivity"]
+    assert fits[1].history["validation_error"][-1] > fits[0].history["validation_error"][-1]
+
+
+def test_the_scores_numbers_are_known_for_pca_like_maps():
+    """An encoder of orthonormal columns has PCA's norm, root of k; noise of variance s^2 moves its codings by s^2 k."""
+    dataset, net = small_dataset(rows=5000), nets.mlp(INPUTS, (3,))
+    autoencoder, ruler, level = variants.contractive(net), reference(dataset), 0.2
+    first_kd = ruler.params.components_kd[:3]
+    params = net.init(jax.random.key(0))
+    layer = {"kernel": jnp.asarray(first_kd.T, jnp.float32), "bias": jnp.zeros(3)}
+    params["encoder"] = {"layer_0": layer}
+    found, _ = scores.contraction(level)(Trained(autoencoder, params, {}, dataset, ruler, 3, jax.random.key(0)))
+    assert found["jacobian_norm"] == pytest.approx(3**0.5, rel=1e-5)
+    assert found["coding_sensitivity"] == pytest.approx(found["pca_coding_sensitivity"], rel=1e-4)
+    spread = 2 * (dataset.floats(dataset.x_test) @ first_kd.T).var(axis=0).sum()
+    assert found["coding_sensitivity"] == pytest.approx(level**2 * 3 / spread, rel=0.05)
+    assert sensitivity(np.ones((4, 2)), np.zeros((4, 2))) is None
+    assert jacobian_norm(autoencoder, params, dataset.floats(dataset.x_test[:7])) == pytest.approx(3**0.5, rel=1e-5)
+
+
+def test_what_cannot_be_is_named(refused):
+    config = {"dataset": "digits", "widths": (4, 3), "epochs": 1, "batch_size": 64, "variant": variants.contractive}
+    hyper = {"learning_rate": 0.01, "l2": 0.0}
+    call = lambda: Sweep(**config, hyper=hyper | {"contraction": -1.0})  # noqa: E731
+    refused(ConfigError, "Sweep.hyper.contraction", "-1.0", call=call)
+    refused(ConfigError, "Sweep.hyper.contraction", "missing", call=lambda: Sweep(**config, hyper=hyper))
+    refused(ConfigError, "scores.contraction.level", "0", call=lambda: scores.contraction(0.0))
+    refused(ConfigError, "scores.contraction.rows", "0", call=lambda: scores.contraction(rows=0))

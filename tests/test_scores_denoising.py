@@ -1,0 +1,179 @@
+"""The denoising score: its rulers against other derivations, its numbers against what they are said to be."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aejax import nets, pca, scores, variants
+from aejax.compare import reference
+from aejax.errors import ConfigError
+from aejax.figures import denoised as of_denoised
+from aejax.figures import draw
+from aejax.scores.base import Trained
+from aejax.scores.denoising import best_affine_map, pca_curve
+from aejax.settings import settings
+from aejax.sweep import Sweep
+from aejax.variants.denoising import corrupt
+from fabricated import arrays_of, make
+from support import small_dataset
+
+INPUTS = 12
+KEY = jax.random.key(3)
+NOISES = [("gaussian", 0.3, {}), ("masking", 0.4, {}), ("salt_and_pepper", 0.3, {"pepper": -0.5, "salt": 1.5})]
+
+
+def trained(params_of=lambda net: net.init(jax.random.key(0)), codings=3, dataset=None):
+    dataset = dataset or small_dataset(rows=600)
+    net = nets.mlp(INPUTS, (codings,), precision="highest")
+    return Trained(variants.plain(net), params_of(net), {}, dataset, reference(dataset), codings, KEY)
+
+
+def measured(score, one) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    return score(one)
+
+
+def principal(ruler, k):
+    """The linear autoencoder that PCA with k components is."""
+    components_kd = jnp.asarray(ruler.params.components_kd[:k], jnp.float32)
+    mean_d = jnp.asarray(ruler.params.mean_d, jnp.float32)
+    encoder = {"kernel": components_kd.T, "bias": -components_kd @ mean_d}
+    return {"encoder": {"layer_0": encoder}, "decoder": {"layer_0": {"kernel": components_kd, "bias": mean_d}}}
+
+
+@pytest.mark.parametrize(("noise", "level", "ends"), NOISES)
+def test_the_curve_of_pca_is_that_of_decoding_the_noisy_rows_codings(noise, level, ends):
+    dataset = small_dataset()
+    params, clean_nd = pca.fit(dataset.x_train, unit=dataset.unit), dataset.floats(dataset.x_test)
+    noisy_nd = np.asarray(corrupt(KEY, jnp.asarray(clean_nd), level, noise, **ends))
+    curve = pca_curve(params, clean_nd, noisy_nd)
+    assert curve.shape == (INPUTS + 1,)
+    for k in (0, 1, 5, INPUTS):
+        first = params._replace(components_kd=params.components_kd[:k])
+        decoded_nd = np.asarray(pca.decode(first, pca.encode(first, jnp.asarray(noisy_nd))))
+        assert curve[k] == pytest.approx(np.square(decoded_nd - clean_nd).sum(), rel=1e-5)
+    assert curve[INPUTS] == pytest.approx(
+        np.square(noisy_nd - clean_nd).sum(), rel=1e-6
+    )  # all components: no denoising
+
+
+@pytest.mark.parametrize(("noise", "level", "ends"), NOISES)
+def test_the_best_affine_map_is_the_regression_of_clean_on_noisy_rows(noise, level, ends):
+    """Least squares on 400 noisy copies of every row that PCA was fitted on."""
+    dataset, copies = small_dataset(), 400
+    rows_nd = np.concatenate([dataset.x_train, dataset.x_validation])
+    clean_nd = np.tile(dataset.floats(rows_nd), (copies, 1)).astype(np.float64)
+    noisy_nd = np.asarray(corrupt(KEY, jnp.asarray(clean_nd, jnp.float32), level, noise, **ends), np.float64)
+    with_ones_nd = np.column_stack([noisy_nd, np.ones(len(noisy_nd))])
+    fitted = np.linalg.lstsq(with_ones_nd, clean_nd, rcond=None)[0]
+    least = np.square(with_ones_nd @ fitted - clean_nd).sum(axis=1).mean()
+    denoise = best_affine_map(pca.fit(rows_nd, unit=dataset.unit), noise, level, **ends)
+    found = np.square(denoise(noisy_nd) - clean_nd).sum(axis=1).mean()
+    assert least <= found < 1.005 * least
+    np.testing.assert_allclose(denoise(noisy_nd[:50]), with_ones_nd[:50] @ fitted, atol=0.05)
+
+
+def test_for_gaussian_noise_it_shrinks_every_component():
+    dataset, level = small_dataset(), 0.3
+    params = pca.fit(dataset.x_train, unit=dataset.unit)
+    variances_k = params.variances_k * (params.rows - 1) / params.rows
+    shrunk_k = variances_k / (variances_k + level**2)
+    x_nd = dataset.floats(dataset.x_test).astype(np.float64)
+    wanted = params.mean_d + (x_nd - params.mean_d) @ (params.components_kd.T * shrunk_k) @ params.components_kd
+    np.testing.assert_allclose(best_affine_map(params, "gaussian", level)(x_nd), wanted, atol=1e-9)
+
+
+def test_columns_that_never_vary_and_no_noise_at_all_are_harmless():
+    data = np.zeros((50, 6), np.float32)
+    data[:, :3] = np.random.default_rng(0).uniform(size=(50, 3))
+    params = pca.fit(data)
+    for noise in variants.NOISES:
+        for level in (0.0, 0.5, 1.0):
+            assert np.isfinite(best_affine_map(params, noise, level)(data)).all()
+        np.testing.assert_allclose(best_affine_map(params, noise, 0.0)(data), data, atol=1e-7)
+
+
+def test_an_autoencoder_that_is_pca_has_pcas_numbers():
+    one = trained()
+    numbers, arrays = measured(scores.denoising(level=0.3), one._replace(params=principal(one.ruler, 3)))
+    assert numbers["denoised_sse_test"] == pytest.approx(numbers["pca_denoised_sse_test"], rel=1e-4)
+    assert numbers["noisy_sse_test"] == pytest.approx(INPUTS * 0.3**2, rel=0.05)
+    best = numbers["pca_best_components"]
+    again, _ = measured(scores.denoising(level=0.3), trained(lambda net: principal(one.ruler, best), codings=best))
+    assert again["denoised_sse_test"] == pytest.approx(numbers["pca_best_denoised_sse_test"], rel=1e-4)
+    assert again["denoised_ratio"] == pytest.approx(1.0, rel=1e-4)
+    validation = [
+        measured(scores.denoising(level=0.3), trained(lambda net, k=k: principal(one.ruler, k), codings=k))[0]
+        for k in (best - 1, best, best + 1)
+    ]
+    errors = [found["denoised_sse_validation"] for found in validation]
+    assert min(errors) == errors[1]  # what k was chosen by
+    assert numbers["affine_denoised_sse_test"] < numbers["pca_best_denoised_sse_test"]
+    assert {name: array.shape for name, array in arrays.items()} == {
+        f"denoising/{kind}": (3, INPUTS) for kind in ("clean", "noisy", "denoised", "pca", "affine")
+    }
+    np.testing.assert_allclose(arrays["denoising/clean"], one.dataset.floats(one.dataset.x_test[:3]))
+
+
+def test_the_rulers_are_the_same_for_every_seed_and_repetitions_average():
+    first, second = (
+        measured(scores.denoising(level=0.3), trained()._replace(key=jax.random.key(s)))[0] for s in (0, 1)
+    )
+    assert first == second
+    many = measured(scores.denoising(level=0.3, repetitions=20), trained())[0]
+    assert many["noisy_sse_test"] == pytest.approx(INPUTS * 0.3**2, rel=0.02)
+    assert many["noisy_sse_test"] != first["noisy_sse_test"]
+
+
+def test_what_cannot_be_is_named(refused):
+    refused(ConfigError, "scores.denoising.noise", "did you mean", call=lambda: scores.denoising("gausian"))
+    refused(ConfigError, "scores.denoising.level", "0 to 1", call=lambda: scores.denoising("masking", 1.5))
+    refused(ConfigError, "scores.denoising.level", "nan", call=lambda: scores.denoising(level=float("nan")))
+    refused(ConfigError, "scores.denoising.repetitions", "0", call=lambda: scores.denoising(repetitions=0))
+    refused(ConfigError, "scores.denoising.pepper", "below", call=lambda: scores.denoising("masking", pepper=2.0))
+    config = {"dataset": "digits", "widths": (4, 3), "epochs": 1, "batch_size": 64}
+    config |= {"hyper": {"learning_rate": 0.01, "l2": 0.0}}
+    both = (scores.denoising(), scores.denoising("masking"))
+    call = lambda: Sweep(**config, scores=both)  # noqa: E731
+    refused(ConfigError, "Sweep.scores[1]", "denoised_sse_test", call=call)
+    one = Sweep(**config, scores=(scores.denoising("salt_and_pepper", 0.2, salt=2.0),))
+    assert scores.from_config(one.config()["scores"][0]) == one.scores[0]
+
+
+NUMBERS = {"noisy_sse_test": 9.0, "denoised_sse_test": 3.0, "denoised_sse_validation": 3.0, "denoised_ratio": 0.6}
+NUMBERS |= {"pca_denoised_sse_test": 6.0, "pca_best_denoised_sse_test": 5.0, "pca_best_components": 4}
+NUMBERS |= {"affine_denoised_sse_test": 4.0}
+
+
+def noisy_row(label, score, codings=7):
+    config = make()["config"] | {"scores": [score.config()]}
+    return make(label, codings=codings, config=config, scores=NUMBERS)
+
+
+def test_the_figure_has_a_block_for_every_noise_and_a_line_for_every_label():
+    masked = scores.denoising("masking", 0.25)
+    rows = [noisy_row("a", scores.denoising()), noisy_row("b", scores.denoising()), noisy_row("c", masked), make("d")]
+    arrays = arrays_of(rows)
+    for held in arrays.values():
+        for kind in ("clean", "noisy", "denoised", "pca", "affine"):
+            held[f"denoising/{kind}"] = held["examples/original"]
+    found = settings(rows)
+    assert [of_denoised.noise_of(s) for s in found] == [
+        *["gaussian noise, level 0.5"] * 2,
+        "masking noise, level 0.25",
+        "",
+    ]
+    figure = of_denoised.denoised(found, {}, arrays.get)
+    assert figure is not None
+    names = [ax.get_ylabel().splitlines()[0] for ax in figure.axes]
+    rulers = ["PCA, 4 components", "best affine map"]
+    assert names == ["clean", "noisy", "a", "b", *rulers, "clean", "noisy", "c", *rulers]
+    assert [ax.get_title(loc="left") for ax in figure.axes if ax.get_title(loc="left")] == [
+        "blobs, gaussian noise, level 0.5",
+        "blobs, masking noise, level 0.25",
+    ]
+    assert "SSE 3" in figure.axes[2].get_ylabel()
+    assert draw("denoised.png", found, arrays.get) is not None
+    assert draw("denoised.png", settings([make("d")]), arrays.get) is None
