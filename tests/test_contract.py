@@ -74,7 +74,13 @@ VARIANTS = {
     "contractive": (lambda net: variants.contractive(net), {"contraction": 1e-3, "l2": 1e-3}),
 }
 PLAIN = [name for name in VARIANTS if name.startswith("plain")]
-ON_ONE_NET = {"variational learned": "linear", "variational optimal": "stacked", "kl_sparse": "tied stacked"}
+ON_ONE_NET = {
+    "variational": "tied stacked",
+    "variational cross-entropy": "stacked",
+    "variational learned": "linear",
+    "variational optimal": "stacked",
+    "kl_sparse": "tied stacked",
+}
 DICTIONARIES = {  # these want a decoder of one dense layer
     "l1_sparse": "tied linear",
     "topk": "one-layer decoder",

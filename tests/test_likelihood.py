@@ -117,7 +117,8 @@ def test_importance_samples_give_the_exact_log_likelihood(linear):
     hyper = {name: value for name, value in HYPER.items() if name != "free_bits"}
     weighted = variants.variational(nets.mlp(12, (CODINGS,)), variance="learned", samples=5)
     keys = jax.random.split(jax.random.key(1), 50)
-    bounds = jax.vmap(lambda key: weighted.loss(wide, key, jnp.asarray(x_nd), progress=1.0, **hyper)[0])(keys)
+    x_bd = jnp.asarray(x_nd)
+    bounds = jax.jit(jax.vmap(lambda key: weighted.loss(wide, key, x_bd, progress=1.0, **hyper)[0]))(keys)
     assert -float(bounds.mean()) == pytest.approx(few.log_likelihood_n.mean(), abs=0.05)
 
 
@@ -159,7 +160,7 @@ def test_binary_rows_are_the_same_for_every_run_and_constants_are_known():
     """A decoder that ignores its codings is a product of Bernoullis, which needs no samples."""
     net = nets.mlp(12, (CODINGS,))
     autoencoder = variants.variational(net, output=jax.nn.sigmoid, error=cross_entropy, binarise=True)
-    params = autoencoder.init(jax.random.key(0))
+    params = jax.jit(autoencoder.init)(jax.random.key(0))
     layer = params["decoder"]["layer_0"]
     logits = np.linspace(-2, 2, 12)
     params["decoder"]["layer_0"] = {"kernel": 0 * layer["kernel"], "bias": jnp.asarray(logits, jnp.float32)}
