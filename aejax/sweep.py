@@ -114,6 +114,10 @@ class Sweep:
             raise ConfigError("Sweep.coding_activation", found, "leave it out: the variant says what activates codings")
         names = variants.hyper_names(built)
         _set(self, "hyper", fields.hyper(self.hyper, names, self.codings, built.ranges))
+        for point in self.points():  # of codings that are swept there may be fewer than the variant knows of
+            if point.get("active", 0) > self.codings_of(point):
+                found = f"{point['active']:g} active codings of {self.codings_of(point)}"
+                raise ConfigError("Sweep.hyper.active", found, "give at most as many as there are codings")
         if self.label != "":
             checks.text("Sweep.label", self.label)
 

@@ -415,6 +415,8 @@ def test_what_cannot_be_is_named(refused):
     for active in (0, 81, -1):
         hyper = {**SWEEP["hyper"], "active": active}
         refused(ConfigError, "Sweep.hyper.active", call=lambda h=hyper: Sweep(**{**SWEEP, "hyper": h}))
+    fewer = {**SWEEP["hyper"], "codings": (4, 80)}
+    refused(ConfigError, "Sweep.hyper.active", "6 active", call=lambda: Sweep(**{**SWEEP, "hyper": fewer}))
     refused(ConfigError, "Sweep.coding_activation", call=lambda: Sweep(**SWEEP, coding_activation=jax.nn.relu))
     target = {"learning_rate": 0.01, "sparsity": 1.0, "target": 1.0, "l2": 0.0}
     kl = {**SWEEP, "variant": variants.kl_sparse, "hyper": target}
@@ -427,6 +429,7 @@ def test_the_figure_holds_every_settings_r2_and_l0_and_pcas_curve():
         return make(label, seed, sse=sse, config=config, scores={"l0": l0 + seed})
 
     sparse = [row("a", seed, l0, 24 - l0 - seed) for l0 in (3.0, 9.0) for seed in (0, 1)] + [row("b", 0, 5.0, 6.0)]
+    sparse.append(row("c", 0, 4.0, 60.0))  # far below the mean predictor: said, not drawn
     found = [*sparse, make("plain")]
     best = [setting for setting in settings(found) if setting.best]
     looks: dict[str, tuple[str, str]] = dict.fromkeys("ab", ("red", "o"))
@@ -442,4 +445,5 @@ def test_the_figure_holds_every_settings_r2_and_l0_and_pcas_curve():
     np.testing.assert_allclose(r2_k, 1 - CURVE[k.astype(int)] / 24)
     dotted = [np.asarray(line.get_xydata()).T.tolist() for line in ax.lines if line.get_linestyle() == ":"]
     assert dotted[-1] == [[5.0, 9.0], [0.75, 0.75]]  # five codings are worth nine components
+    assert figure_of.words(best) == " 1 setting is below R² -0.1, and not drawn."
     assert figure_of.r2_against_l0([s for s in best if s.label == "plain"], looks, arrays_of(found).get) is None

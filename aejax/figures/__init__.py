@@ -82,7 +82,7 @@ def draw(name: str, settings: Sequence[Setting], arrays: Arrays) -> tuple[bytes,
 
 def _left_out(name: str, best: Sequence[Setting]) -> str:
     if name == "r2_against_l0.png":
-        return ""
+        return of_sparsity.words(best)
     if name in ("swept.png", "swept_curves.png"):
         return of_swept.words(name, best)
     lines, blocks = of_best.by_label(best, None), {(s.dataset, s.codings) for s in best if s.image_shape}
