@@ -7,6 +7,7 @@ import pytest
 from aejax import identities, nets, rows, scores, train, variants
 from aejax.compare import reference
 from aejax.errors import ConfigError, DataError
+from aejax.interrupt import Interrupted
 from aejax.scores import Score
 from aejax.sweep import Sweep
 from support import small_dataset
@@ -106,6 +107,22 @@ def test_a_number_that_is_not_finite_fails_the_run(monkeypatch):
     fit = train.fit(one.build(12), DATASET, seed=0, epochs=1, batch_size=18, learning_rate=0.01, l2=0.0)
     row, _, _ = rows.score(one, 0, {"learning_rate": 0.01, "l2": 0.0}, DATASET, reference(DATASET), fit)
     assert (row["status"], row["reason"]) == ("failed", "half_codings not finite")
+
+
+def test_a_score_that_takes_long_can_be_stopped():
+    def ask(trained):
+        trained.check()
+        return {}, {}
+
+    def stop():
+        raise Interrupted(2)
+
+    one = Sweep(**TINY, scores=(Score("asking", (), ask),))
+    fit = train.fit(one.build(12), DATASET, seed=0, epochs=1, batch_size=18, learning_rate=0.01, l2=0.0)
+    arguments = one, 0, {"learning_rate": 0.01, "l2": 0.0}, DATASET, reference(DATASET), fit
+    with pytest.raises(Interrupted):
+        rows.score(*arguments, stop)
+    assert rows.score(*arguments)[0]["status"] == "completed"
 
 
 def test_what_is_no_score_or_no_option_is_named(refused):
