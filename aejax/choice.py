@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -31,30 +32,43 @@ class Choice(NamedTuple):
     member_bytes: int | None
 
 
-def choose(what: Task, dataset: Dataset, runs: Runs, *, how: str = "auto", width: int | None = None) -> Choice:
+def choose(
+    what: Task,
+    dataset: Dataset,
+    runs: Runs,
+    *,
+    how: str = "auto",
+    width: int | None = None,
+    of: int | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> Choice:
     """The layout for these runs: the one asked for, or with "auto" the fastest, measured where that is worth it.
 
     A layout that does not fit into 80 % of the free memory is made smaller; the rest of the runs are further blocks.
+    `of` is how many there are of which these runs are left: a vmap's width, on which its bits depend, follows from all
+    of them. `check` is called wherever nothing is running on a device, and may raise Interrupted.
     Raises MachineError when not one member fits, and when an asked-for width does not.
     """
     if how not in WAYS:
         raise ConfigError("how", repr(how), nearest(how, WAYS))
     if how != "auto" or width is not None:
-        asked = layout("vmap" if how == "auto" else how, len(runs), width=width, most=_most(what))
-        return _fitting(what, asked, asked=width is not None)
+        how = "vmap" if how == "auto" else how
+        own = math.ceil(max(of or 0, len(runs)) / len(jax.devices())) if how == "vmap" and width is None else width
+        asked = layout(how, len(runs), width=own, most=_most(what))
+        return _fitting(what, asked, check, asked=width is not None)
     on_cpu = jax.devices()[0].platform == "cpu"
     first, *others = _candidates(what, len(runs), on_cpu)
-    choice = _fitting(what, first)
+    choice = _fitting(what, first, check)
     if not others:
         return choice
-    rate = _rate(what, dataset, runs, choice.layout)
+    rate = _rate(what, dataset, runs, choice.layout, check)
     if len(runs) * what.rows * what.epochs / rate < WORTH_MEASURING:
         return choice
     rates = {choice: rate}
     for other in others:
-        candidate = _fitting(what, other)
+        candidate = _fitting(what, other, check)
         if candidate.layout not in [known.layout for known in rates]:
-            rates[candidate] = _rate(what, dataset, runs, candidate.layout)
+            rates[candidate] = _rate(what, dataset, runs, candidate.layout, check)
     best = max(rates, key=lambda candidate: rates[candidate])
     named = {f"{c.layout.how} {c.layout.width}" if c.layout.width > 1 else c.layout.how: r for c, r in rates.items()}
     return best._replace(rates={name: round(value, 1) for name, value in named.items()})
@@ -79,9 +93,10 @@ def _most(what: Task) -> int:
     return max(1, SHARE_OF_CACHE // size)
 
 
-def _fitting(what: Task, chosen: Layout, asked: bool = False) -> Choice:
-    """The layout, or the largest smaller one whose program fits into the free memory."""
+def _fitting(what: Task, chosen: Layout, check: Callable[[], None], asked: bool = False) -> Choice:
+    """The layout, or the largest smaller one whose program fits into the free memory; of the same width if `asked`."""
     while True:
+        hosts.check(check)
         functions, free = compiled(what, chosen), hosts.least_megabytes(machine.free_bytes(chosen.devices))
         own = functions.device_bytes - functions.data_bytes
         member_bytes = math.ceil(own * chosen.devices / chosen.block)
@@ -89,7 +104,8 @@ def _fitting(what: Task, chosen: Layout, asked: bool = False) -> Choice:
             return Choice(chosen, None, member_bytes)
         room = SHARE_OF_FREE_MEMORY * free - functions.data_bytes
         fits = max(0, int(chosen.block * room / own))
-        if asked or chosen.how == "data" or chosen.block == 1:
+        narrow = asked and chosen.width > 1 and chosen.groups <= chosen.devices
+        if narrow or chosen.how == "data" or chosen.block == 1:
             raise MachineError(
                 "memory",
                 f"{functions.device_bytes} bytes needed a device for {chosen.block} members, {free} free",
@@ -111,7 +127,7 @@ def _smaller(chosen: Layout, members: int) -> Layout:
     return layout("loop", 1, devices=1)
 
 
-def _rate(what: Task, dataset: Dataset, runs: Runs, chosen: Layout) -> float:
+def _rate(what: Task, dataset: Dataset, runs: Runs, chosen: Layout, check: Callable[[], None]) -> float:
     """Samples per second of a layout over the first steps of these runs: the better of two tries of half a chunk."""
     functions, data = compiled(what, chosen), place(dataset, chosen)
     run, here = what.program(chosen), list(runs[: chosen.block])
@@ -119,6 +135,7 @@ def _rate(what: Task, dataset: Dataset, runs: Runs, chosen: Layout) -> float:
     steps, most, best = 2, max(2, (run.steps - 1) // 2), 0.0
     tries = 0
     while tries < 2:
+        hosts.check(check)
         state = functions.init(key_data, hyper)
         state = functions.advance(state, key_data, hyper, data, np.int32(1))
         jax.block_until_ready(state)

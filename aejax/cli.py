@@ -226,12 +226,10 @@ def _run(options: argparse.Namespace) -> int:
             watcher=watcher,
             on=place,
             source=cluster.Source(options.experiment, tuple(options.assignments)),
+            events=options.tensorboard,
         )
     if not hosts.first():
         return 0
-    if watcher.live is not None:
-        watcher.live.close()
-        runner.export(outcome)
     watcher.summarise(outcome)
     for row in outcome.failed:
         name = f"{row['label']} {row['codings']}, seed {row['seed']}, {row['hyper']}"
@@ -284,7 +282,7 @@ def _generate(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     from aejax import runner
 
-    for path in runner.rebuild(options.folder):
+    for path in runner.rebuild(options.folder, lambda text: print(f"aejax: warning: {text}", file=sys.stderr)):
         print(path)
     return 0
 

@@ -6,19 +6,21 @@ import json
 import math
 from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from aejax import lock
 from aejax.results import to_json
 from aejax.settings import Row, number, unique
 
 SPENT = {
-    "useful": "training steps that ended in a stored run",
+    "useful": "training steps whose outcome is stored, or saved to go on from",
     "compile": "compiling",
     "data": "reading data and fitting the reference PCA",
     "saving": "writing runs, states, tables and figures",
     "lost": "work of a run that failed, or of a killed call that had not saved it",
-    "other": "all else",
+    "other": "all else; of a killed call all that is not known",
 }
 """What the wall time of a call goes into, as in a line of goodput.jsonl, in seconds."""
 MOST_PROGRAMS = 12
@@ -43,6 +45,23 @@ def read(folder: Path) -> tuple[list[dict[str, Any]], int]:
         if all(map(math.isfinite, times.values())):
             calls.append({"started": "", "device": None, "runs": 0, **call, **times})
     return calls, len(lines) - len(calls)
+
+
+def of_a_killed(before: lock.Before | None) -> dict[str, Any] | None:
+    """The line of a call that could not write its own: what the lock's holder had said when it was last heard of.
+
+    None where there was none, or where it told of its work itself.
+    """
+    if before is None or not before.lost_seconds + before.kept_seconds:
+        return None
+    known = {"useful": before.kept_seconds, "lost": before.lost_seconds}
+    try:
+        heard = before.heard - datetime.fromisoformat(before.started).timestamp()
+    except ValueError:
+        heard = 0.0
+    wall = max(heard, sum(known.values()))
+    spent = {**dict.fromkeys(SPENT, 0.0), **known, "other": wall - sum(known.values())}
+    return {"started": before.started, "wall": wall, **spent, "runs": 0, "device": None, "killed": True}
 
 
 def paragraphs(folder: Path, runs: Sequence[Row]) -> list[str]:

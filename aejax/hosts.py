@@ -7,12 +7,14 @@ agreed on before it changes what is run next. Only the first process writes.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
 from aejax.errors import ConfigError, MachineError
+from aejax.interrupt import Interrupted
 
 
 def join(coordinator: str | None, processes: int | None, process: int | None) -> None:
@@ -55,6 +57,18 @@ def most(value: int) -> int:
     from jax.experimental import multihost_utils
 
     return int(np.max(multihost_utils.process_allgather(np.asarray(value, np.int32))))
+
+
+def check(look: Callable[[], None]) -> None:
+    """Call `look`, and raise Interrupted on every process where it does on one."""
+    stop = None
+    try:
+        look()
+    except Interrupted as asked:
+        stop = asked
+    number = most(0 if stop is None else stop.number)
+    if number:
+        raise stop or Interrupted(number)
 
 
 def least_megabytes(count: int) -> int:

@@ -2,14 +2,21 @@
 
 Leaving Python while a device is still computing crashes the process, so the first signal only asks; the training loop
 looks between two chunks. A second signal leaves at once: files are written atomically, so that loses no finished run.
+
+While the main thread waits for a device no handler of Python's runs, and two signals that wait become one. So a thread
+counts them, told by the interpreter's signal handler in C, which does run.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
+import threading
 from types import FrameType
+
+_END = 0  # no signal's number
 
 
 class Interrupted(BaseException):
@@ -22,13 +29,22 @@ class Interrupted(BaseException):
 
 
 class Interrupts:
-    """Inside this block signals are remembered; `check` raises Interrupted once one has come."""
+    """Inside this block signals are remembered; `check` raises Interrupted once one has come.
+
+    Before the first `check` there is nothing to lose: a signal raises Interrupted where it meets the program.
+    """
 
     def __init__(self) -> None:
         self._asked: int | None = None
+        self._checked = False
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Interrupts:
+        self._ear, self._mouth = socket.socketpair()
+        self._mouth.setblocking(False)
+        self._fd_before = signal.set_wakeup_fd(self._mouth.fileno(), warn_on_full_buffer=False)
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
         for number in (signal.SIGINT, signal.SIGTERM):
             self._before[number] = signal.signal(number, self._ask)
         return self
@@ -36,15 +52,32 @@ class Interrupts:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # pyright: ignore[reportArgumentType]
+        signal.set_wakeup_fd(self._fd_before)
+        self._mouth.send(bytes([_END]))
+        self._thread.join()
+        self._ear.close()
+        self._mouth.close()
 
     def check(self) -> None:
         """Raise Interrupted when a signal has come. Called where nothing is running on a device."""
+        self._checked = True
         if self._asked is not None:
             raise Interrupted(self._asked)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         del frame
-        if self._asked is not None:
-            os._exit(128 + number)
-        self._asked = number
-        print("aejax: stopping after this chunk; once more to leave at once", file=sys.stderr, flush=True)
+        self._asked = self._asked or number
+        if not self._checked:
+            raise Interrupted(number)
+
+    def _listen(self) -> None:
+        """Count signals, in a thread of its own: say what the first one does, leave at the second."""
+        came = False
+        while (number := self._ear.recv(1)[0]) != _END:
+            if number not in self._before:
+                continue
+            if came:
+                os._exit(128 + number)
+            came, self._asked = True, self._asked or number
+            if self._checked:
+                print("aejax: stopping after this chunk; once more to leave at once", file=sys.stderr, flush=True)

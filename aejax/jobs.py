@@ -124,7 +124,8 @@ def machine_class() -> dict[str, Any]:
 class Layouts:
     """The layouts that programs were given, kept beside the runs: a sweep that goes on does so in the same layout.
 
-    A program that is unknown, or was laid out on another class of machine, is laid out anew.
+    A program that is unknown, or was laid out on another class of machine, is laid out anew. `how` is what was asked
+    for: each way has a layout of its own.
     """
 
     def __init__(self, folder: Path, warn: Callable[[str], None]) -> None:
@@ -140,14 +141,21 @@ class Layouts:
         except (OSError, ValueError, KeyError, TypeError):
             warn(f"{self._path} is damaged: layouts are chosen anew, and may give other last digits")
 
-    def find(self, job: Job, dataset: datasets.Dataset) -> tuple[str, int, dict[str, float] | None] | None:
+    def find(
+        self, job: Job, dataset: datasets.Dataset, how: str = "auto"
+    ) -> tuple[str, int, dict[str, float] | None] | None:
         """How, width and measured rates of a program, where it was laid out on such a machine."""
-        found = self._known.get(digest([job.identity(dataset), machine_class()]))
+        found = self._known.get(_key(job, dataset, how))
         return None if found is None else (found["how"], found["width"], found["rates"])
 
-    def keep(self, job: Job, dataset: datasets.Dataset, layout: Layout, rates: dict[str, float] | None) -> None:
+    def keep(
+        self, job: Job, dataset: datasets.Dataset, layout: Layout, rates: dict[str, float] | None, how: str = "auto"
+    ) -> None:
         """Remember a layout."""
-        entry = {"how": layout.how, "width": layout.width, "rates": rates}
-        self._known[digest([job.identity(dataset), machine_class()])] = entry
+        self._known[_key(job, dataset, how)] = {"how": layout.how, "width": layout.width, "rates": rates}
         whole = {"layouts": self._known, "sha256": digest(self._known)}
         results.write_atomic(self._path, results.to_json(whole, indent=1).encode())
+
+
+def _key(job: Job, dataset: datasets.Dataset, how: str) -> str:
+    return digest([job.identity(dataset), machine_class(), *([] if how == "auto" else [how])])

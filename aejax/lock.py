@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from aejax import disk
 from aejax.errors import MachineError, ResultsError
@@ -22,27 +22,43 @@ from aejax.errors import MachineError, ResultsError
 NAME = ".lock"
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 WIDTH = 16
-"""Bytes of the number of unsaved seconds, which ends the record but for a brace."""
+"""Bytes of the numbers of seconds, with which the record ends."""
+
+
+class Before(NamedTuple):
+    """The holder before: when it started and was last heard of (seconds since 1970), and of its work what was lost
+    and what was kept, where it did not end by itself.
+    """
+
+    started: str
+    heard: float
+    lost_seconds: float
+    kept_seconds: float
 
 
 class Lock:
-    """A held lock. `lost_seconds` is the work that the holder before had not saved when it died, 0.0 if it had."""
+    """A held lock. `before` is the holder before, where it can be read, `started` names this one."""
 
-    def __init__(self, handle: int, lost_seconds: float):
-        self.lost_seconds = lost_seconds
+    def __init__(self, handle: int, before: Before | None):
+        self.before = before
+        self.started = datetime.now(UTC).isoformat(timespec="seconds")
         self._handle: int | None = handle
-        record = {"pid": os.getpid(), "host": socket.gethostname()}
-        record["started"] = datetime.now(UTC).isoformat(timespec="seconds")
-        head = disk.to_json(record).encode()[:-1] + b', "unsaved_seconds": '
+        record = {"pid": os.getpid(), "host": socket.gethostname(), "started": self.started}
+        head, tail = disk.to_json(record).encode()[:-1], _tail(0.0, 0.0)
         self._offset = len(head)
-        os.pwrite(handle, head + _field(0.0) + b"}\n", 0)
-        os.ftruncate(handle, len(head) + WIDTH + 2)
+        os.pwrite(handle, head + tail, 0)
+        os.ftruncate(handle, len(head) + len(tail))
 
-    def beat(self, unsaved_seconds: float) -> None:
-        """Note how many seconds of work would be lost if this process died now: one small write, no fsync."""
+    @property
+    def lost_seconds(self) -> float:
+        """The work that the holder before had not saved when it died, 0.0 if it had."""
+        return 0.0 if self.before is None else self.before.lost_seconds
+
+    def beat(self, unsaved_seconds: float, kept_seconds: float = 0.0) -> None:
+        """Note how many seconds of work would be lost, and kept, if this process died now: a small write, no fsync."""
         if self._handle is not None:
             with contextlib.suppress(OSError):  # a note is not worth a run
-                os.pwrite(self._handle, _field(unsaved_seconds), self._offset)
+                os.pwrite(self._handle, _tail(unsaved_seconds, kept_seconds), self._offset)
 
     def _close(self) -> None:
         if self._handle is not None:
@@ -62,7 +78,7 @@ def hold(folder: Path) -> Iterator[Lock]:
         if not _take(handle, folder, seconds=0.5):
             raise _in_use(handle, folder)
         with disk.guard(folder / NAME, 4096):
-            lock = Lock(handle, _lost(_record(handle)))
+            lock = Lock(handle, _before(handle))
     except BaseException:
         os.close(handle)
         raise
@@ -85,6 +101,18 @@ def unused(folder: Path) -> Iterator[bool]:
     handle = _open(folder)
     try:
         yield _take(handle, folder, seconds=0)
+    finally:
+        os.close(handle)
+
+
+def refuse(folder: Path) -> None:
+    """Raise ResultsError naming the holder of `folder` where there is one, as `hold` does; makes and keeps nothing."""
+    if not os.path.lexists(folder / NAME):
+        return
+    handle = _open(folder)
+    try:
+        if not _take(handle, folder, seconds=0.5):
+            raise _in_use(handle, folder)
     finally:
         os.close(handle)
 
@@ -132,9 +160,20 @@ def _record(handle: int) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def _lost(record: dict[str, Any]) -> float:
-    seconds = record.get("unsaved_seconds")
-    return seconds if isinstance(seconds, float) and math.isfinite(seconds) and seconds > 0 else 0.0
+def _before(handle: int) -> Before | None:
+    record = _record(handle)
+    if not isinstance(record.get("started"), str):
+        return None
+    lost, kept = (_seconds(record.get(f"{name}_seconds")) for name in ("unsaved", "kept"))
+    return Before(record["started"], os.fstat(handle).st_mtime, lost, kept)
+
+
+def _seconds(value: Any) -> float:
+    return value if isinstance(value, float) and math.isfinite(value) and value > 0 else 0.0
+
+
+def _tail(unsaved_seconds: float, kept_seconds: float) -> bytes:
+    return b', "unsaved_seconds": %b, "kept_seconds": %b}\n' % (_field(unsaved_seconds), _field(kept_seconds))
 
 
 def _field(seconds: float) -> bytes:

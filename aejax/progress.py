@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from aejax import panel, runner, settings, tensorboard, train
+from aejax import listing, panel, runner, settings, tensorboard, train
 from aejax.watcher import Watcher
 
 
@@ -130,25 +130,21 @@ class TerminalWatcher(Watcher):
 
 def show_plan(plan: runner.Plan) -> None:
     """What a call would do: a line for every program, and what all of them need."""
-    console = Console(highlight=False, markup=False)
-    table = Table(title=f"{plan.experiment}: what would be trained on {plan.device}")
-    for name in ("", "codings", "parameters", "members", "stored", "to train", "steps", "memory"):
-        table.add_column(name, justify="right" if name else "left", no_wrap=bool(name), overflow="fold")
-    several = len({job["dataset"] for job in plan.jobs}) > 1
+    print(f"{plan.experiment}: what would be trained on {plan.device}")
+    headers = ["", "codings", "parameters", "members", "stored", "to train", "steps", "memory"]
+    several, lines = len({job["dataset"] for job in plan.jobs}) > 1, []
     for job in plan.jobs:
-        codings = [job["codings"][0], job["codings"][-1]]
-        cells = [f"{job['label']}, {job['dataset']}" if several else job["label"]]
-        cells += ["–".join(str(k) for k in dict.fromkeys(codings))]
-        cells += [str(job[name]) for name in ("parameters", "members", "stored", "missing", "steps")]
-        table.add_row(*cells, _size(job["bytes"]))
-    console.print(table)
+        codings = dict.fromkeys((job["codings"][0], job["codings"][-1]))
+        label = f"{job['label']}, {job['dataset']}" if several else job["label"]
+        numbers = [str(job[name]) for name in ("parameters", "members", "stored", "missing", "steps")]
+        lines.append([label, "–".join(map(str, codings)), *numbers, _size(job["bytes"])])
+    listing.print_table(headers, lines)
     programs = [job for job in plan.jobs if job["missing"]]
-    console.print(
+    print(
         f"{len(programs)} programs to compile, {sum(job['missing'] for job in programs)} runs to train, "
         f"{sum(job['stored'] for job in plan.jobs)} stored already; at most about "
         f"{_size(max((job['bytes'] for job in programs), default=0))} of memory at a time "
-        "(an estimate; what does not fit is trained in blocks)",
-        soft_wrap=True,
+        "(an estimate; what does not fit is trained in blocks)"
     )
 
 

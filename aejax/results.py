@@ -9,10 +9,11 @@ Reading runs no code: JSON and safetensors only.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ __all__ = [
     "StoredRun",
     "append_line",
     "check_name",
+    "mend_index",
     "open_folder",
     "read_index",
     "read_row",
@@ -72,8 +74,9 @@ def open_folder(root: Path, experiment: str) -> Path:
     ours = (folder / "runs").is_dir() or (folder / "runs.jsonl").is_file()
     if folder.is_dir() and not ours and any(path.name != lock.NAME for path in folder.iterdir()):
         raise ResultsError(str(folder), "not empty, and no results of aejax", "choose another --results folder")
-    if not folder.resolve().is_relative_to(root.resolve()):
-        raise ResultsError(str(folder), "leads outside the results folder", "remove the link")
+    for part in (folder, *_links(folder)):
+        if not part.resolve().is_relative_to(root.resolve()):
+            raise ResultsError(str(part), "leads outside the results folder", "remove the link")
     with disk.guard(folder):
         (folder / "runs").mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -82,6 +85,13 @@ def open_folder(root: Path, experiment: str) -> Path:
         if free:
             recover(folder)
     return folder
+
+
+def _links(folder: Path) -> Iterator[Path]:
+    """Links where aejax would write through them. A link in `runs` is replaced, as is one beside it."""
+    for name in ("runs", "states", "tensorboard"):
+        inside = () if name == "runs" else (folder / name).rglob("*")
+        yield from (path for path in (folder / name, *inside) if path.is_symlink())
 
 
 def append_line(path: Path, value: Any) -> None:
@@ -152,38 +162,89 @@ def write_index(folder: Path, warn: Callable[[str], None] | None = None) -> list
     """Rebuild runs.jsonl from the run folders and return its rows, in order of identity-bearing fields.
 
     Rows of runs whose folders are elsewhere (arrays are not kept in git) stay until a run of that identity is stored.
-    The row of a damaged folder is left out: `warn` is told the file and why.
+    The row of a damaged folder is left out: `warn` is told the file and why, and an index that is damaged itself is
+    mended. Raises ResultsError on a damaged index without `warn`.
     """
-    rows = {row["run_id"]: row for row in read_index(folder)}
+    rows = {row["run_id"]: row for row in (read_index(folder) if warn is None else mend_index(folder, warn))}
     for run in sorted((folder / "runs").glob("[!.]*")):
         row = read_row(run, warn)
         rows.pop(run.name, None)
         if row is not None:
             rows[run.name] = row
-    ordered = sorted(rows.values(), key=_order)
-    write_atomic(folder / "runs.jsonl", "".join(to_json(row) + "\n" for row in ordered).encode())
-    return ordered
+    return _write_rows(folder, rows.values())
+
+
+def mend_index(folder: Path, warn: Callable[[str], None]) -> list[dict[str, Any]]:
+    """The rows of runs.jsonl. One with a damaged line is kept as runs.jsonl.corrupt, and written anew without it."""
+    path, damaged = folder / "runs.jsonl", list[ResultsError]()
+    rows = _rows(path, damaged.append)
+    if damaged:
+        kept = disk.free_name(path.with_name(f"{path.name}.corrupt"))
+        write_atomic(kept, path.read_bytes())
+        for error in damaged:
+            warn(f"{error.field}: {error.found}; kept as {kept.name}, and rebuilt from the run folders and other lines")
+        _write_rows(folder, rows)
+    return rows
 
 
 def read_index(folder: Path) -> list[dict[str, Any]]:
     """The rows of runs.jsonl, none when there is no such file. Raises ResultsError on a line that is not a row."""
+
+    def refuse(error: ResultsError) -> None:
+        raise error
+
+    return _rows(folder / "runs.jsonl", refuse)
+
+
+def _write_rows(folder: Path, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    ordered = sorted(rows, key=_order)
+    write_atomic(folder / "runs.jsonl", b"".join(_to_line(row) for row in ordered))
+    return ordered
+
+
+def _to_line(row: Mapping[str, Any]) -> bytes:
+    """A row as a line of runs.jsonl; its last field is the SHA-256 of the line without it."""
+    text = to_json(row).encode()
+    return b'%b, "sha256": "%b"}\n' % (text[:-1], hashlib.sha256(text).hexdigest().encode())
+
+
+def _rows(path: Path, tell: Callable[[ResultsError], None]) -> list[dict[str, Any]]:
+    """The rows of an index; `tell` is told of each line that is none."""
     try:
-        lines = (folder / "runs.jsonl").read_bytes().splitlines()
+        lines = path.read_bytes().splitlines()
     except FileNotFoundError:
         return []
     rows = []
     for number, line in enumerate(lines, 1):
         try:
-            row = json.loads(line)
-            _order(row)
-        except (ValueError, KeyError, TypeError) as error:
-            raise ResultsError(
-                f"{folder / 'runs.jsonl'}:{number}",
-                "not a row",
-                "restore the file, or delete it: it is rebuilt from the run folders",
-            ) from error
-        rows.append(row)
+            rows.append(_from_line(line))
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            found = str(error) if isinstance(error, _ChangedError) else "not a row"
+            refused = ResultsError(
+                f"{path}:{number}", found, "restore the file, or delete it: it is rebuilt from the run folders"
+            )
+            refused.__cause__ = error
+            tell(refused)
     return rows
+
+
+def _from_line(line: bytes) -> dict[str, Any]:
+    """The row of a line. Raises ValueError, KeyError or TypeError where it is none, or is not as it was written.
+
+    Lines of earlier versions have no SHA-256. Sixty-four characters at the end under another name are a damaged one.
+    """
+    row = json.loads(line)
+    _order(row)
+    name, found = list(row.items())[-1]
+    if name == "sha256" or (isinstance(found, str) and len(found) == 64):
+        del row[name]
+        if line + b"\n" != _to_line(row):
+            raise _ChangedError("damaged: its SHA-256 is not the line's")
+    return row
+
+
+class _ChangedError(ValueError):
+    """A row that is not as it was written."""
 
 
 def _order(row: Mapping[str, Any]) -> tuple:

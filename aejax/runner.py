@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from aejax import cluster, compare, datasets, hosts, jobs, loading, lock, machine, results, sweep, work
-from aejax.errors import ConfigError, ResultsError
+from aejax import (
+    cluster,
+    compare,
+    datasets,
+    goodput,
+    hosts,
+    jobs,
+    loading,
+    lock,
+    machine,
+    results,
+    sweep,
+    tensorboard,
+    work,
+)
+from aejax.errors import AejaxError, ConfigError, ResultsError
 from aejax.jobs import Job, Layouts
 from aejax.sweep import Sweep
 from aejax.watcher import Watcher
@@ -58,6 +72,7 @@ def execute(
     watcher: Watcher | None = None,
     on: cluster.Place | None = None,
     source: cluster.Source | None = None,
+    events: bool = False,
 ) -> Outcome:
     """Train what is missing of an experiment and rebuild its report in `root/experiment`.
 
@@ -66,6 +81,8 @@ def execute(
     (`again` trains them anew); blocks that were interrupted go on from their saved state, which is saved as often as
     2 % of the time allows, or every `save_seconds`. A run that fails is recorded and harms no other. `smoke` trains a
     small part of everything on some of the rows, into `root/experiment-smoke`.
+
+    `events` exports TensorBoard events of this call's runs, too. Raises MachineError without tensorboardX.
 
     `on` trains on other processes, `cluster.Pool()` or `cluster.Ray()`, one task a sweep; sweeps with functions of
     one's own then need the experiment file they are in, as `source`.
@@ -79,11 +96,16 @@ def execute(
     if on is not None:
         _check_place(on, sweeps, source)
         device = on.describe()
+    folder = root / results.check_name(experiment, "experiment")
+    if hosts.first():
+        lock.refuse(folder)
     loaded = _load_all(sweeps, data_dir, smoke)
     spent.since("data", began)
+    watcher.check()
     with _held(root, experiment) as held:
-        folder = root / experiment
         here = folder if hosts.first() else None
+        if here is not None:
+            results.mend_index(here, watcher.warn)
         planned = _plan(sweeps, loaded, here, again, watcher)
         watcher.start(sum(len(job.members) for job in planned), device)
         layouts = None if here is None else Layouts(here, watcher.warn)
@@ -99,11 +121,11 @@ def execute(
             trained.append(row["run_id"])
             watcher.done(row, stored=False)
 
-        if held is not None:
-            spent["lost"] += held.lost_seconds
         rulers: dict[tuple[str, int], compare.Reference] = {}
-        beat = held.beat if held is not None else lambda unsaved: None
+        beat = held.beat if held is not None else lambda unsaved, kept: None
         try:
+            if here is not None and held is not None and (killed := goodput.of_a_killed(held.before)) is not None:
+                results.append_line(here / "goodput.jsonl", killed)
             if on is not None:
                 for row in (row for job in planned for row in job.stored.values()):
                     watcher.done(row, stored=True)
@@ -125,13 +147,21 @@ def execute(
                 desk.save_seconds, desk.saved = save_seconds, saved
                 desk.beat = beat
                 work.train_job(job, desk, emit)
-        finally:
-            rows = _conclude(here, watcher, spent, started, began, len(trained), device)
+        except BaseException:
+            try:
+                _conclude(held, here, watcher, spent, started, began, len(trained), device)
+            except AejaxError as another:  # what stopped it is what there is to say
+                watcher.warn(str(another))
+            raise
+        rows = _conclude(held, here, watcher, spent, started, began, len(trained), device)
+        ids = [member.run_id for job in planned for member in job.members]
         if here is not None:
             from aejax import report
 
             report.write(folder, rows, lambda run_id: _arrays(folder, run_id))
-    ids = [member.run_id for job in planned for member in job.members]
+            if events:
+                mine = [row for row in rows if row["run_id"] in set(ids)]
+                tensorboard.write(folder, mine, lambda run_id: _arrays(folder, run_id))
     return Outcome(folder, rows, ids, trained)
 
 
@@ -140,8 +170,8 @@ def plan(
 ) -> Plan:
     """What `execute` would do, without compiling or writing anything; everything is checked as it would check it."""
     experiment, sweeps = _named(experiment, sweeps, smoke)
-    device, loaded = machine.device_name(), _load_all(sweeps, data_dir, smoke)
     results.check_name(experiment, "experiment")
+    device, loaded = machine.device_name(), _load_all(sweeps, data_dir, smoke)
     planned = _plan(sweeps, loaded, root / experiment, False, Watcher())
     return Plan(experiment, device, jobs.describe(planned, loaded))
 
@@ -191,29 +221,28 @@ def _plan(sweeps: Sequence[Sweep], loaded: Loaded, folder: Path | None, again: b
 
 
 def _conclude(
-    folder: Path | None, watcher: Watcher, spent: Spent, started: datetime, began: float, runs: int, device: str
+    held: lock.Lock | None,
+    folder: Path | None,
+    watcher: Watcher,
+    spent: Spent,
+    started: datetime,
+    began: float,
+    runs: int,
+    device: str,
 ) -> list[dict[str, Any]]:
     """Index and record of the time spent, also of a call that was stopped."""
-    if folder is None:
+    if folder is None or held is None:
         return []
     start = time.perf_counter()
     rows = results.write_index(folder, watcher.warn)
     spent.since("saving", start)
     wall = time.perf_counter() - began
     line = {"started": started.isoformat(timespec="seconds"), "wall": wall, **spent, "runs": runs, "device": device}
-    line["other"] = max(0.0, wall + spent["lost"] - sum(spent.values()))
-    if runs or spent["useful"]:
+    line["other"] = max(0.0, wall - sum(spent.values()))
+    if runs or spent["useful"] or spent["lost"] or spent["compile"]:
         results.append_line(folder / "goodput.jsonl", line)
+    held.beat(0.0, 0.0)
     return rows
-
-
-def export(outcome: Outcome) -> list[Path]:
-    """TensorBoard events of a call's runs; returns the files. Raises MachineError without tensorboardX."""
-    from aejax import tensorboard
-
-    mine = set(outcome.run_ids)
-    rows = [row for row in outcome.rows if row["run_id"] in mine]
-    return tensorboard.write(outcome.folder, rows, lambda run_id: _arrays(outcome.folder, run_id))
 
 
 def _arrays(folder: Path, run_id: str) -> dict[str, np.ndarray] | None:
@@ -239,10 +268,14 @@ def summary_lines(rows: Iterable[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def rebuild(folder: Path) -> list[Path]:
-    """Rebuild runs.jsonl, summary and figures of a results folder from its stored runs. Returns the files written."""
+def rebuild(folder: Path, warn: Callable[[str], None] | None = None) -> list[Path]:
+    """Rebuild runs.jsonl, summary and figures of a results folder from its stored runs. Returns the files written.
+
+    Raises ResultsError where there are none, or another call is writing there.
+    """
     if not (folder / "runs.jsonl").is_file() and not (folder / "runs").is_dir():
         raise ResultsError(str(folder), "no runs there", "give a results folder, for example results/quickstart")
     from aejax import report
 
-    return report.write(folder, results.write_index(folder), lambda run_id: _arrays(folder, run_id))
+    with lock.hold(folder):
+        return report.write(folder, results.write_index(folder, warn), lambda run_id: _arrays(folder, run_id))

@@ -63,7 +63,6 @@ class Block(NamedTuple):
 
     fits: list[Fit]
     train_seconds: float
-    save_seconds: float
     step: int
     resumed_step: int
     arrays: Callable[[], dict[str, np.ndarray]]
@@ -234,7 +233,7 @@ def train_block(
     fits = [_fit_of(one, what, hyper, run.steps_per_epoch) for one, (_, hyper) in zip(alone, runs, strict=True)]
     share = {"compile_seconds": functions.seconds, "train_seconds": seconds / len(runs)}
     keep = functools.partial(arrays_of, state, key_data, hyper)
-    return Block([one._replace(**share) for one in fits], seconds, saving, done, resumed, keep)
+    return Block([one._replace(**share) for one in fits], seconds, done, resumed, keep)
 
 
 def _all_bad(state: FitState, steps_per_epoch: int, done: int) -> bool:

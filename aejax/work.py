@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from aejax import choice, compare, datasets, hosts, identities, jobs, population, results, rows, states, train
+from aejax import choice, compare, datasets, hosts, identities, jobs, population, rows, states, train
 from aejax.choice import Choice
 from aejax.errors import AejaxError, ResultsError
 from aejax.interrupt import Interrupted
@@ -40,7 +41,8 @@ class Spent(dict[str, float]):
 class Desk:
     """What a job needs besides itself: data on devices, a folder (None on processes that do not write), a watcher.
 
-    `saved` says by state_id what block each saved state is of.
+    `saved` says by state_id what block each saved state is of. `beat` is told the seconds of work that would be
+    lost if the process died now, and those of this call that would not.
     """
 
     experiment: str
@@ -53,8 +55,9 @@ class Desk:
     how: str = "auto"
     width: int | None = None
     save_seconds: float | None = None
-    beat: Callable[[float], None] = lambda unsaved: None
+    beat: Callable[[float, float], None] = lambda unsaved, kept: None
     saved: dict[str, dict[str, Any]] = field(default_factory=dict)
+    save_cost: float = 0.0
     placed: dict[tuple, Any] = field(default_factory=dict)
 
     def data(self, one: Sweep, layout: Layout) -> Any:
@@ -69,10 +72,15 @@ class Desk:
 
 
 class StateKeeper:
-    """Saves a block's state by time, so seldom that it costs under 2 % of training, and gives it back."""
+    """Saves a block's state by time, so seldom that it costs under 2 % of training, and gives it back.
+
+    What a save cost last is known from block to block of a job. `seconds` is what this block's saves took, `kept` the
+    training time of this call that the last one kept.
+    """
 
     def __init__(self, desk: Desk, state_id: str, about: dict[str, Any]) -> None:
-        self._desk, self._id, self._about, self._cost = desk, state_id, about, 0.0
+        self._desk, self._id, self._about = desk, state_id, about
+        self._earlier = self.seconds = self.kept = 0.0
 
     def load(self) -> tuple[dict[str, np.ndarray], float] | None:
         """The newest state that is whole."""
@@ -82,14 +90,15 @@ class StateKeeper:
         if found is None:
             return None
         states.check_same(found.about["block"], self._about, f"states/{self._id}")
-        return found.arrays, found.about["seconds"]
+        self._earlier = found.about["seconds"]
+        return found.arrays, self._earlier
 
     def due(self, unsaved_seconds: float) -> bool:
         """Whether saving now would keep to its share of the time."""
-        self._desk.beat(unsaved_seconds)
+        self._beat(unsaved_seconds)
         if self._desk.save_seconds is not None:
             return unsaved_seconds >= self._desk.save_seconds
-        return unsaved_seconds >= max(LEAST_SECONDS_BETWEEN_SAVES, self._cost / SHARE_FOR_SAVING)
+        return unsaved_seconds >= max(LEAST_SECONDS_BETWEEN_SAVES, self._desk.save_cost / SHARE_FOR_SAVING)
 
     def save(self, step: int, arrays: dict[str, np.ndarray], seconds: float) -> None:
         """Save, where this process writes."""
@@ -97,8 +106,12 @@ class StateKeeper:
             return
         start = time.perf_counter()
         states.save(self._desk.folder, self._id, step, {"block": self._about, "seconds": seconds}, arrays)
-        self._cost = time.perf_counter() - start
-        self._desk.beat(0.0)
+        self._desk.save_cost = time.perf_counter() - start
+        self.seconds, self.kept = self.seconds + self._desk.save_cost, seconds - self._earlier
+        self._beat(0.0)
+
+    def _beat(self, unsaved_seconds: float) -> None:
+        self._desk.beat(unsaved_seconds, self._desk.spent["useful"] + self.kept)
 
     def forget(self) -> None:
         """The block's runs are stored: its state is not needed again."""
@@ -132,29 +145,33 @@ def train_job(job: Job, desk: Desk, emit: Emit) -> None:
         for member in left:
             emit(*_finish(job, desk, member, rows.failed(job.sweep, *member.run, dataset, desk.ruler, error), None))
         return
-    desk.spent.since("compile", start)
+    finally:
+        desk.spent.since("compile", start)
     for first in range(0, len(left), chosen.layout.block):
         _train(job, desk, emit, chosen, left[first : first + chosen.layout.block], missing)
 
 
 def _choose(job: Job, desk: Desk, what: population.Task, left: list[Member]) -> Choice:
+    """The layout of what is left of a job: as the rest of it had, since a vmap's bits depend on its width."""
     runs, dataset = [member.run for member in left], job.sweep.training_data(desk.dataset)
-    if desk.how != "auto" or desk.width is not None:
-        return choice.choose(what, dataset, runs, how=desk.how, width=desk.width)
-    known = hosts.json_from_first(None if desk.layouts is None else desk.layouts.find(job, desk.dataset))
+    check = desk.watcher.check
+    if desk.width is not None:
+        return choice.choose(what, dataset, runs, how=desk.how, width=desk.width, check=check)
+    known = hosts.json_from_first(None if desk.layouts is None else desk.layouts.find(job, desk.dataset, desk.how))
     if known is None:
-        chosen = choice.choose(what, dataset, runs)
-        if desk.layouts is not None and len(runs) > 1:  # what suits one run says nothing about many
-            desk.layouts.keep(job, desk.dataset, chosen.layout, chosen.rates)
+        chosen = choice.choose(what, dataset, runs, how=desk.how, of=len(job.members), check=check)
+        # what suits one run says nothing about many
+        if desk.layouts is not None and (len(runs) > 1 or desk.how != "auto"):
+            desk.layouts.keep(job, desk.dataset, chosen.layout, chosen.rates, desk.how)
         return chosen
     how, width, rates = known
-    chosen = choice.choose(what, dataset, runs, how=how, width=width if how == "vmap" else None)
+    chosen = choice.choose(what, dataset, runs, how=how, width=width if how == "vmap" else None, check=check)
     return chosen._replace(rates=rates)
 
 
 def _known(job: Job, desk: Desk) -> tuple[dict[str, float] | None, int | None]:
     """Measured rates, where they are known, and no estimate of a member's bytes."""
-    known = None if desk.layouts is None else desk.layouts.find(job, desk.dataset)
+    known = None if desk.layouts is None else desk.layouts.find(job, desk.dataset, desk.how)
     return (None if known is None else known[2]), None
 
 
@@ -239,9 +256,11 @@ def _train(job: Job, desk: Desk, emit: Emit, chosen: Choice, members: list[Membe
         start = time.perf_counter()
         block = train.train_block(what, layout, data, runs, report=report, keeper=keeper, curves=curves)
     except (AejaxError, Interrupted):
+        _account(desk, keeper, start, keeper.kept)
+        desk.beat(0.0, desk.spent["useful"])
         raise
     except Exception as error:
-        desk.spent.since("lost", start)
+        _account(desk, keeper, start, 0.0)
         if len(members) > 1:
             watcher.warn(f"{job.sweep.name}: a block of {len(members)} failed ({type(error).__name__}): one by one")
             alone = chosen._replace(layout=population.layout("loop", 1))
@@ -252,8 +271,7 @@ def _train(job: Job, desk: Desk, emit: Emit, chosen: Choice, members: list[Membe
         failed = rows.failed(job.sweep, *members[0].run, desk.dataset, desk.ruler, error)
         emit(*_finish(job, desk, missing.pop(members[0].run_id), failed, chosen))
         return
-    desk.spent["saving"] += block.save_seconds
-    desk.spent["useful"] += time.perf_counter() - start - block.save_seconds
+    _account(desk, keeper, start)
     for member, fitted in zip(members, block.fits, strict=True):
         if member.run_id not in missing:
             continue
@@ -261,11 +279,21 @@ def _train(job: Job, desk: Desk, emit: Emit, chosen: Choice, members: list[Membe
             watcher.check()
             parts = rows.score(job.sweep, *member.run, desk.dataset, desk.ruler, fitted, watcher.check)
         except Interrupted:
+            start = time.perf_counter()
             keeper.save(block.step, block.arrays(), block.train_seconds)
+            desk.spent.since("saving", start)
             raise
         emit(*_finish(job, desk, missing.pop(member.run_id), parts, chosen))
     keeper.forget()
-    desk.beat(0.0)
+    desk.beat(0.0, desk.spent["useful"])
+
+
+def _account(desk: Desk, keeper: StateKeeper, start: float, kept: float = math.inf) -> None:
+    """Add the time since `start` to what was spent: on saving, on at most `kept` useful seconds, the rest on lost."""
+    seconds = time.perf_counter() - start - keeper.seconds
+    desk.spent["saving"] += keeper.seconds
+    desk.spent["useful"] += min(kept, seconds)
+    desk.spent["lost"] += max(0.0, seconds - kept)
 
 
 def _finish(job: Job, desk: Desk, member: Member, parts: rows.Parts, chosen: Choice | None) -> rows.Parts:
@@ -277,8 +305,3 @@ def _finish(job: Job, desk: Desk, member: Member, parts: rows.Parts, chosen: Cho
         execution = {"how": how, "width": width, "block": chosen.layout.block, "devices": devices}
         execution |= {"members": len(job.members), "rates": chosen.rates, "member_bytes": chosen.member_bytes}
     return {**head, **row, "execution": execution}, params, arrays
-
-
-def commit(folder: Path, parts: rows.Parts) -> None:
-    """Store a finished run."""
-    results.write_run(folder, *parts)

@@ -31,9 +31,10 @@ OF_THE_MOMENT = ("compile_seconds", "train_seconds", "pca_seconds", "provenance"
 RUNS = 20
 
 
-def start(experiment: Path, results: Path) -> subprocess.Popen:
+def start(experiment: Path, results: Path, *, save_every: float = 0, how: str = "auto") -> subprocess.Popen:
     """The sweep in a process of its own."""
-    command = [sys.executable, "-m", "aejax", "run", str(experiment), "--results", str(results), "--save-every", "0"]
+    command = [sys.executable, "-m", "aejax", "run", str(experiment), "--results", str(results), "--how", how]
+    command += ["--save-every", str(save_every)]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 

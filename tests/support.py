@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import time
 from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
 
-from aejax import cli
+from aejax import cli, results
 from aejax.datasets.base import Dataset, Scaling, fingerprint
 
 TINY = """
@@ -62,7 +62,16 @@ def compiles() -> Iterator[Callable[[], int]]:
 
 
 def rows_of(folder):
-    return [json.loads(line) for line in (folder / "runs.jsonl").read_text().splitlines()]
+    return results.read_index(folder)
+
+
+def wait_for(found, seconds=120):
+    """What `found()` gives once it gives something."""
+    end = time.monotonic() + seconds
+    while not (value := found()):
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.02)
+    return value
 
 
 def check_refused(capsys, arguments, code, *parts):

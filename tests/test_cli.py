@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aejax import cli, compare, results, train
+from aejax import choice, cli, compare, machine, results, train
 from aejax.datasets import load
 from support import TINY, check_refused, rows_of
 
@@ -80,6 +80,34 @@ def test_running_again_trains_only_what_is_missing(tiny, tmp_path, capsys, finis
     again = {row["run_id"]: row["sse_test"] for row in rows_of(tmp_path / "results/tiny")}
     assert len(again) == 6
     assert all(again[row["run_id"]] == row["sse_test"] for row in rows_of(finished))
+
+
+def test_vmapped_runs_that_are_trained_again_have_the_same_bits(tiny, tmp_path, monkeypatch):
+    """Whatever is left of a sweep, and however much memory is free the second time."""
+    arguments = ["run", str(tiny), "--results", str(tmp_path), "--set", f"seeds={','.join(map(str, range(8)))}"]
+    arguments += ["--set", "widths=24,6", "--set", "epochs=1", "--how", "vmap"]
+
+    def bits():
+        return {run.name: (run / "parameters.safetensors").read_bytes() for run in (tmp_path / "tiny/runs").iterdir()}
+
+    free, compiled = machine.free_bytes(1), choice.compiled
+    with monkeypatch.context() as patch:
+        patch.setattr(choice, "compiled", lambda what, layout: too_big_from(5, compiled(what, layout), layout, free))
+        assert cli.main(arguments) == 0
+    first, rows = bits(), rows_of(tmp_path / "tiny")
+    assert len(first) == 8
+    assert {row["execution"]["how"] for row in rows} == {"vmap"}
+    widths = {row["execution"]["width"] for row in rows}
+    assert max(widths) < 8
+    for run_id in list(first)[:3]:
+        shutil.rmtree(tmp_path / "tiny/runs" / run_id)
+    assert cli.main(arguments) == 0
+    assert bits() == first
+    assert {row["execution"]["width"] for row in rows_of(tmp_path / "tiny")} == widths
+
+
+def too_big_from(members, functions, layout, free):
+    return functions._replace(device_bytes=free) if layout.block >= members else functions
 
 
 def test_smoke_leaves_the_real_results_alone(tiny, tmp_path):

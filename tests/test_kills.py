@@ -1,5 +1,6 @@
 """A sweep that is killed, or asked to stop, at random moments ends as one that was left alone."""
 
+import json
 import random
 import signal
 import subprocess
@@ -8,7 +9,8 @@ import time
 import pytest
 
 import kills
-from support import rows_of
+from aejax import goodput
+from support import rows_of, wait_for
 
 
 def test_kill_9_at_random_moments_loses_nothing(tmp_path):
@@ -41,16 +43,83 @@ def test_a_signal_stops_within_a_chunk_saves_and_says_how_to_go_on(tmp_path, num
     assert rows_of(folder) == []
 
 
+SLOW = """
+import pathlib, time
+import jax
+from aejax import Sweep
+def wait(x):
+    pathlib.Path({began!r}).touch()
+    time.sleep(0.3)
+    return x
+def slow(x):
+    jax.debug.callback(wait, x[0, 0])
+    return jax.nn.elu(x)
+HYPER = {{"learning_rate": 0.01, "l2": 0.0}}
+SWEEPS = [
+    Sweep(dataset="digits", widths=(4, 2), epochs=10**6, batch_size=10, activation=slow, hyper=HYPER, seeds={seeds})
+]
+"""
+
+
+def slow_sweep(tmp_path, seeds):
+    """A sweep in a process of its own, in which a step takes 0.3 s or more, once it has begun with its first steps."""
+    experiment, began = tmp_path / "slow.py", tmp_path / "began"
+    experiment.write_text(SLOW.format(began=str(began), seeds=seeds))
+    process = kills.start(experiment, tmp_path / "results")
+    wait_for(lambda: began.exists() or process.poll() is not None)
+    assert process.poll() is None, process.communicate()
+    return process
+
+
 def test_a_second_signal_leaves_at_once(tmp_path):
-    experiment, results = tmp_path / "stopped.py", tmp_path / "results"
-    experiment.write_text(kills.SWEEP.format(epochs=1_000_000))
-    process = kills.start(experiment, results)
-    assert wait_for(lambda: list((results / "stopped").glob("states/*/*/manifest.json")))
+    """The first chunk is of 32 steps, ten seconds or more: whoever waits for its end is late."""
+    process = slow_sweep(tmp_path, seeds=(0,))
     for _ in range(2):
         process.send_signal(signal.SIGINT)
-        time.sleep(0.05)
-    process.communicate(timeout=60)
+        asked = time.monotonic()
+        time.sleep(0.3)
+    _, err = process.communicate(timeout=60)
+    assert time.monotonic() - asked < 2
     assert process.returncode == 130
+    assert "stopping after this chunk" in err
+    assert "interrupted" not in err
+
+
+def test_a_signal_stops_the_measuring_of_layouts(tmp_path):
+    """It is measured first how a layout does: the first steps of all are some of that, and no layout was decided on."""
+    process = slow_sweep(tmp_path, seeds=(0, 1))
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 143
+    assert err.splitlines()[-1].startswith("aejax: interrupted")
+    folder = tmp_path / "results" / "slow"
+    assert not (folder / "layouts.json").exists()
+    (call,) = map(json.loads, (folder / "goodput.jsonl").read_text().splitlines())
+    assert (call["runs"], call["useful"]) == (0, 0.0)
+    assert call["compile"] > 0.5
+    assert sum(call[name] for name in goodput.SPENT) == pytest.approx(call["wall"], rel=0.02)
+
+
+def test_a_signal_at_any_moment_is_heeded(tmp_path):
+    """From the first import on. Before aejax is in charge a signal ends the process itself, and nothing is written."""
+    rng, experiment = random.Random(0), tmp_path / "stopped.py"
+    experiment.write_text(kills.SWEEP.format(epochs=1_000_000))
+    delays = sorted(rng.uniform(0.5, 9) for _ in range(4))
+    began = time.monotonic()
+    processes = [kills.start(experiment, tmp_path / str(i)) for i in range(len(delays))]
+    for i, (delay, process) in enumerate(zip(delays, processes, strict=True)):
+        time.sleep(max(0.0, began + delay - time.monotonic()))
+        process.send_signal((signal.SIGINT, signal.SIGTERM)[i % 2])
+    for i, process in enumerate(processes):
+        _, err = process.communicate(timeout=60)
+        folder, number = tmp_path / str(i), (signal.SIGINT, signal.SIGTERM)[i % 2]
+        if process.returncode == -number:
+            assert not folder.exists()
+            continue
+        assert process.returncode == 128 + number, (delays[i], err)
+        assert err.splitlines()[-1].startswith("aejax: interrupted"), (delays[i], err)
+        assert "Traceback" not in err
+        assert not list(folder.rglob(".partial-*"))
 
 
 def test_what_was_interrupted_goes_on_from_its_state(tmp_path):
@@ -71,13 +140,3 @@ def test_what_was_interrupted_goes_on_from_its_state(tmp_path):
         assert process.returncode == 3
     assert kills.contents(folder) == kills.contents(tmp_path / "alone" / "stopped")
     assert not list(folder.glob("states/*"))
-
-
-def wait_for(found, seconds=120):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        value = found()
-        if value:
-            return value
-        time.sleep(0.05)
-    return None

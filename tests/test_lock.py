@@ -5,6 +5,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from aejax import lock, results
+from aejax import cli, disk, lock, results
 from aejax.errors import MachineError, ResultsError
+from support import check_refused
 
 HOLDER = """
 import os, subprocess, sys, time
@@ -92,20 +94,28 @@ def test_a_holder_that_ended_well_lost_nothing(folder):
 
 def test_a_holder_that_failed_lost_what_it_last_said(folder):
     with contextlib.suppress(RuntimeError), lock.hold(folder) as held:
-        held.beat(3.25)
+        held.beat(3.25, 60.5)
         raise RuntimeError
-    with lock.hold(folder) as held:
-        assert held.lost_seconds == 3.25
+    with lock.hold(folder) as again:
+        assert again.before is not None
+        assert (again.before.started, again.before.lost_seconds, again.before.kept_seconds) == (
+            held.started,
+            3.25,
+            60.5,
+        )
+        assert abs(again.before.heard - time.time()) < 60
     held.beat(9.0)  # released: says nothing
     with lock.hold(folder) as held:
         assert held.lost_seconds == 0.0
 
 
 UNREADABLE = (b"", b"{", b"\xff" * 200, b"[]", b"null", b"9" * 5000, b"[" * 4000, b'{"pid": 1}')
-WRONG = ('"7"', "NaN", "-1.0", "1e999", "null", "7" * 400)
+NUMBERS = ('"7"', "NaN", "-1.0", "1e999", "null", "7" * 400)
 
 
-@pytest.mark.parametrize("record", [*UNREADABLE, *(b'{"unsaved_seconds": %b}' % value.encode() for value in WRONG)])
+@pytest.mark.parametrize(
+    "record", [*UNREADABLE, *(b'{"started": "x", "unsaved_seconds": %b}' % value.encode() for value in NUMBERS)]
+)
 def test_an_unreadable_record_counts_as_nothing_lost(folder, record):
     (folder / ".lock").write_bytes(record)
     with lock.hold(folder) as held:
@@ -129,6 +139,59 @@ def test_the_record_keeps_its_size(folder, seconds, recorded):
         held.beat(seconds)
         assert (folder / ".lock").stat().st_size == size
         assert json.loads((folder / ".lock").read_text())["unsaved_seconds"] == recorded
+
+
+LATE = """
+import sys, time
+from pathlib import Path
+from aejax import cli, cluster, datasets, experiment, hosts, machine, overrides, progress, runner, tensorboard
+datasets.load = lambda *_: time.sleep(60)
+start = time.monotonic()
+code = cli.main(["run", sys.argv[1], "--results", sys.argv[2]])
+print(code, time.monotonic() - start)
+"""
+
+
+def test_a_second_sweep_ends_before_it_reads_data(tiny, tmp_path):
+    """Two processes; the second one's data would take a minute. Its time is counted from when all is imported."""
+    folder = results.open_folder(tmp_path / "results", "tiny")
+    with another_process(folder) as (process, _):
+        command = [sys.executable, "-c", LATE, tiny, folder.parent]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=50)
+        code, seconds = done.stdout.split()
+        assert (int(code), float(seconds) < 2) == (4, True), done
+        assert f"in use by process {process.pid} " in done.stderr
+
+
+def test_the_report_is_written_by_whoever_has_the_lock(finished, tmp_path, capsys):
+    folder = shutil.copytree(finished, tmp_path / "tiny")
+    (folder / "summary.md").write_text("of the sweep that runs")
+    with another_process(folder) as (process, _):
+        check_refused(capsys, ["report", folder], 4, f"in use by process {process.pid} ")
+    assert (folder / "summary.md").read_text() == "of the sweep that runs"
+    assert cli.main(["report", str(folder)]) == 0
+
+
+def test_everything_that_a_sweep_writes_is_written_under_its_lock(tiny, tmp_path, monkeypatch):
+    pytest.importorskip("tensorboardX")
+    folder, unlocked = tmp_path / "tiny", []
+
+    def watch(module, name):
+        write = getattr(module, name)
+
+        def watched(place, *arguments):
+            with lock.unused(folder) as free:
+                unlocked.extend([(name, place)] if free else [])
+            return write(place, *arguments)
+
+        monkeypatch.setattr(module, name, watched)
+
+    for module in (disk, results):
+        watch(module, "write_atomic")
+    watch(disk, "commit")
+    assert cli.main(["run", str(tiny), "--results", str(tmp_path), "--tensorboard", "--set", "seeds=0"]) == 0
+    assert list(folder.glob("tensorboard/*/events.out.tfevents.run"))
+    assert unlocked == []
 
 
 def test_the_lock_file_stays_and_is_the_same(folder):

@@ -274,7 +274,7 @@ def drive(workers, *sweeps, watcher=None):
         watcher or Memory(),
         Spent(),
         lambda row, params, arrays: emitted.append(row),
-        lambda unsaved: None,
+        lambda unsaved, kept: None,
         {},
     )
     driver.run(todo, workers)
@@ -348,16 +348,20 @@ def test_an_interrupt_waits_for_the_workers_and_tries_nothing_again():
             if self.calls == 3:
                 raise Interrupted(signal.SIGINT)
 
-    workers = Scripted(lambda job: [("beat", 1.0), ("beat", 2.0), row(job.missing[0]), ("lost", "gone", True)])
+    workers = Scripted(
+        lambda job: [("beat", 1.0, 0.0), ("beat", 2.0, 4.0), row(job.missing[0]), ("lost", "gone", True)]
+    )
     emitted = []
     todo, loaded = planned(sweep(seeds=(0, 1)))
     watcher, emit, beats = Stopping(), lambda *parts: emitted.append(parts), []
-    driver = cluster.Driver(cluster.Call("x", None), loaded, watcher, Spent(), emit, beats.append, {})
+    beat = lambda *seconds: beats.append(seconds)  # noqa: E731
+    driver = cluster.Driver(cluster.Call("x", None), loaded, watcher, Spent(), emit, beat, {})
     with pytest.raises(Interrupted):
         driver.run(todo, workers)
     assert workers.stopped == signal.SIGINT
     assert len(emitted) == 1
-    assert (driver.spent["lost"], beats, watcher.warned) == (2.0, [1.0, 2.0], [])
+    assert (driver.spent["lost"], driver.spent["useful"]) == (2.0, 4.0)
+    assert (beats, watcher.warned) == ([(1.0, 0.0), (2.0, 4.0)], [])
 
 
 @pytest.mark.parametrize(

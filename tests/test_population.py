@@ -1,5 +1,6 @@
 """Populations: members against fits alone, masks against smaller nets, and what one member does to another: nothing."""
 
+import re
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 
 from aejax import choice, machine, nets, population, schedules, train, variants
 from aejax.errors import ConfigError, MachineError
+from aejax.interrupt import Interrupted
 from aejax.program import Data, program
 from support import compiles, small_dataset
 
@@ -222,6 +224,59 @@ def test_the_layout_is_chosen_by_measurement_where_that_is_worth_it(monkeypatch)
     assert rates is not None
     assert {name.split()[0] for name in rates} == {"vmap", "map", "loop"}
     assert rates[layout.how if layout.width == 1 else f"{layout.how} {layout.width}"] == max(rates.values())
+
+
+def test_choosing_looks_for_a_signal_before_whatever_takes_time(monkeypatch):
+    """Each compile and each try of a layout: so that Ctrl-C waits for one of them, not for all."""
+    did, known, compiled = [], set(), choice.compiled
+
+    def note(what, layout):
+        functions = compiled(what, layout)
+        did.extend(["compile"] if layout not in known else [])
+        known.add(layout)
+
+        def advance(*arguments):
+            did.append("run")
+            return functions.advance(*arguments)
+
+        return functions._replace(advance=advance)
+
+    monkeypatch.setattr(choice, "WORTH_MEASURING", 0.0)
+    monkeypatch.setattr(choice, "compiled", note)
+    what = population.task(AUTOENCODER, DATASET, ("learning_rate", "l2"), **SETTINGS)
+    choice.choose(what, DATASET, RUNS, check=lambda: did.append("look"))
+    taken = "".join(word[0] for word in did)
+    assert re.fullmatch("(l(c|rr)?)*", taken), taken
+    assert taken.count("c") >= 3
+    assert taken.count("rr") >= 6
+    for number in range(1, taken.count("l") + 1):
+        left = iter(range(number, 0, -1))
+
+        def stop(left=left):
+            if next(left) == 1:
+                raise Interrupted(2)
+
+        did.clear()
+        with pytest.raises(Interrupted):
+            choice.choose(what, DATASET, RUNS, check=stop)
+
+
+@pytest.mark.parametrize("left", [1, 3, 6])
+def test_a_vmaps_width_follows_from_all_members_however_few_are_left(left):
+    what = population.task(AUTOENCODER, DATASET, ("learning_rate", "l2"), **SETTINGS)
+    whole = choice.choose(what, DATASET, RUNS, how="vmap")
+    assert choice.choose(what, DATASET, RUNS[:left], how="vmap", of=len(RUNS)).layout.width == whole.layout.width
+
+
+def test_less_memory_takes_groups_from_an_asked_for_width(monkeypatch):
+    """The bits depend on the width alone."""
+    what = population.task(AUTOENCODER, DATASET, ("learning_rate", "l2"), **SETTINGS)
+    room = population.compiled(what, population.layout("vmap", 4, width=2)).device_bytes
+    whole = choice.choose(what, DATASET, RUNS, how="vmap", width=2).layout
+    monkeypatch.setattr(machine, "free_bytes", lambda devices: int(room / choice.SHARE_OF_FREE_MEMORY) + 1)
+    fewer = choice.choose(what, DATASET, RUNS, how="vmap", width=2).layout
+    assert (fewer.width, whole.width) == (2, 2)
+    assert fewer.groups < whole.groups
 
 
 def test_a_population_of_one_is_a_fit(alone):

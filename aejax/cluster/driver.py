@@ -58,7 +58,7 @@ class Driver:
     """Trains jobs on workers.
 
     `saved` says by state_id what block each saved state is of; `beat` is told the seconds of work that nobody has
-    saved.
+    saved, and those of this call that are.
     """
 
     call: Call
@@ -66,7 +66,7 @@ class Driver:
     watcher: Watcher
     spent: Spent
     emit: Emit
-    beat: Callable[[float], None]
+    beat: Callable[[float, float], None]
     saved: dict[str, dict[str, Any]]
 
     def run(self, jobs: Sequence[Job], workers: Workers) -> None:
@@ -80,6 +80,7 @@ class Driver:
         )
         self._running: dict[int, Attempt] = {}
         self._unsaved: dict[int, float] = {}
+        self._kept: dict[int, float] = {}
         self._error: AejaxError | None = None
         self._stopping = False
         self._draw: tuple[int, Callable[[train.Progress], None] | None] | None = None
@@ -121,15 +122,18 @@ class Driver:
             elif kind == "warn":
                 self.watcher.warn(values[0])
             elif kind == "beat":
-                self._unsaved[number] = values[0]
-                self.beat(sum(self._unsaved.values()))
+                self._unsaved[number], self._kept[number] = values
+                self._beat()
             elif kind == "progress":
                 self._show(number, *values)
             else:
                 self._end(kind, number, self._running.pop(number), values)
 
+    def _beat(self) -> None:
+        self.beat(sum(self._unsaved.values()), self.spent["useful"] + sum(self._kept.values()))
+
     def _end(self, kind: str, number: int, attempt: Attempt, values: list[Any]) -> None:
-        unsaved = self._unsaved.pop(number, 0.0)
+        unsaved, kept = self._unsaved.pop(number, 0.0), self._kept.pop(number, 0.0)
         self._draw = None
         if kind == "refused":
             name, field, found, fix, text = values
@@ -139,6 +143,7 @@ class Driver:
             return
         if kind == "lost":
             self.spent["lost"] += unsaved
+            self.spent["useful"] += kept
             if not self._stopping:
                 self._again(attempt, *values)
             return

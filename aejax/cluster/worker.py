@@ -78,10 +78,12 @@ class _SharedLayouts(Layouts):
         super().__init__(folder, warn)
         self._folder, self._warn = folder, warn
 
-    def keep(self, job: Job, dataset: datasets.Dataset, layout: Layout, rates: dict[str, float] | None) -> None:
+    def keep(
+        self, job: Job, dataset: datasets.Dataset, layout: Layout, rates: dict[str, float] | None, how: str = "auto"
+    ) -> None:
         """Remember a layout beside those that others have kept meanwhile."""
         with _alone(self._folder):
-            Layouts(self._folder, self._warn).keep(job, dataset, layout, rates)
+            Layouts(self._folder, self._warn).keep(job, dataset, layout, rates, how)
 
 
 @contextlib.contextmanager
@@ -124,7 +126,7 @@ def _train(spec: Mapping[str, Any], post: Post, asked: Callable[[], int | None],
     desk = Desk(spec["experiment"], dataset, ruler, folder, layouts, teller, spent, spec["how"], spec["width"])
     desk.save_seconds = spec["save_seconds"]
     desk.saved = spec["saved"]
-    desk.beat = lambda unsaved: post("beat", unsaved)
+    desk.beat = lambda unsaved, kept: post("beat", unsaved, kept)
 
     def emit(row: dict[str, Any], params: dict[str, Any], arrays: dict[str, Any]) -> None:
         row["config"] = spec["config"]  # another processor may give an own function another digest
