@@ -47,16 +47,17 @@ def test_a_plan_counts_what_is_stored_and_changes_nothing(tiny, finished, tmp_pa
     assert sorted((str(path), path.stat().st_mtime_ns) for path in folder.rglob("*")) == before
 
 
-@pytest.mark.parametrize("how", ["map", "vmap"])
+@pytest.mark.parametrize(("how", "most"), [("vmap", 2), ("map", 6)])
 @pytest.mark.parametrize("fields", [{"widths": (6, 2)}, {"widths": (64, 8), "tied": True, "batch_size": None}])
-def test_the_memory_that_a_plan_gives_is_about_what_the_program_takes(how, fields):
+def test_the_memory_that_a_plan_gives_is_about_what_the_program_takes(how, most, fields):
+    """It is of all members at once, as in a vmap; a map, which computes one at a time, takes less."""
     one = Sweep(**{"dataset": "digits", "epochs": 2, "batch_size": 128, **fields}, hyper=HYPER, seeds=(0, 1, 2, 3))
     loaded = {("digits", 0): load("digits")}
     (job,) = jobs.plan([one], loaded, lambda run_id: None)
     (line,) = jobs.describe([job], loaded)
     layout = population.layout(how, 4, devices=1)
     taken = population.compiled(job.task(loaded["digits", 0]), layout).device_bytes
-    assert taken / 3 < line["bytes"] < taken * 3
+    assert taken / 2 < line["bytes"] < taken * most
 
 
 HYPER = {"learning_rate": 0.01, "l2": 0.0}
