@@ -2,6 +2,7 @@
 
 A folder is written under a temporary name: every file and then the folder is fsynced, `manifest.json` with the SHA-256
 of every other file comes last, and the folder is renamed into place. What cannot be read is kept aside, never deleted.
+What is made or renamed lasts once the folder that it is in is fsynced: that comes before anything that relies on it.
 """
 
 from __future__ import annotations
@@ -65,16 +66,18 @@ def commit(target: Path, files: Mapping[str, bytes], version: int, check: Callab
                     file.flush()
                     os.fsync(file.fileno())
             _sync_folder(partial)
-            _put(partial, target, check)
+            aside = _put(partial, target, check)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
         _sync_folder(target.parent)
+        if aside.name.startswith(REPLACED):
+            shutil.rmtree(aside, ignore_errors=True)
     return target
 
 
-def _put(partial: Path, target: Path, check: Callable[[Path], object]) -> None:
-    """Rename into place. An older folder of that name stands aside until the new one is there."""
+def _put(partial: Path, target: Path, check: Callable[[Path], object]) -> Path:
+    """Rename into place. Returns where an older folder of that name, if there is one, stands aside."""
     aside = target.with_name(f"{REPLACED}{target.name}")
     if target.exists():
         try:
@@ -88,8 +91,16 @@ def _put(partial: Path, target: Path, check: Callable[[Path], object]) -> None:
         if aside.exists():
             aside.rename(target)
         raise
-    if aside.name.startswith(REPLACED):
-        shutil.rmtree(aside, ignore_errors=True)
+    return aside
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those it is in, so that they last. Raises OSError."""
+    missing = [folder, *folder.parents]
+    missing = missing[: next(i for i, path in enumerate(missing) if path.exists())]
+    for path in reversed(missing):
+        path.mkdir(exist_ok=True)
+        _sync_folder(path.parent)
 
 
 def recover(parent: Path) -> None:
@@ -123,6 +134,7 @@ def discard(folder: Path) -> None:
     """Remove a folder so that a crash leaves it whole, or under a name that `recover` clears; never half of it."""
     gone = free_name(folder.with_name(f"{PARTIAL}{folder.name}-1"))
     folder.rename(gone)
+    _sync_folder(folder.parent)
     shutil.rmtree(gone, ignore_errors=True)
 
 

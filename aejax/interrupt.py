@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
 import threading
 from types import FrameType
@@ -40,9 +39,9 @@ class Interrupts:
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Interrupts:
-        self._ear, self._mouth = socket.socketpair()
-        self._mouth.setblocking(False)
-        self._fd_before = signal.set_wakeup_fd(self._mouth.fileno(), warn_on_full_buffer=False)
+        self._ear, self._mouth = os.pipe()
+        os.set_blocking(self._mouth, False)
+        self._fd_before = signal.set_wakeup_fd(self._mouth, warn_on_full_buffer=False)
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -53,10 +52,10 @@ class Interrupts:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # pyright: ignore[reportArgumentType]
         signal.set_wakeup_fd(self._fd_before)
-        self._mouth.send(bytes([_END]))
+        os.write(self._mouth, bytes([_END]))
         self._thread.join()
-        self._ear.close()
-        self._mouth.close()
+        os.close(self._ear)
+        os.close(self._mouth)
 
     def check(self) -> None:
         """Raise Interrupted when a signal has come. Called where nothing is running on a device."""
@@ -73,7 +72,7 @@ class Interrupts:
     def _listen(self) -> None:
         """Count signals, in a thread of its own: say what the first one does, leave at the second."""
         came = False
-        while (number := self._ear.recv(1)[0]) != _END:
+        while (number := os.read(self._ear, 1)[0]) != _END:
             if number not in self._before:
                 continue
             if came:

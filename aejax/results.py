@@ -29,7 +29,9 @@ __all__ = [
     "StoredRun",
     "append_line",
     "check_name",
+    "flat",
     "mend_index",
+    "nested",
     "open_folder",
     "read_index",
     "read_row",
@@ -78,7 +80,7 @@ def open_folder(root: Path, experiment: str) -> Path:
         if not part.resolve().is_relative_to(root.resolve()):
             raise ResultsError(str(part), "leads outside the results folder", "remove the link")
     with disk.guard(folder):
-        (folder / "runs").mkdir(parents=True, exist_ok=True)
+        disk.make_folder(folder / "runs")
         with tempfile.TemporaryFile(dir=folder):
             pass
     with lock.unused(folder) as free:
@@ -115,8 +117,8 @@ def write_run(
         raise ValueError(f"row of format {row['format']!r}, while this aejax writes {FORMAT}")
     files = {
         "run.json": to_json(row, indent=1).encode(),
-        "parameters.safetensors": save({name: np.asarray(leaf, order="C") for name, leaf in _flatten(params)}),
-        "arrays.safetensors": save({name: np.asarray(array, order="C") for name, array in arrays.items()}),
+        "parameters.safetensors": save(flat(params)),
+        "arrays.safetensors": save(flat(arrays)),
     }
     return disk.commit(folder / "runs" / check_name(row["run_id"], "run_id"), files, FORMAT, read_run)
 
@@ -129,7 +131,7 @@ def read_run(run: Path) -> StoredRun:
     from safetensors.numpy import load
 
     row, files = _read_checked(run)
-    return StoredRun(row, _unflatten(load(files["parameters.safetensors"])), load(files["arrays.safetensors"]))
+    return StoredRun(row, nested(load(files["parameters.safetensors"])), load(files["arrays.safetensors"]))
 
 
 def read_row(run: Path, warn: Callable[[str], None] | None = None) -> dict[str, Any] | None:
@@ -258,17 +260,21 @@ def _order(row: Mapping[str, Any]) -> tuple:
     )
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
+    """The leaves of a nested dict by path, `encoder/layer_0/kernel`, in C order."""
+    leaves: dict[str, np.ndarray] = {}
     for name, value in tree.items():
         if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{name}/")
+            leaves |= flat(value, f"{prefix}{name}/")
         else:
-            yield f"{prefix}{name}", np.asarray(value)
+            leaves[f"{prefix}{name}"] = np.asarray(value, order="C")
+    return leaves
 
 
-def _unflatten(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def nested(leaves: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """The nested dict that `flat` made these leaves of."""
     tree: dict[str, Any] = {}
-    for path, value in flat.items():
+    for path, value in leaves.items():
         *folders, name = path.split("/")
         node = tree
         for part in folders:

@@ -51,7 +51,7 @@ def save(folder: Path, state_id: str, step: int, about: Mapping[str, Any], array
         "state.safetensors": to_bytes({name: np.asarray(array, order="C") for name, array in arrays.items()}),
     }
     with disk.guard(home):
-        home.mkdir(parents=True, exist_ok=True)
+        disk.make_folder(home)
     saved = disk.commit(home / _name(step), files, FORMAT, _read)
     _prune(home, saved.name)
     return saved

@@ -91,7 +91,7 @@ def read(path: Path) -> Iterator[Any]:
 def _home(folder: Path, run_id: str) -> Path:
     home = folder / "tensorboard" / results.check_name(run_id, "run_id")
     with disk.guard(home):
-        home.mkdir(parents=True, exist_ok=True)
+        disk.make_folder(home)
     return home
 
 

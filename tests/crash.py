@@ -2,8 +2,10 @@
 
 For n = 1, 2, … a copy of SOURCE is made in TARGET/SCENARIO/<mode>-<n>, and a child process dies by SIGKILL just before
 its n-th call that changes the disk, in the middle of it when it writes. Mode `kill` leaves what was written, as a kill
-does; mode `power` also loses half of every file not yet fsynced, as a power cut may. SCENARIO:WRITER puts a broken
-writer in place of ours. Prints the number of calls by scenario and mode.
+does; mode `power` also loses half of every file not yet fsynced, and every new folder and rename whose own folder was
+not fsynced after it, as a power cut may; what was deleted stays so. There the power is also cut right after the last
+call, when all that was promised has to last. SCENARIO:WRITER puts a broken writer in place of ours. Prints the number
+of calls by scenario and mode.
 """
 
 from __future__ import annotations
@@ -35,18 +37,46 @@ class Failpoint:
     def __init__(self, number: int, mode: str, folder: Path):
         self.number, self.mode, self.folder = number, mode, folder
         self.unsynced: set[int] = set()
+        self.fleeting: list[tuple[int, Callable[[], None]]] = []
+        self.real = {name: getattr(os, name) for name in CALLS}
 
     def reached(self) -> bool:
         self.number -= 1
         return self.number == 0
 
     def die(self) -> NoReturn:
-        if self.mode == "power":
-            for path in self.folder.rglob("*"):
-                if path.is_file() and path.stat().st_ino in self.unsynced:
-                    os.truncate(path, path.stat().st_size // 2)
+        self.cut_power()
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError
+
+    def cut_power(self) -> None:
+        """In mode `power`, take back what would not last."""
+        if self.mode != "power":
+            return
+        for path in self.folder.rglob("*"):
+            if path.is_file() and path.stat().st_ino in self.unsynced:
+                os.truncate(path, path.stat().st_size // 2)
+        for name, real in self.real.items():
+            setattr(os, name, real)
+        for _, take_back in reversed(self.fleeting):
+            take_back()
+
+    def note(self, name: str, *paths: Any) -> None:
+        """Before a new folder or a rename: how it is taken back until its folder is fsynced."""
+        first, last = Path(paths[0]), Path(paths[-1])
+        old = last.read_bytes() if name in ("rename", "replace") and last.is_file() else None
+
+        def take_back() -> None:
+            if not last.exists():
+                return
+            if name == "mkdir":
+                shutil.rmtree(last)
+                return
+            last.rename(first)
+            if old is not None:
+                last.write_bytes(old)
+
+        self.fleeting.append((last.parent.stat().st_ino, take_back))
 
     def arm(self) -> None:
         """Put the failpoint in front of every call."""
@@ -65,8 +95,15 @@ class Failpoint:
             if self.reached():
                 self.die()
             if name == "fsync":
-                self.unsynced.discard(os.fstat(args[0]).st_ino)
-            return real(*args, **more)
+                synced = os.fstat(args[0]).st_ino
+                self.unsynced.discard(synced)
+                self.fleeting = [one for one in self.fleeting if one[0] != synced]
+            if name in ("rename", "replace"):
+                self.note(name, *args[:2])
+            done = real(*args, **more)
+            if name == "mkdir":
+                self.note(name, args[0])
+            return done
 
         return counted
 
@@ -140,7 +177,10 @@ SCENARIOS: dict[str, Callable[[Path], Any]] = {
     "replace": lambda folder: store(folder, OLD, 2),
     "replace_damaged": replace_damaged,
     "index": results.write_index,
+    "line": lambda folder: results.append_line(folder / "lines.jsonl", {"n": 1}),
     "state": lambda folder: save(folder, 30),
+    "first_state": lambda folder: states.save(folder, "s3", 30, {}, {"kernel": np.full(2, 30, np.float32)}),
+    "open": lambda folder: store(results.open_folder(folder.parent, "y"), NEW, 2),
     "forget": lambda folder: states.forget(folder, "s1"),
     "recover": recover_from_a_kill,
 }
@@ -155,6 +195,25 @@ def _write_files(target: Path, files: Any, version: int, *, sync: bool = True) -
             file.flush()
             if sync:
                 os.fsync(file.fileno())
+
+
+def commit_without_its_folder(target: Path, files: Any, version: int, check: Any) -> Path:
+    partial = target.with_name(f"{disk.PARTIAL}1")
+    partial.mkdir()
+    _write_files(partial, files, version)
+    aside = disk._put(partial, target, check)
+    shutil.rmtree(aside, ignore_errors=True)
+    return target
+
+
+def make_folder_that_may_not_last(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def write_without_its_folder(path: Path, data: bytes) -> None:
+    aside = path.with_name(f"{disk.PARTIAL}1")
+    write_in_place(aside, data)
+    aside.replace(path)
 
 
 def commit_in_place(target: Path, files: Any, version: int, check: Any) -> Path:
@@ -197,17 +256,21 @@ def write_in_place(path: Path, data: bytes) -> None:
 
 
 def replace_writer(name: str) -> None:
-    if name == "write_in_place":
-        results.write_atomic = write_in_place
+    if name in FILE_WRITERS:
+        results.write_atomic = FILE_WRITERS[name]
+    elif name == "folders_without_fsync":
+        disk.make_folder = make_folder_that_may_not_last
     else:
         disk.commit = BROKEN[name]
 
 
+FILE_WRITERS = {"write_in_place": write_in_place, "write_without_folder_fsync": write_without_its_folder}
 BROKEN = {
     "in_place": commit_in_place,
     "renamed_too_early": commit_renamed_too_early,
     "deleting_first": commit_deleting_first,
     "without_fsync": commit_without_fsync,
+    "without_folder_fsync": commit_without_its_folder,
 }
 
 
@@ -224,8 +287,10 @@ def die_everywhere(scenario: str, source: Path, target: Path) -> dict[str, int]:
                 try:
                     if writer:
                         replace_writer(writer)
-                    Failpoint(number, mode, root).arm()
+                    failpoint = Failpoint(number, mode, root)
+                    failpoint.arm()
                     SCENARIOS[kind](root / "x")
+                    failpoint.cut_power()
                 except BaseException as error:
                     print(repr(error), file=sys.stderr, flush=True)
                     os._exit(1)

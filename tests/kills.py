@@ -17,6 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 SWEEP = """
@@ -29,13 +31,16 @@ SWEEPS = [
 """
 OF_THE_MOMENT = ("compile_seconds", "train_seconds", "pca_seconds", "provenance", "execution")
 RUNS = 20
+PHASES = ("starting", "compiling the first", "training", "between programs")
 
 
 def start(experiment: Path, results: Path, *, save_every: float = 0, how: str = "auto") -> subprocess.Popen:
     """The sweep in a process of its own."""
     command = [sys.executable, "-m", "aejax", "run", str(experiment), "--results", str(results), "--how", how]
     command += ["--save-every", str(save_every)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    # whoever was started in the background ignores Ctrl-C, and so would this
+    return subprocess.Popen(command, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **pipes)
 
 
 def finished(folder: Path) -> dict[str, tuple]:
@@ -57,43 +62,83 @@ def contents(folder: Path) -> dict[str, tuple]:
     return found
 
 
-def torture(home: Path, kills: int, epochs: int, seed: int = 0) -> dict[str, object]:
-    """Kill until it has been done `kills` times, starting new sweeps when one ends. Raises AssertionError."""
+def phase(folder: Path, process: subprocess.Popen) -> str:
+    """What a sweep is at, by what its lock says of its own work and by the states there are."""
+    try:
+        record = json.loads((folder / ".lock").read_bytes())
+    except (OSError, ValueError):
+        return PHASES[0]
+    if record["pid"] != process.pid:
+        return PHASES[0]
+    if record["kept_seconds"] + record["unsaved_seconds"] == 0:
+        return PHASES[1]
+    return PHASES[2 if any(folder.glob("states/*/*/manifest.json")) else 3]
+
+
+def kill(folder: Path, process: subprocess.Popen, wanted: Collection[str], seconds: float) -> str | None:
+    """Kill it so many seconds after it has come to one of these phases.
+
+    Returns the phase that it was at then, None when it had ended.
+    """
+    while phase(folder, process) not in wanted and process.poll() is None:
+        time.sleep(0.005)
+    time.sleep(seconds)
+    at = phase(folder, process)
+    if process.poll() is not None:
+        return None
+    process.send_signal(signal.SIGKILL)
+    return at
+
+
+def torture(home: Path, kills: int, epochs: int, seed: int = 0, ways: Sequence[str] = ("auto",)) -> dict[str, object]:
+    """Kill until it has been done `kills` times, starting new sweeps when one ends. Raises AssertionError.
+
+    Every second kill comes right after the process has saved a state, the others at any time from when it has the lock
+    to when the whole sweep would end. `ways` takes turns from sweep to sweep.
+    """
     experiment = home / "killed.py"
     experiment.write_text(SWEEP.format(epochs=epochs))
-    left_alone = start(experiment, home / "alone")
-    began = time.monotonic()
-    _, err = left_alone.communicate()
-    assert left_alone.returncode == 3, err  # some members diverge, and that is a result
-    longest = time.monotonic() - began
-    expected = contents(home / "alone" / "killed")
-    assert len(expected) == RUNS
+    expected, longest = {}, 0.0
+    for how in ways:
+        folder = home / f"alone-{how}" / "killed"
+        left_alone = start(experiment, folder.parent, how=how)
+        while phase(folder, left_alone) == PHASES[0] and left_alone.poll() is None:
+            time.sleep(0.005)
+        began = time.monotonic()
+        _, err = left_alone.communicate()
+        assert left_alone.returncode == 3, err  # some members diverge, and that is a result
+        longest = max(longest, time.monotonic() - began)
+        expected[how] = contents(folder)
+        assert len(expected[how]) == RUNS
     rng, done, sweeps, resumed = random.Random(seed), 0, 0, 0
+    phases: Counter[str] = Counter()
     while done < kills or sweeps == 0:
-        results, before = home / f"killed-{sweeps}", {}
+        how, results, before = ways[sweeps % len(ways)], home / f"killed-{sweeps}", {}
         folder = results / "killed"
         while True:
-            process = start(experiment, results)
+            process, at = start(experiment, results, how=how), None
             if done < kills:
-                time.sleep(rng.uniform(0.2, 1.0) * min(longest, 12.0))
-                if process.poll() is None:
-                    process.send_signal(signal.SIGKILL)
-                    done += 1
+                aimed = done % 2 == 0
+                seconds = rng.uniform(0, 0.1 if aimed else min(longest, 12.0))
+                at = kill(folder, process, ("training",) if aimed else PHASES[1:], seconds)
             _, err = process.communicate()
             after = finished(folder)
             changed = {name for name in before if before[name] != after.get(name)}
             assert not changed, f"touched after they were finished: {changed}"
             before = after
-            resumed += any(folder.glob("states/*/*"))
             if process.returncode != -signal.SIGKILL:
                 assert process.returncode == 3, err
                 break
-        assert contents(folder) == expected, "rows or parameters differ from those of the sweep left alone"
+            assert at is not None
+            done, phases[at] = done + 1, phases[at] + 1
+            resumed += any(folder.glob("states/*/*"))
+        assert contents(folder) == expected[how], "rows or parameters differ from those of the sweep left alone"
         assert len((folder / "runs.jsonl").read_text().splitlines()) == RUNS
         left = [path.name for path in (*folder.glob("runs/.*"), *folder.glob("states/*"))]
         assert not left, f"left behind: {left}"
         sweeps += 1
-    return {"kills": done, "sweeps": sweeps, "kills_that_left_a_state": resumed, "runs_each": RUNS, "lost": 0}
+    record = {"kills": done, "sweeps": sweeps, "kills_that_left_a_state": resumed, "runs_each": RUNS, "lost": 0}
+    return {**record, "phases": dict(sorted(phases.items())), "ways": list(ways)}
 
 
 def main() -> None:
@@ -102,12 +147,16 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--epochs", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--ways", nargs="+", default=["auto", "vmap"], help="values of --how, in turn")
     parser.add_argument("--out", type=Path, help="folder for kills.json")
     options = parser.parse_args()
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     with tempfile.TemporaryDirectory() as home:
-        record = torture(Path(home), options.kills, options.epochs, options.seed)
-    text = json.dumps({**record, "seed": options.seed, "epochs": options.epochs}, indent=1, allow_nan=False)
+        record = torture(Path(home), options.kills, options.epochs, options.seed, options.ways)
+    from aejax import provenance
+
+    record |= {"seed": options.seed, "epochs": options.epochs, "provenance": provenance.describe("default", "")}
+    text = json.dumps(record, indent=1, allow_nan=False)
     print(text)
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,13 @@
 """Fills a small disk of its own and says what aejax made of it, as JSON. Run by test_disk_full inside `unshare -m`.
 
-The argument is an empty folder, on which a tmpfs of SIZE bytes is mounted that nobody else sees.
+The arguments are an empty folder, on which a tmpfs of SIZE bytes is mounted that nobody else sees, and what to try:
+main or sweep.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import shutil
 import subprocess
@@ -16,7 +19,7 @@ from typing import Any
 import crash
 import numpy as np
 
-from aejax import lock, results, states
+from aejax import cli, lock, results, states
 from aejax.errors import AejaxError
 
 SIZE = 1 << 20
@@ -96,6 +99,30 @@ def main(root: Path) -> dict[str, Any]:
     return said
 
 
+SWEEP = """
+from aejax import Sweep
+HYPER = {"learning_rate": 0.01, "l2": 0.0}
+SWEEPS = [Sweep(dataset="digits", widths=widths, epochs=1, batch_size=256, hyper=HYPER) for widths in ((3,), (900, 3))]
+"""
+
+
+def sweep(root: Path) -> dict[str, Any]:
+    """`aejax run` of a net that fits on the disk and one that does not; and again, once the disk has grown."""
+    experiment, said = root.with_name("sweep.py"), {}
+    experiment.write_text(SWEEP)
+    folder = root / "results/sweep"
+    for size in ("small", "grown"):
+        errors = io.StringIO()
+        with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()) as out:
+            code = cli.main(["run", str(experiment), "--results", str(root / "results")])
+        widths = [results.read_run(run).row["widths"] for run in folder.glob("runs/[!.]*")]
+        said[size] = {"code": code, "errors": errors.getvalue().splitlines(), "out": out.getvalue(), "widths": widths}
+        said[size]["left"] = [path.name for path in folder.rglob(".partial-*")]
+        said[size]["rows"] = len(results.read_index(folder))
+        subprocess.run(["mount", "-o", f"remount,size={64 * SIZE}", str(root)], check=True)
+    return said
+
+
 def hold(folder: Path) -> None:
     with lock.hold(folder):
         pass
@@ -104,4 +131,4 @@ def hold(folder: Path) -> None:
 if __name__ == "__main__":
     place = Path(sys.argv[1])
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(place)], check=True)
-    print(json.dumps(main(place)))
+    print(json.dumps({"main": main, "sweep": sweep}[sys.argv[2]](place)))

@@ -1,5 +1,6 @@
 """The command line as a person uses it: exit codes, one-line errors, nothing written where nothing was done."""
 
+import json
 import os
 import shutil
 import signal
@@ -162,6 +163,32 @@ def test_a_wrong_config_stops_before_data_is_read_or_anything_compiles(tiny, mon
     monkeypatch.setattr("aejax.datasets.load", never)
     monkeypatch.setattr("aejax.population.compiled", never)
     check_refused(capsys, ["run", tiny, "--set", "batch_size=5000"], 2, "batch_size")
+
+
+REFUSED = """
+import json, sys, time
+from aejax import cli, cluster, datasets, experiment, machine, overrides, population, progress, runner
+datasets.load = population.compiled = lambda *_: time.sleep(60)
+times = []
+for arguments in json.loads(sys.argv[1]):
+    start = time.monotonic()
+    code = cli.main(arguments)
+    times.append((code, time.monotonic() - start))
+print(json.dumps(times))
+"""
+
+
+def test_a_wrong_config_stops_within_two_seconds(tiny, tmp_path):
+    """From when all is imported; reading data or compiling would take a minute."""
+    results, path = ["--results", str(tmp_path / "results")], str(tiny)
+    wrong = [["run", path, *results, "--set", text] for text in ("epoch=2", "batch_size=5000", "seeds=4294967296")]
+    wrong += [["run", path, *results, "--set", "hyper.l3=0.1"], ["run", str(tmp_path / "absent.py"), *results]]
+    command = [sys.executable, "-c", REFUSED, json.dumps(wrong)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
+    times = json.loads(done.stdout)
+    assert [code for code, _ in times] == [2] * len(wrong), done.stderr
+    assert max(seconds for _, seconds in times) < 2
+    assert not (tmp_path / "results").exists()
 
 
 def test_results_that_cannot_be_written_stop_before_any_compute(tiny, tmp_path, capsys, monkeypatch):

@@ -14,20 +14,44 @@ import small_disk
 from aejax import results
 from aejax.errors import MachineError
 
+FULL = r"(\S+): no space left on device: (\d+) bytes needed, (\d+) free; free space .*"
+
+
+def on_a_small_disk(place, what):
+    """What aejax said there, as JSON."""
+    unshare = shutil.which("unshare")
+    own = [] if unshare is None else [unshare, *(["-m"] if os.geteuid() == 0 else ["-rm"])]
+    probe = ["mount", "-t", "tmpfs", "tmpfs", str(place)]
+    if not own or subprocess.run([*own, *probe], capture_output=True).returncode:
+        pytest.skip("this system lets us mount no disk of our own")
+    run = [*own, sys.executable, small_disk.__file__, str(place), what]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout) | {"place": str(place)}
+
 
 @pytest.fixture(scope="module")
 def said(tmp_path_factory):
     """What aejax said on a small disk, by what was tried."""
-    unshare = shutil.which("unshare")
-    own = [] if unshare is None else [unshare, *(["-m"] if os.geteuid() == 0 else ["-rm"])]
-    place = tmp_path_factory.mktemp("disk")
-    probe = ["mount", "-t", "tmpfs", "tmpfs", str(place)]
-    if not own or subprocess.run([*own, *probe], capture_output=True).returncode:
-        pytest.skip("this system lets us mount no disk of our own")
-    run = [*own, sys.executable, small_disk.__file__, str(place)]
-    done = subprocess.run(run, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout) | {"place": str(place)}
+    return on_a_small_disk(tmp_path_factory.mktemp("disk"), "main")
+
+
+def test_a_sweep_on_a_full_disk_keeps_what_is_finished_and_goes_on_once_there_is_room(tmp_path):
+    (tmp_path / "disk").mkdir()
+    said = on_a_small_disk(tmp_path / "disk", "sweep")
+    small, grown = said["small"], said["grown"]
+    assert small["code"] == 5, small
+    told = re.fullmatch(
+        r"aejax: error: (\S+): no space left on device: (\d+) bytes needed, (\d+) free; free space .*",
+        small["errors"][-1],
+    )
+    assert told, small["errors"]
+    assert told[1].startswith(f"{said['place']}/results/sweep/runs/")
+    assert int(told[2]) > int(told[3]) > 0
+    assert (small["widths"], small["rows"], small["left"]) == ([[3]], 1, [])
+    assert grown["code"] == 0, grown
+    assert "1 trained, 1 were stored already" in grown["out"]
+    assert (sorted(grown["widths"]), grown["rows"], grown["left"]) == ([[3], [900, 3]], 2, [])
 
 
 ATTEMPTS = [f"{what}, too big" for what in ("a new run", "a run again", "a state", "a file")]
@@ -38,7 +62,7 @@ ATTEMPTS += [f"{what}, full" for what in ("a new run", "a run again", "a state",
 def test_a_full_disk_is_told_with_path_needed_and_free_bytes(said, attempt):
     found = said[attempt]
     assert (found["kind"], found["code"]) == ("MachineError", 5), found
-    told = re.fullmatch(r"(\S+): no space left on device: (\d+) bytes needed, (\d+) free; free space .*", found["text"])
+    told = re.fullmatch(FULL, found["text"])
     assert told, found["text"]
     assert told[1].startswith(f"{said['place']}/results/x/")
     needed, free = int(told[2]), int(told[3])

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from aejax import cli, disk, lock, results
+from aejax import cli, lock, results
 from aejax.errors import MachineError, ResultsError
 from support import check_refused
 
@@ -170,28 +170,6 @@ def test_the_report_is_written_by_whoever_has_the_lock(finished, tmp_path, capsy
         check_refused(capsys, ["report", folder], 4, f"in use by process {process.pid} ")
     assert (folder / "summary.md").read_text() == "of the sweep that runs"
     assert cli.main(["report", str(folder)]) == 0
-
-
-def test_everything_that_a_sweep_writes_is_written_under_its_lock(tiny, tmp_path, monkeypatch):
-    pytest.importorskip("tensorboardX")
-    folder, unlocked = tmp_path / "tiny", []
-
-    def watch(module, name):
-        write = getattr(module, name)
-
-        def watched(place, *arguments):
-            with lock.unused(folder) as free:
-                unlocked.extend([(name, place)] if free else [])
-            return write(place, *arguments)
-
-        monkeypatch.setattr(module, name, watched)
-
-    for module in (disk, results):
-        watch(module, "write_atomic")
-    watch(disk, "commit")
-    assert cli.main(["run", str(tiny), "--results", str(tmp_path), "--tensorboard", "--set", "seeds=0"]) == 0
-    assert list(folder.glob("tensorboard/*/events.out.tfevents.run"))
-    assert unlocked == []
 
 
 def test_the_lock_file_stays_and_is_the_same(folder):

@@ -9,10 +9,11 @@ import time
 from collections import deque
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from aejax import Sweep, cluster, experiment, jobs, overrides, results
-from aejax.cluster import task
+from aejax.cluster import task, wire
 from aejax.cluster.driver import TRIES
 from aejax.datasets import load
 from aejax.errors import ConfigError, DataError, MachineError
@@ -104,7 +105,7 @@ def stored(folder):
     for row in rows_of(folder):
         run = results.read_run(folder / "runs" / row["run_id"])
         assert run.row == row
-        leaves = [leaf.tobytes() for _, leaf in sorted(results._flatten(run.params))]
+        leaves = [leaf.tobytes() for _, leaf in sorted(results.flat(run.params).items())]
         timed = ("compile_seconds", "train_seconds", "pca_seconds", "provenance", "execution")
         found[row["run_id"]] = (leaves, {name: value for name, value in row.items() if name not in timed})
     return found
@@ -227,6 +228,22 @@ def test_a_function_of_ones_own_needs_its_file(tmp_path, refused):
     assert task.read(spec).sweep.config() == job.sweep.config()
     path.write_text(path.read_text().replace("(6, 2)", "(6, 3)"))
     refused(ConfigError, path, "changed since this call started", call=lambda: task.read(spec))
+
+
+def test_a_message_comes_as_it_was_sent():
+    params = {"encoder": {"layer_0": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3).T, "bias": np.zeros(0)}}}
+    arrays = {"history/train_loss": np.ones(3), "pca_curve": np.array(7, np.int64)}
+    kind, row, *found = wire.unpack(wire.pack("row", {"run_id": "a", "name": "größe"}, params, arrays))
+    assert (kind, row) == ("row", {"run_id": "a", "name": "größe"})
+    for sent, got in zip((params, arrays), found, strict=True):
+        a, b = results.flat(sent), results.flat(got)
+        assert {name: (x.dtype, x.shape, x.tobytes()) for name, x in a.items()} == {
+            name: (x.dtype, x.shape, x.tobytes()) for name, x in b.items()
+        }
+    assert wire.unpack(wire.pack("row", {}, {}, {})) == ["row", {}, {}, {}]
+    assert wire.unpack(wire.pack("task", 3, "text")) == ["task", 3, "text"]
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        wire.pack("beat", float("nan"), 0.0)
 
 
 def test_a_worker_of_another_version_is_refused(refused):

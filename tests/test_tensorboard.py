@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aejax import tensorboard
+from aejax import cli, disk, lock, results, tensorboard
 from aejax.errors import ConfigError, MachineError
 from fabricated import arrays_of, make
+from support import check_refused, rows_of
 
 event_pb2 = pytest.importorskip("tensorboardX.proto.event_pb2")
 plugin_pb2 = pytest.importorskip("tensorboardX.proto.plugin_hparams_pb2")
@@ -142,3 +143,37 @@ def test_no_run_id_leads_out_of_the_folder(tmp_path):
     with pytest.raises(ConfigError, match="run_id"):
         tensorboard.Live(tmp_path / "x").epochs("../../away", 0, {"train_loss": np.ones(1)})
     assert not list(tmp_path.iterdir())
+
+
+def test_the_command_line_writes_events_and_all_else_while_it_has_the_lock(tiny, tmp_path, monkeypatch):
+    folder, unlocked, live = tmp_path / "tiny", [], []
+
+    def watch(module, name):
+        write = getattr(module, name)
+
+        def watched(path, *arguments):
+            with lock.unused(folder) as free:
+                unlocked.extend([(name, path)] if free else [])
+            live.extend([path] if path.name == tensorboard.LIVE else [])
+            return write(path, *arguments)
+
+        monkeypatch.setattr(module, name, watched)
+
+    for module, name in ((disk, "write_atomic"), (results, "write_atomic"), (disk, "commit")):
+        watch(module, name)
+    assert cli.main(["run", str(tiny), "--results", str(tmp_path), "--tensorboard", "--set", "seeds=0"]) == 0
+    assert unlocked == []
+    rows = rows_of(folder)
+    assert sorted(path.parent.name for path in live) == sorted(row["run_id"] for row in rows)
+    assert len([path for path in (folder / "tensorboard").rglob("*") if path.is_file()]) == len(rows) == 2
+    for row in rows:
+        drawn = scalars(folder / "tensorboard" / row["run_id"] / tensorboard.FINISHED)
+        history = results.read_run(folder / "runs" / row["run_id"]).arrays["history/train_loss"]
+        assert drawn["train_loss"] == [(i, pytest.approx(float(loss))) for i, loss in enumerate(history, 1)]
+        assert drawn["sse_test"] == [(0, pytest.approx(row["sse_test"]))]
+
+
+def test_the_command_line_says_what_is_missing_before_it_trains(tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboardX.summary", None)
+    check_refused(capsys, ["run", tiny, "--results", tmp_path / "results", "--tensorboard"], 5, "tensorboardX")
+    assert not (tmp_path / "results").exists()

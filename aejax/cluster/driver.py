@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -200,13 +201,14 @@ class Driver:
             self.emit(row, params, arrays)
             self._draw = None  # whoever draws has cleared it
 
-    def _show(self, number: int, name: str, progress: tuple) -> None:
+    def _show(self, number: int, name: str, progress: Sequence[Any]) -> None:
         """Draw one task's progress, of all that tell theirs."""
         if self._draw is None:
             self._draw = number, self.watcher.block(name)
         shown, draw = self._draw
         if shown == number and draw is not None:
-            draw(train.Progress(*progress))
+            *steps, best_error = progress
+            draw(train.Progress(*steps, math.inf if best_error is None else best_error))
 
     def _dataset(self, job: Job) -> datasets.Dataset:
         return self.loaded[job.sweep.dataset, job.sweep.data_seed]

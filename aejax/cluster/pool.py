@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import jax
 
 from aejax import checks, machine
+from aejax.cluster import wire
 from aejax.cluster.driver import Message
 from aejax.errors import ConfigError
 
@@ -93,13 +94,13 @@ class Processes:
         while self._idle:
             worker = self._idle.pop()
             with contextlib.suppress(OSError):
-                worker.pipe.send(("task", number, text))
+                worker.pipe.send_bytes(wire.pack("task", number, text))
                 self._busy[number] = worker
                 return
             _end(worker)  # it died while it had nothing to do
         worker = self._busy[number] = self._start()
         with contextlib.suppress(OSError):  # its death is noticed where messages are waited for
-            worker.pipe.send(("task", number, text))
+            worker.pipe.send_bytes(wire.pack("task", number, text))
 
     def wait(self, seconds: float) -> list[Message]:
         """One message of each worker that has any."""
@@ -108,7 +109,7 @@ class Processes:
         for pipe in wait(list(by_pipe), seconds):
             number = by_pipe[pipe]  # pyright: ignore[reportArgumentType]
             try:
-                kind, *values = self._busy[number].pipe.recv()
+                kind, *values = wire.unpack(self._busy[number].pipe.recv_bytes())
             except (EOFError, OSError):
                 kind, values = "lost", [_end(self._busy.pop(number)), True]
             if kind in ("done", "stopped", "refused", "failed"):
@@ -120,7 +121,7 @@ class Processes:
         """Ask all to save and stop."""
         for worker in self._busy.values():
             with contextlib.suppress(OSError):
-                worker.pipe.send(("stop", signal_number, ""))
+                worker.pipe.send_bytes(wire.pack("stop", signal_number, ""))
 
     def close(self) -> None:
         """End all of them, now."""
@@ -162,7 +163,7 @@ def serve(handle: int) -> None:
     def listen() -> None:
         while True:
             try:
-                kind, number, text = pipe.recv()
+                kind, number, text = wire.unpack(pipe.recv_bytes())
             except (EOFError, OSError):
                 os._exit(0)  # nobody is left to store anything, and another may have the folder by now
             if kind == "task":
@@ -171,9 +172,10 @@ def serve(handle: int) -> None:
                 stopping.append(number)
 
     def post(*message: Any) -> None:
+        data = wire.pack(*message)
         with sending:
             try:
-                pipe.send(message)
+                pipe.send_bytes(data)
             except OSError:
                 os._exit(0)
 

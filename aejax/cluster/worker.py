@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import functools
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -66,7 +67,8 @@ class _Teller(Watcher):
         def report(progress: train.Progress) -> None:
             if time.monotonic() - self._told >= SECONDS_BETWEEN_NOTES:
                 self._told = time.monotonic()
-                self._post("progress", name, tuple(progress))
+                known = math.isfinite(progress.best_error)
+                self._post("progress", name, [*progress[:-1], progress.best_error if known else None])
 
         return report
 

@@ -1,0 +1,96 @@
+"""A state is gone on from by what it was saved by, and by nothing else: another config, other data, another format."""
+
+import numpy as np
+import pytest
+
+from aejax import cli, identities, results, states, train
+from aejax.interrupt import Interrupted
+
+ONE = """
+from aejax import Sweep
+SWEEPS = [Sweep(dataset="file:{data}", widths=(3,), epochs=40, batch_size=20,
+                hyper={{"learning_rate": 0.01, "l2": 0.0}})]
+"""
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """Blocks as they were trained; stops the first one in its second chunk."""
+    train_block, blocks, chunks = train.train_block, [], []
+
+    def watched(*arguments, report, **options):
+        def second(progress):
+            report(progress)
+            chunks.append(progress.step)
+            if len(chunks) == 2:
+                raise Interrupted(15)
+
+        blocks.append(train_block(*arguments, report=second, chunk_seconds=0.001, **options))
+        return blocks[-1]
+
+    monkeypatch.setattr(train, "train_block", watched)
+    return blocks
+
+
+@pytest.fixture
+def stopped(tmp_path, seen):
+    """A command whose training was interrupted, and the folder of its only state."""
+    rows = np.random.default_rng(0).normal(size=(60, 6))
+    np.save(tmp_path / "own.npy", rows)
+    (tmp_path / "one.py").write_text(ONE.format(data=tmp_path / "own.npy"))
+    command = ["run", str(tmp_path / "one.py"), "--results", str(tmp_path / "results")]
+    assert cli.main(command) == 143
+    (state,) = (tmp_path / "results/one/states").iterdir()
+    assert len(list(state.iterdir())) == 1
+    return command, state, rows
+
+
+def check_not_used(command, state, seen, capsys, *parts):
+    """The command trains from the start and says why; the state is kept for the command that it is of."""
+    before = {path: path.read_bytes() for path in state.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert cli.main(command) == 0
+    said = capsys.readouterr().err
+    for part in (f"states/{state.name}: of another sweep: ", *parts, "kept, and not used"):
+        assert part in said
+    assert [block.resumed_step for block in seen] == [0]
+    assert {path: path.read_bytes() for path in state.rglob("*") if path.is_file()} == before
+    seen.clear()
+
+
+def test_another_config(stopped, seen, capsys):
+    command, state, _ = stopped
+    changed = [*command, "--set", "epochs=3", "--set", "batch_size=10"]
+    check_not_used(changed, state, seen, capsys, "config.epochs: 40 stored, 3 asked", "config.batch_size: 20 stored")
+    assert cli.main(command) == 0
+    assert "of another sweep" not in capsys.readouterr().err
+    assert seen[0].resumed_step > 0
+    assert not list(state.parent.iterdir())
+
+
+def test_other_data_under_the_same_name(stopped, seen, capsys, tmp_path):
+    command, state, rows = stopped
+    np.save(tmp_path / "own.npy", rows + 1e-3)
+    check_not_used(command, state, seen, capsys, 'data: "', "stored", "asked")
+
+
+def test_another_format(stopped, seen, capsys, monkeypatch):
+    command, state, _ = stopped
+    with monkeypatch.context() as patch:
+        patch.setattr(identities, "FORMAT", identities.FORMAT + 1)
+        patch.setattr(results, "FORMAT", identities.FORMAT)
+        check_not_used(
+            command, state, seen, capsys, f"format: {identities.FORMAT - 1} stored, {identities.FORMAT} asked"
+        )
+    capsys.readouterr()
+    assert cli.main(command) == 2, "the run is of a newer format than this aejax reads"
+    said = capsys.readouterr().err
+    assert f"format {identities.FORMAT + 1}, this aejax reads up to {identities.FORMAT}" in said
+
+
+def test_a_state_of_a_newer_format(stopped, capsys, monkeypatch):
+    command, state, _ = stopped
+    monkeypatch.setattr(states, "FORMAT", 0)
+    assert cli.main(command) == 2
+    assert "format 1, this aejax reads up to 0" in capsys.readouterr().err
+    assert len(list(state.iterdir())) == 1
