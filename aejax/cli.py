@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from aejax import __version__
 from aejax.errors import AejaxError, ConfigError
-from aejax.interrupt import Interrupted, Interrupts
+from aejax.interrupt import STOPPED, Interrupted, Interrupts
 
 if TYPE_CHECKING:
     from aejax import cluster
@@ -188,13 +188,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"aejax: error: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code
     except (KeyboardInterrupt, Interrupted) as stop:
-        print("aejax: interrupted; finished runs are kept, the same command goes on from there", file=sys.stderr)
+        print(STOPPED, file=sys.stderr)
         return stop.exit_code if isinstance(stop, Interrupted) else 130
     except BrokenPipeError:
         return 0
 
 
 def _run(options: argparse.Namespace) -> int:
+    with Interrupts() as interrupts:
+        return _run_inside(options, interrupts)
+
+
+def _run_inside(options: argparse.Namespace, interrupts: Interrupts) -> int:
     from aejax import checks, cluster, experiment, hosts, machine, overrides, progress, runner, tensorboard
 
     if options.width is not None:
@@ -206,12 +211,13 @@ def _run(options: argparse.Namespace) -> int:
     sweeps = overrides.override(sweeps, options.assignments)
     machine.use_all_cores()
     hosts.join(options.coordinator, options.processes, options.process)
+    interrupts.take()
     machine.device_name()  # says so where there is no device
     where = {"root": options.results, "data_dir": options.data_dir, "smoke": options.smoke}
     if options.dry_run:
         progress.show_plan(runner.plan(name, sweeps, **where))
         return 0
-    with Interrupts() as interrupts, progress.TerminalWatcher(interrupts.check, quiet=not hosts.first()) as watcher:
+    with progress.TerminalWatcher(interrupts.check, quiet=not hosts.first()) as watcher:
         if options.tensorboard:
             folder = options.results / (f"{name}-smoke" if options.smoke else name)
             watcher.live = tensorboard.Live(folder)

@@ -15,6 +15,7 @@ import sys
 import threading
 from types import FrameType
 
+STOPPED = "aejax: interrupted; finished runs are kept, the same command goes on from there"
 _END = 0  # no signal's number
 
 
@@ -30,7 +31,8 @@ class Interrupted(BaseException):
 class Interrupts:
     """Inside this block signals are remembered; `check` raises Interrupted once one has come.
 
-    Before the first `check` there is nothing to lose: a signal raises Interrupted where it meets the program.
+    Before the first `check` there is nothing to lose, and the first signal leaves at once. It raises nothing: what is
+    raised in a callback, such as JAX's while garbage is collected, is lost.
     """
 
     def __init__(self) -> None:
@@ -45,8 +47,14 @@ class Interrupts:
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
         for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._ask)
+            self._before[number] = signal.getsignal(number)
+        self.take()
         return self
+
+    def take(self) -> None:
+        """Be told of signals, also after something else was, as `jax.distributed` is of SIGTERM once it starts."""
+        for number in self._before:
+            signal.signal(number, self._ask)
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
@@ -66,8 +74,6 @@ class Interrupts:
     def _ask(self, number: int, frame: FrameType | None) -> None:
         del frame
         self._asked = self._asked or number
-        if not self._checked:
-            raise Interrupted(number)
 
     def _listen(self) -> None:
         """Count signals, in a thread of its own: say what the first one does, leave at the second."""
@@ -75,8 +81,9 @@ class Interrupts:
         while (number := os.read(self._ear, 1)[0]) != _END:
             if number not in self._before:
                 continue
-            if came:
+            if not came:
+                said = "aejax: stopping after this chunk; once more to leave at once" if self._checked else STOPPED
+                print(said, file=sys.stderr, flush=True)
+            if came or not self._checked:
                 os._exit(128 + number)
             came, self._asked = True, self._asked or number
-            if self._checked:
-                print("aejax: stopping after this chunk; once more to leave at once", file=sys.stderr, flush=True)

@@ -59,7 +59,7 @@ def wait(x):
         time.sleep(0.3)
     return x
 def slow(x):
-    jax.debug.callback(wait, x[0, 0])
+    jax.debug.callback(wait, x.ravel()[0])
     return jax.nn.elu(x)
 HYPER = {{"learning_rate": 0.01, "l2": 0.0}}
 SWEEPS = [
