@@ -102,7 +102,7 @@ def main(root: Path) -> dict[str, Any]:
 SWEEP = """
 from aejax import Sweep
 HYPER = {"learning_rate": 0.01, "l2": 0.0}
-SWEEPS = [Sweep(dataset="digits", widths=widths, epochs=1, batch_size=256, hyper=HYPER) for widths in ((3,), (900, 3))]
+SWEEPS = [Sweep(dataset="digits", widths=widths, epochs=1, batch_size=256, hyper=HYPER) for widths in ((3,), (3000, 3))]
 """
 
 

@@ -51,7 +51,7 @@ def test_a_sweep_on_a_full_disk_keeps_what_is_finished_and_goes_on_once_there_is
     assert (small["widths"], small["rows"], small["left"]) == ([[3]], 1, [])
     assert grown["code"] == 0, grown
     assert "1 trained, 1 were stored already" in grown["out"]
-    assert (sorted(grown["widths"]), grown["rows"], grown["left"]) == ([[3], [900, 3]], 2, [])
+    assert (sorted(grown["widths"]), grown["rows"], grown["left"]) == ([[3], [3000, 3]], 2, [])
 
 
 ATTEMPTS = [f"{what}, too big" for what in ("a new run", "a run again", "a state", "a file")]
