@@ -83,10 +83,17 @@ def test_running_again_trains_only_what_is_missing(tiny, tmp_path, capsys, finis
     assert all(again[row["run_id"]] == row["sse_test"] for row in rows_of(finished))
 
 
-def test_vmapped_runs_that_are_trained_again_have_the_same_bits(tiny, tmp_path, monkeypatch):
+EIGHT = """
+from aejax import Sweep
+HYPER = {"learning_rate": 0.01, "l2": 0.0}
+SWEEPS = [Sweep(dataset="digits", widths=(24, 6), epochs=1, batch_size=50, hyper=HYPER, seeds=range(8))]
+"""
+
+
+def test_vmapped_runs_that_are_trained_again_have_the_same_bits(tmp_path, monkeypatch):
     """Whatever is left of a sweep, and however much memory is free the second time."""
-    arguments = ["run", str(tiny), "--results", str(tmp_path), "--set", f"seeds={','.join(map(str, range(8)))}"]
-    arguments += ["--set", "widths=24,6", "--set", "epochs=1", "--how", "vmap"]
+    (tmp_path / "tiny.py").write_text(EIGHT)
+    arguments = ["run", str(tmp_path / "tiny.py"), "--results", str(tmp_path), "--how", "vmap"]
 
     def bits():
         return {run.name: (run / "parameters.safetensors").read_bytes() for run in (tmp_path / "tiny/runs").iterdir()}
