@@ -290,8 +290,7 @@ def test_a_platform_that_is_absent_is_named(tiny, tmp_path):
     assert not (tmp_path / "results").exists()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_experiment_keeps_its_finished_runs(number, code, tmp_path):
+def test_an_interrupted_experiment_keeps_its_finished_runs(tmp_path):
     long = TINY.replace("epochs=2", "epochs=1000000", 2).replace("epochs=1000000", "epochs=2", 1)
     (tmp_path / "long.py").write_text(long)  # the first sweep ends at once, the second never
     command = [sys.executable, "-m", "aejax", "run", str(tmp_path / "long.py"), "--results", str(tmp_path / "results")]
@@ -299,10 +298,9 @@ def test_an_interrupted_experiment_keeps_its_finished_runs(number, code, tmp_pat
         runs, deadline = tmp_path / "results/long/runs", time.monotonic() + 120
         while len(list(runs.glob("[!.]*"))) < 2 and time.monotonic() < deadline:
             time.sleep(0.2)
-        time.sleep(2)
-        process.send_signal(number)
+        process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=60)
-    assert process.returncode == code, errors
+    assert process.returncode == 143, errors
     assert "stopping after this chunk" in errors
     assert "finished runs are kept" in errors
     assert "Traceback" not in errors

@@ -46,6 +46,31 @@ def test_two_processes_give_the_rows_of_one(tmp_path):
     assert {row["provenance"]["devices"] for row in rows} == {4}
 
 
+ASKED = """
+import os, signal, sys, time
+from aejax import hosts
+from aejax.interrupt import Interrupted, Interrupts
+with Interrupts() as interrupts:
+    hosts.join(sys.argv[1], 1, 0)
+    interrupts.take()
+    interrupts.check()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.2)
+    try:
+        hosts.check(interrupts.check)
+    except Interrupted as stop:
+        print(stop.exit_code)
+"""
+
+
+def test_a_process_of_a_job_hears_of_a_signal():
+    """`jax.distributed` puts its own handler of SIGTERM in the place of whatever there is."""
+    command = [sys.executable, "-c", ASKED, f"127.0.0.1:{free_port()}"]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=100)
+    assert done.stdout == "143\n", done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
