@@ -38,9 +38,9 @@ def start(experiment: Path, results: Path, *, save_every: float = 0, how: str = 
     """The sweep in a process of its own."""
     command = [sys.executable, "-m", "aejax", "run", str(experiment), "--results", str(results), "--how", how]
     command += ["--save-every", str(save_every)]
-    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    # whoever was started in the background ignores Ctrl-C, and so would this
-    return subprocess.Popen(command, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **pipes)
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as for what runs in the background; it would be inherited
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
 def finished(folder: Path) -> dict[str, tuple]:

@@ -74,7 +74,7 @@ def test_a_block_that_fails_is_lost_time(tiny, tmp_path, monkeypatch):
     assert cli.main(["run", str(tiny), "--results", str(tmp_path), "--set", "seeds=0"]) == 3
     (call,) = calls_of(tmp_path / "tiny")
     check_sums(call)
-    assert call["lost"] == pytest.approx(0.4, abs=0.1)
+    assert 0.4 <= call["lost"] <= call["wall"] / 2 + 0.4
     assert call["useful"] == 0
 
 

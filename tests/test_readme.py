@@ -96,3 +96,17 @@ def test_the_committed_speed_reaches_what_is_claimed():
         assert ratios[name] == pytest.approx(rates[record["fastest_population"]] / rates[name], abs=0.006)
     few, *more = (seconds[f"population, map{text}"] for text in ("", ", 16 members", ", 64 members"))
     assert max(more) <= 1.2 * few
+
+
+def test_the_difference_that_vmap_makes_is_the_record():
+    record = json.loads((CHECKOUT / "results/speed/vmap_difference.json").read_text())
+    relative, errors = record["relative_difference_of_parameters"], record["mean_validation_error"]
+    assert (record["members"], record["steps"]) == (32, 300)
+    assert relative["median"] < 2e-5
+    assert errors["vmapped"] == pytest.approx(errors["alone"], rel=1e-4)
+    shown = (
+        f"{record['members_of_equal_bits']} of 32 members of the chapter's net have the bits of the fit alone after "
+        f"300 steps; their parameters differ by a relative {relative['median']:.2g} in the median and up to "
+        f"{relative['largest']:.2g}, their mean validation errors are {errors['vmapped']:.7f} and {errors['alone']:.7f}"
+    )
+    assert shown in " ".join(README.split())
