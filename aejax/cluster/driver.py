@@ -208,7 +208,7 @@ class Driver:
         shown, draw = self._draw
         if shown == number and draw is not None:
             *steps, best_error = progress
-            draw(train.Progress(*steps, math.inf if best_error is None else best_error))
+            draw(train.Progress._make([*steps, math.inf if best_error is None else best_error]))
 
     def _dataset(self, job: Job) -> datasets.Dataset:
         return self.loaded[job.sweep.dataset, job.sweep.data_seed]
