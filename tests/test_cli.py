@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aejax import choice, cli, compare, machine, results, train
+from aejax import choice, cli, compare, machine, population, results, train
 from aejax.datasets import load
 from support import TINY, check_refused, rows_of
 
@@ -98,9 +98,14 @@ def test_vmapped_runs_that_are_trained_again_have_the_same_bits(tmp_path, monkey
     def bits():
         return {run.name: (run / "parameters.safetensors").read_bytes() for run in (tmp_path / "tiny/runs").iterdir()}
 
-    free, compiled = machine.free_bytes(1), choice.compiled
+    compiled = choice.compiled
+
+    def too_big_from_five_on(what, layout):
+        needed = int(1.3 * machine.free_bytes(layout.devices))
+        return population.Compiled(None, None, 0.0, needed, 0) if layout.block >= 5 else compiled(what, layout)  # pyright: ignore
+
     with monkeypatch.context() as patch:
-        patch.setattr(choice, "compiled", lambda what, layout: too_big_from(5, compiled(what, layout), layout, free))
+        patch.setattr(choice, "compiled", too_big_from_five_on)
         assert cli.main(arguments) == 0
     first, rows = bits(), rows_of(tmp_path / "tiny")
     assert len(first) == 8
@@ -112,10 +117,6 @@ def test_vmapped_runs_that_are_trained_again_have_the_same_bits(tmp_path, monkey
     assert cli.main(arguments) == 0
     assert bits() == first
     assert {row["execution"]["width"] for row in rows_of(tmp_path / "tiny")} == widths
-
-
-def too_big_from(members, functions, layout, free):
-    return functions._replace(device_bytes=free) if layout.block >= members else functions
 
 
 def test_smoke_leaves_the_real_results_alone(tiny, tmp_path):
