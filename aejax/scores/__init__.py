@@ -10,14 +10,26 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from aejax.scores.base import Score, Trained
+from aejax.scores.classification import classification
 from aejax.scores.density import density
 from aejax.scores.likelihood import likelihood
 from aejax.scores.retrieval import retrieval
 from aejax.scores.sparsity import sparsity
 
-__all__ = ["SCORES", "Score", "Trained", "density", "from_config", "likelihood", "retrieval", "sparsity"]
+__all__ = [
+    "SCORES",
+    "Score",
+    "Trained",
+    "classification",
+    "density",
+    "from_config",
+    "likelihood",
+    "retrieval",
+    "sparsity",
+]
 
 SCORES: dict[str, Callable[..., Score]] = {
+    "classification": classification,
     "density": density,
     "likelihood": likelihood,
     "retrieval": retrieval,
