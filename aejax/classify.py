@@ -133,7 +133,7 @@ def fit(
         batches_sb = jnp.concatenate([order_n, absent]).reshape(steps, batch_size)
 
         def one(carry: tuple, chosen_b: jax.Array) -> tuple[tuple, jax.Array]:
-            params, opt_state, value = step(*carry, chosen_b)
+            params, opt_state, value = step(carry[0], carry[1], chosen_b)
             return (params, opt_state), value
 
         (params, opt_state), losses_s = jax.lax.scan(one, (params, opt_state), batches_sb)

@@ -254,18 +254,9 @@ def start(
         members = [(seed, int(hyper["codings"]) if "codings" in hyper else None) for seed, hyper in runs]
         for seed, codings in dict.fromkeys(members):
             few = () if codings is None else (np.float32(codings),)
-            initial = init(initial_key(train.make_key(seed)), *few)
-            made[seed, codings] = train_phases(
-                greedy,
-                stack,
-                jax.tree.map(np.asarray, initial),
-                dataset,
-                seed=seed,
-                batch_size=batch_size,
-                schedule=schedule,
-                codings=codings,
-                report=report,
-            )
+            initial = jax.tree.map(np.asarray, init(initial_key(train.make_key(seed)), *few))
+            own: dict[str, Any] = {"seed": seed, "codings": codings, "batch_size": batch_size, "schedule": schedule}
+            made[seed, codings] = train_phases(greedy, stack, initial, dataset, report=report, **own)
         phases = list(made.values())
         seconds = sum(sum(fit.train_seconds for fit in one.fits) + one.caching_seconds for one in phases)
         compiling = max(sum(fit.compile_seconds for fit in one.fits) for one in phases)

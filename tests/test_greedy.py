@@ -124,23 +124,18 @@ def test_an_untied_linear_stack_is_pca_of_its_codings_and_only_fine_tuning_makes
     outer = greedy.pair(made.params, 0)
     h_nk = x_nd @ outer["encoder"]["layer_0"]["kernel"] + outer["encoder"]["layer_0"]["bias"]
     own = pca.fit(h_nk)
-    assert made.fits[1].best_error * 5 == pytest.approx(pca.error_curve(own, h_nk)[2], rel=1e-3)
+    assert 1 <= made.fits[1].best_error * 5 / pca.error_curve(own, h_nk)[2] < 1.02
     two = pca.truncate(own, 2)
     h_hat = (h_nk - own.mean_d) @ two.components_kd.T @ two.components_kd + own.mean_d
     x_hat = h_hat @ outer["decoder"]["layer_0"]["kernel"] + outer["decoder"]["layer_0"]["bias"]
     assembled = float(np.square(x_hat - x_nd).sum(axis=1).mean())
-    assert sse(stack, made.params, x_nd) == pytest.approx(assembled, rel=1e-2)
+    assert sse(stack, made.params, x_nd) == pytest.approx(assembled, rel=0.02)
     best = pca.error_curve(pca.fit(x_nd), x_nd)[2]
-    assert assembled > 1.02 * best
+    assert assembled > 1.15 * best
     whole = variants.plain(stack.net())
     dataset = dataclasses.replace(DATASET, x_validation=DATASET.x_train)
-    options: dict[str, Any] = {
-        "epochs": 3000,
-        "batch_size": None,
-        "schedule": schedules.cosine,
-        "learning_rate": 0.01,
-        "l2": 0.0,
-    }
+    options: dict[str, Any] = {"epochs": 3000, "batch_size": None, "schedule": schedules.cosine}
+    options |= {"learning_rate": 0.01, "l2": 0.0}
     tuned = train.fit(whole, dataset, seed=0, start=train.begin_with(made.params), **options)
     assert sse(stack, tuned.params, x_nd) == pytest.approx(best, rel=1e-3)
 
@@ -292,7 +287,7 @@ REFUSED = {
     "rate": (lambda: Greedy(epochs=1, learning_rate=0.0), r"Greedy\.learning_rate: 0\.0"),
     "penalty": (lambda: Greedy(epochs=1, learning_rate=0.1, l2=-1.0), r"Greedy\.l2: -1"),
     "text": (
-        lambda: Sweep(**DIGITS, **{"pretraining": "greedy"}),
+        lambda: Sweep(**{**DIGITS, "pretraining": "greedy"}),
         r"Sweep\.pretraining: 'greedy'; give greedy\.Greedy",
     ),
     "one layer": (lambda: Sweep(**{**DIGITS, "widths": (3,)}, **GIVEN), r"Sweep\.pretraining: .*two widths or more"),
