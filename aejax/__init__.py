@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aejax import (
+        classify,
         compare,
         datasets,
+        greedy,
         nets,
         pca,
         penalties,
@@ -32,8 +34,10 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Sweep",
+    "classify",
     "compare",
     "datasets",
+    "greedy",
     "nets",
     "pca",
     "penalties",

@@ -7,19 +7,20 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from aejax import scores
+from aejax import greedy, scores
 
 FORMAT = 1
 """Version of a run's record. It is part of a run's identity: raise it when the same config gives other numbers."""
-ADDED: dict[str, Any] = {"net": "mlp", "options": {}, "scores": [], "moments": False}
+ADDED: dict[str, Any] = {"net": "mlp", "options": {}, "scores": [], "moments": False, "pretraining": None}
 """Fields that configs of the first runs did not have, and their defaults, which are left out of a config: a run keeps
 its identity when a field is added that changes nothing of it."""
 
 
 def fields_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config's fields, those that were left out too; functions still by name, scores made."""
+    """A config's fields, those that were left out too; functions still by name, scores and pretraining made."""
     values: dict[str, Any] = {**ADDED, **{name: value for name, value in config.items() if name != "digests"}}
     values["scores"] = tuple(scores.from_config(one) for one in values["scores"] if one["name"] in scores.SCORES)
+    values["pretraining"] = greedy.from_config(values["pretraining"])
     return values
 
 

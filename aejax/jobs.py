@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from aejax import datasets, identities, population, provenance, results, train
+from aejax import datasets, greedy, identities, population, provenance, results, train
 from aejax.population import Layout, Task
 from aejax.sweep import Sweep
 
@@ -58,6 +58,14 @@ class Job(NamedTuple):
             autoencoder, dataset, names, epochs=one.epochs, batch_size=one.batch_size, schedule=one.schedule
         )
 
+    def start(self, dataset: datasets.Dataset) -> train.Start | None:
+        """What its members begin with, where that is not what their seeds draw."""
+        one, autoencoder = self.sweep, self.sweep.build(dataset.inputs, dataset.image_shape)
+        if one.pretraining is None:
+            return None
+        options = {"batch_size": one.batch_size, "schedule": one.schedule}
+        return greedy.start(one.pretraining, greedy.stack_of(one, dataset.inputs), autoencoder, dataset, **options)
+
 
 Stored = Callable[[str], dict[str, Any] | None]
 """The row of a stored run by its id, None where it is to be trained."""
@@ -91,6 +99,7 @@ def describe(jobs: Sequence[Job], loaded: Mapping[tuple[str, int], datasets.Data
         parameters = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
         batch = one.batch_size or len(dataset.x_train)
         units = 2 * (sum(one.widths) + sum(one.decoder_widths or one.widths) + 2 * dataset.inputs)
+        before = 0 if one.pretraining is None else one.pretraining.epochs * len(one.widths)
         member_bytes = 4 * (6 * parameters + batch * units + 3 * one.epochs)
         data_bytes = dataset.x_train.nbytes + dataset.x_validation.nbytes
         lines.append(
@@ -102,7 +111,7 @@ def describe(jobs: Sequence[Job], loaded: Mapping[tuple[str, int], datasets.Data
                 "stored": len(job.stored),
                 "missing": len(job.missing),
                 "parameters": parameters,
-                "steps": one.epochs * -(-len(dataset.x_train) // batch),
+                "steps": (one.epochs + before) * -(-len(dataset.x_train) // batch),
                 "bytes": member_bytes * len(job.missing) + data_bytes if job.missing else 0,
             }
         )

@@ -213,6 +213,30 @@ def compiled(what: Task, chosen: Layout) -> Compiled:
     return Compiled(init, advance, time.perf_counter() - start, _device_bytes(advance), data_bytes)
 
 
+def begin_from(
+    what: Task, chosen: Layout, key_data: jax.Array, hyper: dict[str, jax.Array], each: list[Any]
+) -> FitState:
+    """The state of a block before its first step, its members beginning with parameters of their own, padded too."""
+    padded = [*each, *[each[0]] * (chosen.block - len(each))]
+    shape, sharding = (chosen.groups, chosen.width), _over_members(chosen)
+
+    def place(*leaves: Any) -> Any:
+        stacked = np.stack([np.asarray(leaf) for leaf in leaves])
+        return hosts.place(stacked.reshape(*shape, *stacked.shape[1:]), sharding)
+
+    return _beginning(what, chosen)(key_data, hyper, jax.tree.map(place, *padded))
+
+
+@functools.lru_cache(maxsize=64)
+def _beginning(what: Task, chosen: Layout) -> Callable[..., FitState]:
+    run = what.program(chosen)
+
+    def begin(key_data: jax.Array, hyper: dict[str, jax.Array], params: Any) -> FitState:
+        return run.init(jax.random.wrap_key_data(key_data), hyper, params)
+
+    return _jit(_block(begin, chosen, 3), chosen, "ppp")
+
+
 @functools.lru_cache(maxsize=8)
 def _mesh(devices: int) -> Mesh:
     return Mesh(np.array(jax.devices()[:devices]), ("members",))

@@ -56,7 +56,8 @@ class FitState(NamedTuple):
 class Program(NamedTuple):
     """Pure functions of one fit; everything static is closed over, everything traced is an argument.
 
-    `init(key, hyper) -> state`; `train_step(state, key, x_bd, hyper) -> state` with x_bd as floats;
+    `init(key, hyper, params=None) -> state`, from these parameters where they are given;
+    `train_step(state, key, x_bd, hyper) -> state` with x_bd as floats;
     `train_epoch(state, key, data, hyper, until) -> state`, to the end of the current epoch or to step `until`;
     `advance(state, key, data, hyper, until) -> state`, to step `until`; `fit(key, data, hyper) -> state`, all of it.
     """
@@ -68,6 +69,11 @@ class Program(NamedTuple):
     fit: Callable[..., FitState]
     steps_per_epoch: int
     steps: int
+
+
+def initial_key(key: jax.Array) -> jax.Array:
+    """The key that the parameters of a fit with this key are drawn with."""
+    return jax.random.fold_in(key, _INIT)
 
 
 @functools.lru_cache(maxsize=256)
@@ -113,9 +119,10 @@ def program(
             x_bd = jax.lax.with_sharding_constraint(x_bd, rows_over)
         return x_bd.astype(jnp.float32) / unit
 
-    def init(key: jax.Array, hyper: Hyper) -> FitState:
-        codings = (hyper["codings"],) if "codings" in hyper else ()
-        params = autoencoder.init(jax.random.fold_in(key, _INIT), *codings)
+    def init(key: jax.Array, hyper: Hyper, params: Params | None = None) -> FitState:
+        if params is None:
+            codings = (hyper["codings"],) if "codings" in hyper else ()
+            params = autoencoder.init(initial_key(key), *codings)
         zero, per_epoch = jnp.zeros(()), jnp.zeros(epochs)
         return FitState(
             params=params,

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from aejax import compare, datasets, health, pictures, provenance, train
+from aejax import compare, datasets, greedy, health, pictures, provenance, train
 from aejax.errors import AejaxError
 from aejax.scores.base import Trained
 from aejax.sweep import Sweep
@@ -80,6 +80,8 @@ def score(
         epochs, where = len(fitted.history["train_loss"]), ""
         if fitted.bad_step is not None:
             where = f"loss not finite from step {fitted.bad_step} on, in epoch {epochs}"
+        if one.pretraining is not None and greedy.diverged(fitted):
+            where = "a phase of its pretraining diverged"
         return {**row, "reason": where or "validation error never finite"}, {}, arrays
     others = {name: value for name, value in hyper.items() if name != "codings"}
     own = dataclasses.replace(one, widths=one.widths_of(hyper), hyper=others, seeds=(seed,))

@@ -107,6 +107,7 @@ class Setting:
         """What the table has no column of its own for, as text."""
         options = {**self.config, **{name: self.runs[0][name] for name in ("variant", "tied")}, **self.hyper}
         options |= options.pop("options", {})
+        options |= {f"pretraining {name}": value for name, value in (options.pop("pretraining", None) or {}).items()}
         options |= {f"{name} digest": digest for name, digest in self.config.get("digests", {}).items()}
         if "codings" in self.runs[0]["hyper"] and self.config.get("widths"):
             options["codings masked of"] = self.config["widths"][-1]

@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from aejax import checks, datasets, fields, nets, penalties, points, schedules, scores, variants
+from aejax import checks, datasets, fields, greedy, nets, penalties, points, schedules, scores, variants
 from aejax.datasets import moments
 from aejax.errors import ConfigError, DataError, nearest
 from aejax.identities import ADDED, fields_of, run_id
@@ -34,7 +34,7 @@ class Sweep:
     figures (by default what it is: "tied stacked"). `net` is the kind of net; `options` are those of the variant and of
     the net, by name. `scores` are measured of every trained run besides its error (`aejax.scores`). `moments` trains
     an affine net on d + 1 rows with the mean and covariance of all rows, which a full-batch quadratic loss cannot tell
-    from them. Raises ConfigError on any value it cannot run with.
+    from them. `pretraining` trains layer by layer first. Raises ConfigError on any value it cannot run with.
     """
 
     dataset: str
@@ -58,6 +58,7 @@ class Sweep:
     options: Mapping[str, Any] = field(default_factory=dict)
     scores: Sequence[scores.Score] = ()
     moments: bool = False
+    pretraining: greedy.Greedy | None = None
 
     def __new__(cls, *_: object, **given: object) -> Sweep:
         """Name an unknown or missing field before the dataclass complains in its own way."""
@@ -112,6 +113,7 @@ class Sweep:
         if built.activates and self.coding_activation is not identity:
             found = f"{fields.function_name('coding_activation', self.coding_activation)}, with a variant of its own"
             raise ConfigError("Sweep.coding_activation", found, "leave it out: the variant says what activates codings")
+        greedy.check(self, built)
         names = variants.hyper_names(built)
         _set(self, "hyper", fields.hyper(self.hyper, names, self.codings, built.ranges))
         for point in self.points():  # of codings that are swept there may be fewer than the variant knows of
@@ -149,7 +151,8 @@ class Sweep:
         kind = "linear" if self.linear else "stacked" if len(self.widths) > 1 else "shallow"
         kind = kind if self.net is nets.mlp else fields.function_name("net", self.net)
         variant = fields.function_name("variant", self.variant)
-        return " ".join(part for part in ("tied" * self.tied, variant * (variant != "plain"), kind) if part)
+        parts = ("greedy" * bool(self.pretraining), "tied" * self.tied, variant * (variant != "plain"), kind)
+        return " ".join(part for part in parts if part)
 
     def build(self, inputs: int, image_shape: tuple[int, ...] | None = None) -> variants.Autoencoder:
         """The autoencoder for rows of `inputs` columns, which are images where a shape is given.
@@ -256,14 +259,21 @@ class Sweep:
         last = [one for one in others if self.codings_of(one) != self.codings_of(first)][-1:]
         hyper = (first, *last)
         batch_size = None if self.batch_size is None else min(self.batch_size, 64)
+        before = self.pretraining and self.pretraining.smoke()
         return dataclasses.replace(
-            self, epochs=min(self.epochs, 2), seeds=self.seeds[:2], hyper=hyper, batch_size=batch_size
+            self,
+            epochs=min(self.epochs, 2),
+            seeds=self.seeds[:2],
+            hyper=hyper,
+            batch_size=batch_size,
+            pretraining=before,
         )
 
     def config(self) -> dict[str, Any]:
         """Everything but seeds and hyper-parameters as JSON values; functions by name."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("seeds", "hyper")}
         values["scores"] = [score.config() for score in self.scores]
+        values["pretraining"] = self.pretraining and self.pretraining.config()
         values["options"] = {n: list(v) if isinstance(v, tuple) else v for n, v in self.options.items()}
         for name in fields.CHOICES:
             values[name] = fields.function_name(name, values[name])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -68,11 +68,29 @@ class Block(NamedTuple):
     arrays: Callable[[], dict[str, np.ndarray]]
 
 
+class Started(NamedTuple):
+    """Parameters that members begin with, in order, and the seconds it took to train and to compile what gave them."""
+
+    params: Sequence[Params]
+    train_seconds: float = 0.0
+    compile_seconds: float = 0.0
+
+
+Report = Callable[[Progress], None]
+Start = Callable[[Runs, Report | None], Started]
+"""Gives the members of a block the parameters that they begin with; may `report`, as training itself does."""
+
+
 class Population(NamedTuple):
     """Fits in the order of their runs, and the layout they were trained in."""
 
     fits: list[Fit]
     choice: Choice
+
+
+def begin_with(params: Params) -> Start:
+    """The same first parameters for every member."""
+    return lambda runs, report: Started([params] * len(runs))
 
 
 def make_key(seed: int) -> jax.Array:
@@ -89,19 +107,21 @@ def fit(
     batch_size: int | None,
     schedule: Schedule = constant,
     optimiser: Optimiser = optax.adam,
-    report: Callable[[Progress], None] | None = None,
+    report: Report | None = None,
     chunk_seconds: float | None = None,
+    start: Start | None = None,
     **hyper: float,
 ) -> Fit:
     """Train on `dataset.x_train`, keep the parameters that are best on `dataset.x_validation`; test is not touched.
 
     `batch_size=None` is the full batch. `hyper` is `learning_rate` and every hyper-parameter of the variant's loss.
-    The program runs in chunks of about `chunk_seconds` (1), after each of which `report` is called.
+    The program runs in chunks of about `chunk_seconds` (1), after each of which `report` is called. `start` gives the
+    first parameters, `begin_with(params)` for example.
     Raises ConfigError on an unknown or missing hyper-parameter, a number that cannot be, or a batch larger than the
     training rows.
     """
     options = {"schedule": schedule, "optimiser": optimiser, "report": report, "chunk_seconds": chunk_seconds}
-    runs = [(seed, hyper)]
+    runs, options["start"] = [(seed, hyper)], start
     return fit_population(autoencoder, dataset, runs, epochs=epochs, batch_size=batch_size, how="loop", **options).fits[
         0
     ]
@@ -118,8 +138,9 @@ def fit_population(
     optimiser: Optimiser = optax.adam,
     how: str = "auto",
     width: int | None = None,
-    report: Callable[[Progress], None] | None = None,
+    report: Report | None = None,
     chunk_seconds: float | None = None,
+    start: Start | None = None,
 ) -> Population:
     """Train every (seed, hyper-parameters) of `runs` as `fit` would, together in one compiled program.
 
@@ -128,7 +149,7 @@ def fit_population(
     `how` is "vmap" (`width` members at once), "map" (one after another inside the program: bit for bit what `fit`
     gives), "loop" (one program call each), "data" (every batch shared out over the devices) or "auto", the fastest
     where it is worth measuring. Members are spread over all devices; what does not fit into memory is trained in
-    blocks. A member that diverges is frozen and harms no other.
+    blocks. A member that diverges is frozen and harms no other. `start` gives members their first parameters.
 
     A vmapped member is not bitwise the fit alone: XLA sums a batched product in another order.
     Raises ConfigError as `fit` does, MachineError when not one member fits into memory.
@@ -139,9 +160,9 @@ def fit_population(
     )
     chosen = choice.choose(what, dataset, runs, how=how, width=width)
     data, fits = population.place(dataset, chosen.layout), []
-    for start in range(0, len(runs), chosen.layout.block):
-        block = runs[start : start + chosen.layout.block]
-        fits += train_block(what, chosen.layout, data, block, report=report, chunk_seconds=chunk_seconds).fits
+    options: dict[str, Any] = {"report": report, "chunk_seconds": chunk_seconds, "start": start}
+    for first in range(0, len(runs), chosen.layout.block):
+        fits += train_block(what, chosen.layout, data, runs[first : first + chosen.layout.block], **options).fits
     return Population(fits, chosen)
 
 
@@ -177,10 +198,11 @@ def train_block(
     data: Any,
     runs: Runs,
     *,
-    report: Callable[[Progress], None] | None = None,
+    report: Report | None = None,
     chunk_seconds: float | None = None,
     keeper: Keeper | None = None,
     curves: Callable[[int, dict[str, np.ndarray]], None] | None = None,
+    start: Start | None = None,
 ) -> Block:
     """Train at most `layout.block` runs together, going on from what `keeper` has. `data` is placed for the layout.
 
@@ -188,19 +210,28 @@ def train_block(
     `report` is called, and the keeper saves when it is due; when `report`
     raises Interrupted the state is saved first. Where a chunk ends changes nothing, bit for bit. `curves` is given the
     first of the epochs that a chunk has ended and the (runs, epochs) values of each line of `history` from there on.
+    `start` is asked for the members' first parameters where nothing was kept; what it gives is kept when it is due.
     """
     functions, run = population.compiled(what, layout), what.program(layout)
     if chunk_seconds is None:
         chunk_seconds = layout.chunk_seconds
-    start, saving, earlier, done = time.perf_counter(), 0.0, 0.0, 0
+    began, saving, earlier, done, compiling = time.perf_counter(), 0.0, 0.0, 0, functions.seconds
     key_data, hyper = population.members(layout, runs, what.names)
     state = functions.init(key_data, hyper)
     kept = keeper.load() if keeper is not None else None
     if hosts.most(int(kept is not None)):
         state, earlier = restore(state, key_data, hyper, kept, layout)
         done = int(np.max(hosts.fetch(state.step)))
+    elif start is not None:
+        started = start(runs, report)
+        state = population.begin_from(what, layout, key_data, hyper, list(started.params))
+        earlier, compiling = started.train_seconds, compiling + started.compile_seconds
+        began = time.perf_counter()
+        if keeper is not None and hosts.most(int(keeper.due(earlier))):
+            keeper.save(0, arrays_of(state, key_data, hyper), earlier)
+            began = time.perf_counter()
     drawn = done // run.steps_per_epoch
-    resumed, chunk, saved = done, max(1, min(run.steps_per_epoch, 32) * layout.devices // layout.groups), start
+    resumed, chunk, saved = done, max(1, min(run.steps_per_epoch, 32) * layout.devices // layout.groups), began
     while done < run.steps and not _all_bad(state, run.steps_per_epoch, done):
         chunk_start = time.perf_counter()
         done = min(done + chunk, run.steps)
@@ -220,18 +251,18 @@ def train_block(
         stopping = hosts.most(stop.number if stop is not None else 0)
         now = time.perf_counter()
         if keeper is not None and hosts.most(int(stopping or (done < run.steps and keeper.due(now - saved)))):
-            keeper.save(done, arrays_of(state, key_data, hyper), earlier + now - start - saving)
+            keeper.save(done, arrays_of(state, key_data, hyper), earlier + now - began - saving)
             saved = time.perf_counter()
             saving += saved - now
         if stopping:
             raise stop or Interrupted(stopping)
     if keeper is not None and done > resumed:
         keeper.due(time.perf_counter() - saved)
-    seconds = earlier + time.perf_counter() - start - saving
+    seconds = earlier + time.perf_counter() - began - saving
     final = hosts.fetch(state)
     alone = (jax.tree.map(lambda leaf, i=i: leaf[divmod(i, layout.width)], final) for i in range(len(runs)))
     fits = [_fit_of(one, what, hyper, run.steps_per_epoch) for one, (_, hyper) in zip(alone, runs, strict=True)]
-    share = {"compile_seconds": functions.seconds, "train_seconds": seconds / len(runs)}
+    share = {"compile_seconds": compiling, "train_seconds": seconds / len(runs)}
     keep = functools.partial(arrays_of, state, key_data, hyper)
     return Block([one._replace(**share) for one in fits], seconds, done, resumed, keep)
 
@@ -242,7 +273,7 @@ def _all_bad(state: FitState, steps_per_epoch: int, done: int) -> bool:
     return bool((bad >= 0).all()) and done >= (int(bad.max()) // steps_per_epoch + 1) * steps_per_epoch
 
 
-def _report(report: Callable[[Progress], None] | None, progress: Progress) -> Interrupted | None:
+def _report(report: Report | None, progress: Progress) -> Interrupted | None:
     try:
         if report is not None:
             report(progress)

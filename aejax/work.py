@@ -254,7 +254,8 @@ def _train(job: Job, desk: Desk, emit: Emit, chosen: Choice, members: list[Membe
     try:
         data = desk.data(job.sweep, layout)
         start = time.perf_counter()
-        block = train.train_block(what, layout, data, runs, report=report, keeper=keeper, curves=curves)
+        options = {"report": report, "keeper": keeper, "curves": curves, "start": job.start(desk.dataset)}
+        block = train.train_block(what, layout, data, runs, **options)
     except (AejaxError, Interrupted):
         _account(desk, keeper, start, keeper.kept)
         desk.beat(0.0, desk.spent["useful"])

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from aejax.scores.base import Score, Trained
+from aejax.scores.classification import classification
 from aejax.scores.contraction import contraction
 from aejax.scores.denoising import denoising
 from aejax.scores.density import density
@@ -21,6 +22,7 @@ __all__ = [
     "SCORES",
     "Score",
     "Trained",
+    "classification",
     "contraction",
     "denoising",
     "density",
@@ -33,6 +35,7 @@ __all__ = [
 SCORES: dict[str, Callable[..., Score]] = {
     "contraction": contraction,
     "denoising": denoising,
+    "classification": classification,
     "density": density,
     "likelihood": likelihood,
     "retrieval": retrieval,

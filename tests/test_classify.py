@@ -1,0 +1,187 @@
+"""Classifiers from encoders: what is taken, what stands still, and what a softmax layer alone has to find."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aejax import classify, compare, datasets, nets, pca, scores, train, variants
+from aejax.classify import Labelled
+from aejax.errors import ConfigError
+from aejax.scores.base import Trained
+from aejax.scores.classification import in_proportion, neighbours
+from support import small_dataset
+
+DATASET = small_dataset()
+AUTOENCODER = variants.plain(nets.mlp(12, (8, 4), coding_activation=jax.nn.elu))
+KEY = jax.random.key(0)
+OPTIONS: dict[str, Any] = {"epochs": 30, "batch_size": 16, "patience": 30, "learning_rate": 0.01, "l2": 1e-3}
+
+
+@functools.cache
+def encoder():
+    return jax.jit(AUTOENCODER.init)(jax.random.key(1))
+
+
+@functools.cache
+def rows():
+    """Three classes by the sum of a row's first four columns; 53 rows to train on: batches do not divide them."""
+
+    def labels(x_nd):
+        return np.digitize(x_nd[:, :4].sum(axis=1), edges).astype(np.int32)
+
+    x_nd, x_validation = DATASET.floats(DATASET.x_train)[:53], DATASET.floats(DATASET.x_validation)
+    edges = np.quantile(x_nd[:, :4].sum(axis=1), (1 / 3, 2 / 3))
+    return Labelled(*map(jnp.asarray, (x_nd, labels(x_nd), x_validation, labels(x_validation))))
+
+
+def fitted(frozen, **options):
+    model = classify.classifier(AUTOENCODER, 12, 3, frozen=frozen)
+    begin = model.init(KEY, encoder())
+    return model, begin, classify.fit(model, begin, KEY, rows(), **{**OPTIONS, **options})
+
+
+def same(one, other):
+    return jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), one, other))
+
+
+def test_it_takes_the_encoder_by_value_and_begins_with_every_class_equally_likely():
+    model = classify.classifier(AUTOENCODER, 12, 3)
+    begin = model.init(KEY, encoder())
+    assert set(begin) == {"encoder", "head"}
+    assert set(begin["encoder"]) == {"encoder"}  # no decoder
+    assert same(begin["encoder"]["encoder"], encoder()["encoder"])
+    loss, metrics = model.loss(begin, rows().x_train, rows().y_train, l2=0.0)
+    assert float(loss) == pytest.approx(np.log(3), rel=1e-6)
+    assert float(metrics["error"]) == float(loss)
+    donated = jax.tree.map(jnp.array, encoder())
+    taken = model.init(KEY, donated)
+    for leaf in jax.tree.leaves(donated):
+        leaf.delete()  # what is taken by value outlives what it was taken from
+    assert same(taken["encoder"]["encoder"], encoder()["encoder"])
+
+
+def test_an_encoder_that_reads_the_decoder_keeps_it():
+    def encode(params, x_bd):
+        return AUTOENCODER.encode(params, x_bd - params["decoder"]["layer_1"]["bias"][None, :])
+
+    model = classify.classifier(AUTOENCODER._replace(encode=encode), 12, 3)
+    assert set(model.init(KEY, encoder())["encoder"]) == {"encoder", "decoder"}
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_frozen_encoder_stands_still_bit_for_bit_and_another_does_not(frozen):
+    before = jax.tree.map(np.array, encoder())
+    _, begin, found = fitted(frozen)
+    assert same(found.params["encoder"], begin["encoder"]) == frozen
+    assert not same(found.params["head"], begin["head"])
+    assert same(before, encoder())  # the autoencoder's own
+    assert float(found.history["train_loss"][29]) < float(found.history["train_loss"][0])
+
+
+def test_a_frozen_softmax_layer_is_multinomial_logistic_regression_on_the_codings():
+    from sklearn.linear_model import LogisticRegression
+
+    options = {"epochs": 3000, "batch_size": 53, "patience": 3000, "learning_rate": 0.05, "l2": 0.01}
+    all_rows = rows()._replace(x_validation=rows().x_train, y_validation=rows().y_train)
+    model = classify.classifier(AUTOENCODER, 12, 3, frozen=True)
+    found = classify.fit(model, model.init(KEY, encoder()), KEY, all_rows, **options)
+    z_nk = np.asarray(AUTOENCODER.encode(encoder(), all_rows.x_train), np.float64)
+    exact = LogisticRegression(C=1 / (53 * 0.01), tol=1e-8, max_iter=10_000).fit(z_nk, all_rows.y_train)
+    kernel, bias = exact.coef_.T, exact.intercept_
+    logits = z_nk @ kernel + bias
+    error = float(np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(53), all_rows.y_train]))
+    least = error + 0.01 * 0.5 * float(np.square(kernel).sum())
+    assert float(found.history["train_loss"][-1]) == pytest.approx(least, rel=1e-4)
+
+
+def test_it_stops_when_validation_no_longer_falls_and_keeps_the_best_epoch():
+    model, _, found = fitted(False, epochs=400, patience=3, learning_rate=0.1)
+    errors = np.asarray(found.history["validation_error"])
+    trained, best = int(found.epochs), int(found.best_epoch)
+    assert trained == best + 4 < 400
+    assert best == np.nanargmin(errors)
+    assert np.isnan(errors[trained:]).all()
+    assert np.isfinite(errors[:trained]).all()
+    error = model.loss(found.params, rows().x_validation, rows().y_validation, l2=0.0)[1]["error"]
+    assert float(error) == pytest.approx(float(found.best_error), rel=1e-6)
+
+
+def test_an_epoch_visits_every_row_once_whatever_the_batch():
+    """At a rate that moves nothing, an epoch's loss is that of all rows, with a last batch of 5 of 16."""
+    model = classify.classifier(AUTOENCODER, 12, 3)
+    begin = model.init(KEY, encoder())
+    begin["head"]["kernel"] = jax.random.normal(KEY, (4, 3))
+    expected = model.loss(begin, rows().x_train, rows().y_train, l2=1e-3)[0]
+    found = classify.fit(model, begin, KEY, rows(), **{**OPTIONS, "learning_rate": 1e-12})
+    assert float(found.history["train_loss"][0]) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_accuracy_is_that_of_all_rows_and_an_unknown_label_is_wrong(monkeypatch):
+    model, _, found = fitted(False)
+    x_nd, y_n = np.asarray(rows().x_train), np.array(rows().y_train)
+    whole = float(model.loss(found.params, rows().x_train, rows().y_train, l2=0.0)[1]["accuracy"])
+    assert classify.accuracy(model, found.params, x_nd, y_n) == pytest.approx(whole)
+    monkeypatch.setattr(classify, "BLOCK_ROWS", 20)
+    assert classify.accuracy(model, found.params, x_nd, y_n) == pytest.approx(whole)
+    assert whole > 0.6
+    assert classify.accuracy(model, found.params, x_nd, np.full(53, 7)) == 0
+
+
+def test_fewer_labelled_rows_are_among_more_and_hold_every_class_in_proportion():
+    y_n = np.repeat([0, 1, 2], (500, 300, 200))
+    order_n = in_proportion(y_n, np.random.default_rng(0))
+    assert sorted(order_n) == list(range(1000))
+    for n in (10, 37, 100, 610):
+        counts = np.bincount(y_n[order_n[:n]], minlength=3)
+        assert np.abs(counts - n * np.array([0.5, 0.3, 0.2])).max() <= 1
+    assert not np.array_equal(order_n, in_proportion(y_n, np.random.default_rng(1)))
+
+
+def test_the_score_gives_every_method_a_number_and_none_where_there_are_too_few_rows():
+    data = datasets.load("digits")
+    autoencoder = variants.plain(nets.mlp(64, (24, 10)))
+    fit = train.fit(autoencoder, data, seed=0, epochs=5, batch_size=37, learning_rate=0.01, l2=0.0)
+    trained = Trained(autoencoder, fit.params, {}, data, compare.reference(data), 10, train.make_key(0))
+    score = scores.classification(labels=(200, 5000), epochs=20, learning_rates=(0.01,))
+    numbers, arrays = score(trained)
+    assert arrays == {}
+    assert list(numbers) == [name for name, _, _ in score.headers]
+    few = {name: value for name, value in numbers.items() if name.startswith("accuracy_200_")}
+    assert len(few) == 7
+    for name, value in few.items():
+        assert value is not None
+        assert 0.7 < value <= 1, name
+    assert {value for name, value in numbers.items() if name.startswith("accuracy_5000_")} == {None}
+    assert score(trained)[0] == numbers
+    assert scores.from_config(score.config()) == score
+
+
+def test_options_that_cannot_be_are_named():
+    refused: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"labels": ()}, r"classification\.labels: empty"),
+        ({"labels": (100, 100)}, r"classification\.labels: .*once"),
+        ({"labels": (5,)}, r"classification\.labels\[0\]: 5"),
+        ({"epochs": 0}, r"classification\.epochs: 0"),
+        ({"learning_rates": (0.0,)}, r"classification\.learning_rates: 0\.0"),
+        ({"l2": -1.0}, r"classification\.l2: -1"),
+    )
+    for options, message in refused:
+        with pytest.raises(ConfigError, match=message):
+            scores.classification(**options)
+    with pytest.raises(ConfigError, match="classes: 1"):
+        classify.classifier(AUTOENCODER, 12, 1)
+
+
+def test_three_neighbours_on_pca_codings_of_mnist_are_as_published(mnist_dir):
+    """T1's accuracy at 30 components, all 60 000 training images; results/neighbours/ has the others."""
+    data = datasets.load("mnist", mnist_dir)
+    x_nd = np.concatenate([data.x_train, data.x_validation])
+    y_n = np.concatenate([data.y_train, data.y_validation])  # pyright: ignore[reportArgumentType, reportCallIssue]
+    first = pca.truncate(pca.fit(x_nd, unit=data.unit), 30)
+    z_nk, z_test = (np.asarray(pca.encode(first, jnp.asarray(data.floats(x)))) for x in (x_nd, data.x_test))
+    assert data.y_test is not None
+    assert neighbours(z_nk, y_n, z_test, data.y_test) == pytest.approx(0.9755, abs=5e-5)
