@@ -77,9 +77,8 @@ class Sweep:
         datasets.check_name(self.dataset)
         _set(self, "widths", checks.whole_numbers("Sweep.widths", self.widths, least=1, most=MOST_WIDTH))
         if self.decoder_widths is not None:
-            hidden = checks.whole_numbers(
-                "Sweep.decoder_widths", self.decoder_widths, least=1, most=MOST_WIDTH, empty=None
-            )
+            limits: dict[str, Any] = {"least": 1, "most": MOST_WIDTH, "empty": None}
+            hidden = checks.whole_numbers("Sweep.decoder_widths", self.decoder_widths, **limits)
             _set(self, "decoder_widths", hidden)
         _set(self, "epochs", checks.whole_number("Sweep.epochs", self.epochs, least=1, most=MOST_EPOCHS))
         if self.batch_size is not None:
@@ -210,9 +209,8 @@ class Sweep:
             )
         steps = self.epochs * -(-train_rows // (self.batch_size or train_rows))
         if steps >= 2**31:
-            raise ConfigError(
-                "Sweep.epochs", f"{self.epochs}, which makes {steps} steps", "stay below 2147483648 steps"
-            )
+            found = f"{self.epochs}, which makes {steps} steps"
+            raise ConfigError("Sweep.epochs", found, "stay below 2147483648 steps")
 
     def check_data(self, data: datasets.Dataset) -> None:
         """Raise ConfigError or DataError where this sweep does not fit the data."""
