@@ -222,11 +222,9 @@ class Sweep:
                 raise DataError(self.dataset, f"no labels, which the score {score.name} needs", fix)
         rows = len(data.x_train) + len(data.x_validation)
         if rows < self.codings and not built.overcomplete:
-            raise DataError(
-                self.dataset,
-                f"{rows} training and validation rows, fewer than the {self.codings} codings",
-                f"PCA needs at least {self.codings} rows: give more data or fewer codings",
-            )
+            found = f"{rows} training and validation rows, fewer than the {self.codings} codings"
+            fix = f"PCA needs at least {self.codings} rows: give more data or fewer codings"
+            raise DataError(self.dataset, found, fix)
         if self.output is jax.nn.sigmoid:
             for split in ("train", "validation", "test"):
                 x_nd = getattr(data, f"x_{split}")
