@@ -8,7 +8,10 @@ sigmoid codings are small, never zero: its L0 is 512.
 
     aejax run experiments/sparse.py --data-dir DIR
 
-Takes about 6 minutes on 2 cores. Expect TODO.
+Takes about 3 minutes on 2 cores. Expect 30 active codings to be worth 54 (TopK), 56 (BatchTopK) and 49 (Matryoshka)
+components, and 32 of JumpReLU 60; 10 to be worth 26 to 30. L1 shrinks what it keeps: its 26 are worth 32, its 52 only
+50. KL's 512 are worth 47 and 56. These are three epochs and one seed: 27 to 57 % of the units of the first four are
+still dead.
 """
 
 from aejax import Sweep, schedules, scores, variants
