@@ -128,3 +128,29 @@ def test_the_committed_numbers_reach_what_is_claimed():
     assert all(row["sse_ratio"] > 1 for row in population)
     best = min(population, key=lambda row: row["sse_validation"])
     assert 2.5 < best["sse_ratio"] < 3
+
+
+def test_denoising_beats_pca_at_its_best_and_the_best_affine_map_in_every_seed():
+    rows = committed("denoising")
+    for label in ("gaussian", "masking", "salt and pepper"):
+        found = [row["scores"] for row in rows[f"denoising, {label}", 100]]
+        assert len(found) == 3
+        assert all(one["denoised_sse_test"] < 0.87 * one["affine_denoised_sse_test"] for one in found)
+        assert all(one["denoised_sse_test"] < 0.65 * one["pca_best_denoised_sse_test"] for one in found)
+    plain = [row["scores"] for row in rows["plain", 100]]
+    assert all(one["denoised_sse_test"] > one["pca_denoised_sse_test"] for one in plain)
+
+
+def test_the_more_contraction_the_steadier_the_codings_and_the_larger_the_error():
+    rows = committed("contractive")
+    for label, codings, weights in (
+        ("contractive", 100, (0.0, 1e-5, 1e-4, 1e-3)),
+        ("contractive, two layers", 16, (0.0, 1e-4, 1e-3)),
+    ):
+        for seed in (0, 1, 2):
+            mine = {row["hyper"]["contraction"]: row for row in rows[label, codings] if row["seed"] == seed}
+            for measure in ("jacobian_norm", "coding_sensitivity"):
+                found = [mine[weight]["scores"][measure] for weight in weights]
+                assert found == sorted(found, reverse=True)
+                assert found[-1] < 0.6 * found[0]
+            assert mine[weights[-1]]["sse_test"] > mine[0.0]["sse_test"]
