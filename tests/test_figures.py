@@ -126,6 +126,16 @@ def test_error_against_a_swept_hyper_parameter_holds_the_numbers_of_the_rows():
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0.0001", "0.01", "0.1", "0.001"]
 
 
+def test_the_star_stands_on_the_error_whatever_the_setting_was_chosen_by():
+    rows = population(2, learning_rate=(0.1, 0.01))
+    for row in rows:  # the criterion prefers the setting with the larger error
+        row |= {"criterion": "bits", "criterion_validation": 0.02 - 0.1 * row["hyper"]["learning_rate"]}
+    _, (ax,) = axes_of(swept.swept, rows)
+    (star,) = (line for line in ax.lines if line.get_marker() == "*")
+    larger = np.mean([row["sse_validation"] for row in rows if row["hyper"]["learning_rate"] == 0.1])
+    assert (star.get_xdata()[0], star.get_ydata()[0]) == pytest.approx((0.1, larger))
+
+
 def test_a_run_that_diverged_is_never_the_chosen_one_however_low_its_error():
     bad = make(hyper={"learning_rate": 9.0}, status="diverged", sse_validation=0.0, sse_test=0.0)
     rows = [*population(2, learning_rate=(0.1, 0.01)), bad]

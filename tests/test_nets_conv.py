@@ -1,6 +1,7 @@
 """Convolutional nets: adjoints, dense twins, sizes that come back, and what tying means for them."""
 
 import itertools
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import pytest
 from aejax import identities, nets, penalties, sweep, variants
 from aejax.errors import ConfigError
 from aejax.nets.conv import convolve, convolve_back
+from support import rows_of
 
 
 def code(net, params, x_bd):
@@ -203,3 +205,22 @@ def test_a_sweep_of_it_is_stored_and_read_back(refused):
         "plane3d",
         call=lambda: sweep.Sweep(**{**given, "dataset": "plane3d"}, net=nets.conv, widths=(4, 2)).build(3),
     )
+
+
+def committed(label, **hyper):
+    """Numbers of the committed rows with this label, and with these hyper-parameters."""
+    rows = rows_of(Path(__file__).resolve().parents[1] / "results/conv")
+    found = [row for row in rows if row["label"] == label and hyper.items() <= row["hyper"].items()]
+    assert len(found) == 3
+    return found
+
+
+def test_the_committed_numbers_reach_what_is_claimed():
+    """All beat PCA, tied or not; with convolutions, tying costs next to nothing."""
+    error = {}
+    for label in ("dense", "tied dense", "convolutional", "tied convolutional"):
+        rows = committed(label, learning_rate=0.01)
+        assert all(row["sse_ratio"] < 0.6 for row in rows)
+        error[label] = np.mean([row["sse_test"] for row in rows])
+    assert error["convolutional"] < error["dense"] < error["tied convolutional"] < error["tied dense"]
+    assert error["tied convolutional"] < 1.05 * error["convolutional"]

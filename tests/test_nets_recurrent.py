@@ -1,5 +1,7 @@
 """Recurrent nets: against the unit's equations written as a loop, and on sequences that PCA cannot code."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from aejax import compare, nets, sweep, train, variants
 from aejax.datasets.base import Raw, assemble
 from aejax.errors import ConfigError
+from support import rows_of
 
 
 def code(net, params, x_bd):
@@ -158,3 +161,17 @@ def test_highest_precision_is_asked_of_every_product():
         found[precision] = (products, text.count("Precision.HIGHEST"))
     assert found["default"][1] == 0
     assert found["highest"][1] >= found["highest"][0] > 10
+
+
+def committed(label, **hyper):
+    """Numbers of the committed rows with this label, and with these hyper-parameters."""
+    rows = rows_of(Path(__file__).resolve().parents[1] / "results/recurrent")
+    found = [row for row in rows if row["label"] == label and hyper.items() <= row["hyper"].items()]
+    assert len(found) == 3
+    return found
+
+
+def test_the_committed_numbers_reach_what_is_claimed():
+    recurrent, dense = (committed(label, learning_rate=0.01) for label in ("recurrent", "dense"))
+    assert all(row["sse_ratio"] < 0.53 for row in recurrent)
+    assert max(row["sse_test"] for row in recurrent) < 0.85 * min(row["sse_test"] for row in dense)

@@ -1,6 +1,7 @@
 """Retrieval: average precision of ties against every order, and baselines on data where the answer is known."""
 
 import itertools
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -12,7 +13,7 @@ from aejax import compare, nets, scores, train, variants
 from aejax.errors import ConfigError
 from aejax.scores.base import Trained
 from aejax.scores.retrieval import average_precision, iterative_quantisation, precision_at, rank
-from support import small_dataset
+from support import rows_of, small_dataset
 
 
 def of_one_order(relevant):
@@ -111,3 +112,25 @@ def test_what_cannot_be(refused):
     refused(ConfigError, "scores.retrieval.queries", "True", call=lambda: scores.retrieval(queries=True))
     assert scores.from_config(scores.retrieval(top=5).config()) == scores.retrieval(top=5)
     assert scores.retrieval().needs_labels
+
+
+def committed(label, **hyper):
+    """Numbers of the committed rows with this label, and with these hyper-parameters."""
+    rows = rows_of(Path(__file__).resolve().parents[1] / "results/hashing")
+    found = [row for row in rows if row["label"] == label and hyper.items() <= row["hyper"].items()]
+    assert len(found) == 3
+    return found
+
+
+def test_the_committed_numbers_reach_what_is_claimed():
+    """Noise makes bits that retrieve: better than signs of components and than bits without noise, not than ITQ."""
+    noisy, silent, reals = committed("bits", noise=4.0), committed("bits", noise=0.0), committed("real codings")
+    precision = {
+        name: [row["scores"]["mean_average_precision"] for row in rows]
+        for name, rows in (("noisy", noisy), ("silent", silent), ("reals", reals))
+    }
+    signs, itq, raw = (noisy[0]["scores"][f"mean_average_precision_{name}"] for name in ("pca_signs", "itq", "raw"))
+    assert min(precision["noisy"]) > max(precision["silent"])
+    assert min(precision["noisy"]) > 1.6 * signs
+    assert np.mean(precision["noisy"]) < itq < np.mean(precision["reals"]) + 0.01 < raw
+    assert max(row["sse_test"] for row in noisy) < 0.7 * min(row["sse_test"] for row in silent)

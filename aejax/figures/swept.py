@@ -156,7 +156,7 @@ def _draw_errors(ax: Axes, panel: Panel, inches: float) -> dict[str, Any]:
                 )
     if panel.chosen in shown:
         ax.axvline(place[panel.chosen], color="#E69F00", lw=5, alpha=0.25, zorder=0)
-        at = (place[panel.chosen], panel.best.validation)
+        at = (place[panel.chosen], fmean(panel.best.values("sse_validation")))  # chosen by another criterion, maybe
         style = {"marker": "*", "ms": 13, "ls": "", "mfc": "#E69F00", "mec": "black", "mew": 0.6}
         handles["best by validation"] = ax.plot(*at, zorder=5, **style)[0]
     handles |= _count_lost(ax, panel, place)

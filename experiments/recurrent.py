@@ -1,0 +1,33 @@
+"""Can a digit be coded by reading its rows one after another?
+
+The 8x8 digits at 10 codings: 64 gated recurrent units (Cho et al. 2014) read 8 rows of 8 pixels, the last state is
+coded, and as many units that start from the codings write 8 rows; beside a dense net, 64-64-10. Tanh, a sigmoid output,
+a learning rate that rises and falls, as many epochs for both; three seeds each, two learning rates, of which validation
+chooses.
+
+    aejax run experiments/recurrent.py
+
+Takes about 1 minute on 2 cores. Expect SSE .65 on test, half of PCA-10's 1.272, beside .82 of the dense net.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from aejax import Sweep, nets, schedules
+
+RECURRENT = Sweep(
+    label="recurrent",
+    dataset="digits",
+    net=nets.recurrent,
+    widths=(64, 10),
+    activation=jnp.tanh,
+    output=jax.nn.sigmoid,
+    schedule=schedules.warmup_cosine,
+    epochs=60,
+    batch_size=64,
+    hyper={"learning_rate": (0.003, 0.01), "l2": 0.0},
+    seeds=(0, 1, 2),
+)
+SWEEPS = [RECURRENT, dataclasses.replace(RECURRENT, label="dense", net=nets.mlp)]
