@@ -62,7 +62,7 @@ def choose(
     if not others:
         return choice
     rate = _rate(what, dataset, runs, choice.layout, check)
-    if len(runs) * what.rows * what.epochs / rate < WORTH_MEASURING:
+    if len(runs) * what.batch_size * what.program().steps / rate < WORTH_MEASURING:
         return choice
     rates = {choice: rate}
     for other in others:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aejax import checks, nets, penalties, points, schedules, scores, variants
+from aejax import checks, nets, optimisers, penalties, points, schedules, scores, variants
 from aejax.errors import ConfigError, nearest
 from aejax.nets import identity
 
@@ -29,10 +29,12 @@ CHOICES: dict[str, dict[str, Callable]] = {
     "output": {"identity": identity, "sigmoid": jax.nn.sigmoid},
     "error": {"squared_error": penalties.squared_error, "cross_entropy": penalties.cross_entropy},
     "schedule": {name: getattr(schedules, name) for name in ("constant", "linear", "cosine", "warmup_cosine")},
+    "optimiser": {name: getattr(optimisers, name) for name in ("adam", "sgd", "nesterov")},
 }
 OWN = ("activation", "coding_activation", "schedule")
 """Fields that take a function of one's own. A run is then known by the function's values, too."""
-PRECISIONS = ("default", "high", "highest")
+TEXTS = {"precision": ("default", "high", "highest"), "keep": ("best", "last")}
+"""Fields that hold one of a few words."""
 
 
 def function_name(name: str, function: Callable) -> str:
@@ -83,6 +85,21 @@ def function(name: str, value: Any) -> None:
         found, good = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}", False
     if not good:
         raise ConfigError(field, f"{getattr(value, '__name__', repr(value))} gives {found}", wanted)
+
+
+def full_batch_steps(value: object, batch_size: int | None) -> int:
+    """Steps of a full batch that make an epoch. Raises ConfigError, also where batches are smaller."""
+    steps = checks.whole_number("Sweep.full_batch_steps", value, least=1, most=10_000_000)
+    if steps > 1 and batch_size is not None:
+        fix = "leave it out, or set batch_size=None"
+        raise ConfigError("Sweep.full_batch_steps", f"{steps}, with batches of {batch_size} rows", fix)
+    return steps
+
+
+def text(name: str, value: Any) -> None:
+    """Raise ConfigError unless the value is one of the words that the field `name` takes."""
+    if value not in TEXTS[name]:
+        raise ConfigError(f"Sweep.{name}", repr(value), nearest(value, TEXTS[name]))
 
 
 Hyper = dict[str, float | tuple[float, ...]] | tuple[dict[str, float], ...]

@@ -11,7 +11,10 @@ from aejax import greedy, scores
 
 FORMAT = 1
 """Version of a run's record. It is part of a run's identity: raise it when the same config gives other numbers."""
-ADDED: dict[str, Any] = {"net": "mlp", "options": {}, "scores": [], "moments": False, "pretraining": None}
+ADDED: dict[str, Any] = {
+    **{"net": "mlp", "options": {}, "scores": [], "moments": False, "pretraining": None},
+    **{"optimiser": "adam", "full_batch_steps": 1, "keep": "best"},
+}
 """Fields that configs of the first runs did not have, and their defaults, which are left out of a config: a run keeps
 its identity when a field is added that changes nothing of it."""
 

@@ -55,7 +55,14 @@ class Job(NamedTuple):
         runs = [member.run for member in self.members]
         names = train.check(autoencoder, dataset, runs, epochs=one.epochs, batch_size=one.batch_size)
         return population.task(
-            autoencoder, dataset, names, epochs=one.epochs, batch_size=one.batch_size, schedule=one.schedule
+            autoencoder,
+            dataset,
+            names,
+            epochs=one.epochs,
+            batch_size=one.batch_size,
+            schedule=one.schedule,
+            optimiser=one.optimiser,
+            full_batch_steps=one.full_batch_steps,
         )
 
     def start(self, dataset: datasets.Dataset) -> train.Start | None:
@@ -111,7 +118,7 @@ def describe(jobs: Sequence[Job], loaded: Mapping[tuple[str, int], datasets.Data
                 "stored": len(job.stored),
                 "missing": len(job.missing),
                 "parameters": parameters,
-                "steps": (one.epochs + before) * -(-len(dataset.x_train) // batch),
+                "steps": one.steps(len(dataset.x_train)) + before * -(-len(dataset.x_train) // batch),
                 "bytes": member_bytes * len(job.missing) + data_bytes if job.missing else 0,
             }
         )

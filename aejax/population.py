@@ -72,6 +72,7 @@ class Task(NamedTuple):
     unit: float
     schedule: Schedule
     optimiser: Optimiser
+    full_batch_steps: int
 
     @property
     def rows(self) -> int:
@@ -89,6 +90,7 @@ class Task(NamedTuple):
             unit=self.unit,
             schedule=self.schedule,
             optimiser=self.optimiser,
+            full_batch_steps=self.full_batch_steps,
             rows_over=rows_over,
         )
 
@@ -116,6 +118,7 @@ def task(
     batch_size: int | None,
     schedule: Schedule = constant,
     optimiser: Optimiser = optax.adam,
+    full_batch_steps: int = 1,
 ) -> Task:
     """The task of training on this dataset; `batch_size=None` is the full batch."""
     x_train, x_validation = dataset.x_train, dataset.x_validation
@@ -129,6 +132,7 @@ def task(
         dataset.unit,
         schedule,
         optimiser,
+        full_batch_steps,
     )
 
 

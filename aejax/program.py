@@ -86,19 +86,21 @@ def program(
     unit: float = 1.0,
     schedule: Schedule = constant,
     optimiser: Optimiser = optax.adam,
+    full_batch_steps: int = 1,
     rows_over: jax.sharding.NamedSharding | None = None,
 ) -> Program:
     """The functions of a fit on `rows` training rows. Equal arguments give the same Program.
 
     An epoch is a permutation of the rows cut into batches, each row visited once; the last batch is smaller when
-    `batch_size` does not divide `rows`. `hyper` holds `learning_rate` and what the loss takes; the learning rate of a
-    step is `learning_rate * schedule(steps)(step)`. With `codings` in `hyper` only the first so many codings are
-    trained, the others are zero throughout. `rows_over` shares the rows of every batch out over devices (data
-    parallel): the same mean gradient, summed in another order.
+    `batch_size` does not divide `rows`; where one batch is all rows, it is `full_batch_steps` steps of it. `hyper`
+    holds `learning_rate` and what the loss takes; the learning rate of a step is `learning_rate *
+    schedule(steps)(step)`. With `codings` in `hyper` only the first so many codings are trained, the others are zero
+    throughout. `rows_over` shares the rows of every batch out over devices (data parallel): the same mean gradient,
+    summed in another order.
     """
     full_batches, remainder = divmod(rows, batch_size)
-    steps_per_epoch = full_batches + (remainder > 0)
-    steps = steps_per_epoch * epochs
+    steps_per_epoch = full_batches + (remainder > 0) if batch_size < rows else full_batch_steps
+    steps, seen = steps_per_epoch * epochs, rows if batch_size < rows else rows * full_batch_steps
     rate = schedule(steps)
 
     def transform(hyper: Hyper) -> optax.GradientTransformation:
@@ -186,8 +188,8 @@ def program(
         error = means[autoencoder.criterion]
         better = (error < state.best_error) & (state.bad_step < 0)  # false for NaN
         values = {
-            "train_loss": state.epoch_sums["loss"] / rows,
-            "train_error": state.epoch_sums["error"] / rows,
+            "train_loss": state.epoch_sums["loss"] / seen,
+            "train_error": state.epoch_sums["error"] / seen,
             **{f"validation_{name}": mean for name, mean in means.items()},
         }
         return state._replace(
@@ -202,8 +204,12 @@ def program(
         epoch = state.step // steps_per_epoch
         first = state.step - epoch * steps_per_epoch
         last = jnp.minimum(steps_per_epoch, until - epoch * steps_per_epoch)
-        if full_batches == 1 and not remainder:
-            state = train_step(state, key, floats(data.x_train), hyper)  # one batch: its order does not matter
+        if batch_size == rows:  # one batch: its order does not matter
+
+            def again(_: jax.Array, state: FitState) -> FitState:
+                return train_step(state, key, floats(data.x_train), hyper)
+
+            state = again(first, state) if full_batch_steps == 1 else jax.lax.fori_loop(first, last, again, state)
         else:
             order_key = jax.random.fold_in(jax.random.fold_in(key, _ORDER), epoch)
             order_n = jax.random.permutation(order_key, rows)

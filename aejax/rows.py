@@ -86,6 +86,8 @@ def score(
     others = {name: value for name, value in hyper.items() if name != "codings"}
     own = dataclasses.replace(one, widths=one.widths_of(hyper), hyper=others, seeds=(seed,))
     autoencoder, codings = own.build(dataset.inputs, dataset.image_shape), own.codings
+    if one.keep == "last":
+        fitted = fitted.last(autoencoder.criterion)
     try:
         z_nk, _, error_n = compare.reconstruct(autoencoder, fitted.params, dataset.x_test, unit=dataset.unit)
         sse = float(error_n.astype(np.float64).mean())

@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from aejax import checks, datasets, fields, greedy, nets, penalties, points, schedules, scores, variants
+from aejax import checks, datasets, fields, greedy, nets, optimisers, penalties, points, schedules, scores, variants
 from aejax.datasets import moments
 from aejax.errors import ConfigError, DataError, nearest
 from aejax.identities import ADDED, fields_of, run_id
@@ -34,7 +34,9 @@ class Sweep:
     figures (by default what it is: "tied stacked"). `net` is the kind of net; `options` are those of the variant and of
     the net, by name. `scores` are measured of every trained run besides its error (`aejax.scores`). `moments` trains
     an affine net on d + 1 rows with the mean and covariance of all rows, which a full-batch quadratic loss cannot tell
-    from them. `pretraining` trains layer by layer first. Raises ConfigError on any value it cannot run with.
+    from them. `pretraining` trains layer by layer first, with Adam. `full_batch_steps` steps of a full batch make an
+    epoch. `keep` says which epoch's parameters a run has: "best", by the criterion on validation, or "last". Raises
+    ConfigError on any value it cannot run with.
     """
 
     dataset: str
@@ -59,6 +61,9 @@ class Sweep:
     scores: Sequence[scores.Score] = ()
     moments: bool = False
     pretraining: greedy.Greedy | None = None
+    optimiser: Callable = optimisers.adam
+    full_batch_steps: int = 1
+    keep: str = "best"
 
     def __new__(cls, *_: object, **given: object) -> Sweep:
         """Name an unknown or missing field before the dataclass complains in its own way."""
@@ -86,12 +91,13 @@ class Sweep:
         none = "empty: a sweep of zero runs"
         _set(self, "seeds", checks.whole_numbers("Sweep.seeds", self.seeds, least=0, most=checks.MOST_SEED, empty=none))
         _set(self, "data_seed", checks.whole_number("Sweep.data_seed", self.data_seed, least=0, most=checks.MOST_SEED))
+        _set(self, "full_batch_steps", fields.full_batch_steps(self.full_batch_steps, self.batch_size))
         if not isinstance(self.tied, bool):
             raise ConfigError("Sweep.tied", f"{self.tied!r}", "give True or False")
         for name in fields.CHOICES:
             fields.function(name, getattr(self, name))
-        if self.precision not in fields.PRECISIONS:
-            raise ConfigError("Sweep.precision", repr(self.precision), nearest(self.precision, fields.PRECISIONS))
+        for name in fields.TEXTS:
+            fields.text(name, getattr(self, name))
         mirrored = self.widths[-2::-1]
         if self.tied and self.decoder_widths not in (None, mirrored):
             raise ConfigError(
@@ -207,10 +213,15 @@ class Sweep:
                 f"{self.batch_size}, but {self.dataset} has {train_rows} training rows",
                 f"set batch_size to at most {train_rows}, or None for the full batch",
             )
-        steps = self.epochs * -(-train_rows // (self.batch_size or train_rows))
+        steps = self.steps(train_rows)
         if steps >= 2**31:
             found = f"{self.epochs}, which makes {steps} steps"
             raise ConfigError("Sweep.epochs", found, "stay below 2147483648 steps")
+
+    def steps(self, train_rows: int) -> int:
+        """Steps of the optimiser on so many training rows."""
+        batch_size = self.batch_size or train_rows
+        return self.epochs * (self.full_batch_steps if batch_size == train_rows else -(-train_rows // batch_size))
 
     def check_data(self, data: datasets.Dataset) -> None:
         """Raise ConfigError or DataError where this sweep does not fit the data."""
@@ -255,15 +266,9 @@ class Sweep:
         last = [one for one in others if self.codings_of(one) != self.codings_of(first)][-1:]
         hyper = (first, *last)
         batch_size = None if self.batch_size is None else min(self.batch_size, 64)
-        before = self.pretraining and self.pretraining.smoke()
-        return dataclasses.replace(
-            self,
-            epochs=min(self.epochs, 2),
-            seeds=self.seeds[:2],
-            hyper=hyper,
-            batch_size=batch_size,
-            pretraining=before,
-        )
+        shrunk = {"epochs": min(self.epochs, 2), "full_batch_steps": min(self.full_batch_steps, 2)}
+        shrunk |= {"pretraining": self.pretraining and self.pretraining.smoke()}
+        return dataclasses.replace(self, **shrunk, seeds=self.seeds[:2], hyper=hyper, batch_size=batch_size)
 
     def config(self) -> dict[str, Any]:
         """Everything but seeds and hyper-parameters as JSON values; functions by name."""

@@ -44,6 +44,11 @@ class Fit(NamedTuple):
     compile_seconds: float
     train_seconds: float
 
+    def last(self, criterion: str) -> Fit:
+        """A completed fit with the parameters of its last epoch, for those of the best by that criterion."""
+        line = self.history[f"validation_{criterion}"]
+        return self._replace(params=self.last_params, best_epoch=len(line) - 1, best_error=float(line[-1]))
+
 
 class Progress(NamedTuple):
     """What a `report` function is told after each chunk; `best_error` is the lowest of all members."""
@@ -107,6 +112,7 @@ def fit(
     batch_size: int | None,
     schedule: Schedule = constant,
     optimiser: Optimiser = optax.adam,
+    full_batch_steps: int = 1,
     report: Report | None = None,
     chunk_seconds: float | None = None,
     start: Start | None = None,
@@ -114,17 +120,14 @@ def fit(
 ) -> Fit:
     """Train on `dataset.x_train`, keep the parameters that are best on `dataset.x_validation`; test is not touched.
 
-    `batch_size=None` is the full batch. `hyper` is `learning_rate` and every hyper-parameter of the variant's loss.
-    The program runs in chunks of about `chunk_seconds` (1), after each of which `report` is called. `start` gives the
-    first parameters, `begin_with(params)` for example.
-    Raises ConfigError on an unknown or missing hyper-parameter, a number that cannot be, or a batch larger than the
-    training rows.
+    `batch_size=None` is the full batch, of which an epoch is `full_batch_steps` steps. `hyper` is `learning_rate` and
+    every hyper-parameter of the variant's loss. The program runs in chunks of about `chunk_seconds` (1), after each of
+    which `report` is called. `start` gives the first parameters, `begin_with(params)` for example. Raises ConfigError
+    on an unknown or missing hyper-parameter, a number that cannot be, or a batch larger than the training rows.
     """
-    options = {"schedule": schedule, "optimiser": optimiser, "report": report, "chunk_seconds": chunk_seconds}
-    runs, options["start"] = [(seed, hyper)], start
-    return fit_population(autoencoder, dataset, runs, epochs=epochs, batch_size=batch_size, how="loop", **options).fits[
-        0
-    ]
+    options = {"schedule": schedule, "optimiser": optimiser, "full_batch_steps": full_batch_steps, "how": "loop"}
+    options |= {"epochs": epochs, "batch_size": batch_size, "report": report, "chunk_seconds": chunk_seconds}
+    return fit_population(autoencoder, dataset, [(seed, hyper)], **options, start=start).fits[0]
 
 
 def fit_population(
@@ -136,6 +139,7 @@ def fit_population(
     batch_size: int | None,
     schedule: Schedule = constant,
     optimiser: Optimiser = optax.adam,
+    full_batch_steps: int = 1,
     how: str = "auto",
     width: int | None = None,
     report: Report | None = None,
@@ -156,7 +160,14 @@ def fit_population(
     """
     names = check(autoencoder, dataset, runs, epochs=epochs, batch_size=batch_size)
     what = population.task(
-        autoencoder, dataset, names, epochs=epochs, batch_size=batch_size, schedule=schedule, optimiser=optimiser
+        autoencoder,
+        dataset,
+        names,
+        epochs=epochs,
+        batch_size=batch_size,
+        schedule=schedule,
+        optimiser=optimiser,
+        full_batch_steps=checks.whole_number("full_batch_steps", full_batch_steps, least=1),
     )
     chosen = choice.choose(what, dataset, runs, how=how, width=width)
     data, fits = population.place(dataset, chosen.layout), []

@@ -158,7 +158,7 @@ def test_imports_go_one_way():
     layers = [
         {"errors", "interrupt", "__init__"},
         {"datasets", "checks", "machine", "hosts"},
-        {"nets", "penalties", "likelihoods", "schedules", "points"},
+        {"nets", "optimisers", "penalties", "likelihoods", "schedules", "points"},
         {"variants"},
         {"pca", "program"},
         {"population"},

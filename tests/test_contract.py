@@ -72,7 +72,19 @@ VARIANTS = {
     "gated": (lambda net: variants.gated(net), {"l1": 1e-3, "l2": 1e-3}),
     "matryoshka": (lambda net: variants.matryoshka(net), {"active": 2.0, "revive": 0.03, "l2": 1e-3}),
     "contractive": (lambda net: variants.contractive(net), {"contraction": 1e-3, "l2": 1e-3}),
+    "nonuniform L2": (lambda net: variants.nonuniform_l2(net), {"l2": 1e-3, "l2_spread": 1e-2}),
+    "nested dropout": (lambda net: variants.nested_dropout(net), {"continuation": 0.7, "l2": 1e-3}),
+    "nested dropout sampled": (
+        lambda net: variants.nested_dropout(net, prefixes="sampled", output=jax.nn.sigmoid, error=cross_entropy),
+        {"continuation": 0.7, "l2": 1e-3},
+    ),
+    "rotation-augmented": (lambda net: variants.rotation_augmented(net), {"rotation": 1.0, "l2": 1e-3}),
+    "marginalised masking": (
+        lambda net: variants.marginalised_denoising(net, noise="masking"),
+        {"level": 0.3, "l2": 1e-3},
+    ),
 }
+ON_AFFINE_NETS = ("marginalised masking",)
 PLAIN = [name for name in VARIANTS if name.startswith("plain")]
 ON_ONE_NET = {
     "variational": "tied stacked",
@@ -93,8 +105,9 @@ DICTIONARIES = {  # these want a decoder of one dense layer
 ON_ONE_NET |= DICTIONARIES
 PAIRS = [*itertools.product(NETS, PLAIN), *((net, "plain") for net in ODD_NETS if net != "one-layer decoder")]
 PAIRS += itertools.product(
-    ("stacked", "tied stacked"), [name for name in VARIANTS if name not in (*PLAIN, *ON_ONE_NET)]
+    ("stacked", "tied stacked"), [name for name in VARIANTS if name not in (*PLAIN, *ON_ONE_NET, *ON_AFFINE_NETS)]
 )
+PAIRS += itertools.product(("linear", "tied linear"), (*ON_AFFINE_NETS, "nested dropout"))
 PAIRS += [(net, name) for name, net in ON_ONE_NET.items()]
 TABLE = [pytest.param((NETS | ODD_NETS)[net], *VARIANTS[name], id=f"{net} × {name}") for net, name in PAIRS]
 contract = pytest.mark.parametrize(("net", "build", "hyper"), TABLE)
@@ -199,7 +212,7 @@ def test_unknown_or_missing_hyper_parameters_are_named_before_anything_compiles(
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_population_trains_under_one_vmap(name):
     """Members with other seeds and other hyper-parameters, every one of them traced."""
-    (build, hyper), net = VARIANTS[name], NETS["linear" if name in DICTIONARIES else "stacked"]()
+    (build, hyper), net = VARIANTS[name], NETS["linear" if name in (*DICTIONARIES, *ON_AFFINE_NETS) else "stacked"]()
     autoencoder, dataset = build(net), small_dataset(inputs=INPUTS)
     points: list[dict[str, Any]] = [
         {"learning_rate": 0.01 * (1 + seed), **{n: v * (1 + seed) / 2 for n, v in hyper.items()}} for seed in (0, 1)

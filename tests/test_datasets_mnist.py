@@ -229,3 +229,17 @@ def test_tensorflow_is_not_needed(prepared):
     builder: Any = tfds.builder_from_directory(str(prepared))
     assert "tensorflow" not in sys.modules
     assert {split: len(builder.as_data_source(split=split)) for split in ("train", "test")} == {"train": 60, "test": 10}
+
+
+def test_centred_rows_are_the_pixels_less_the_training_mean(mnist_dir, prepared):
+    data, centred = (datasets.load(name, mnist_dir, seed=3) for name in ("mnist", "mnist_centred"))
+    assert datasets.known_shape("mnist_centred") == centred.x_train.shape
+    assert (centred.x_train.dtype, centred.unit) == (np.float32, 1.0)
+    np.testing.assert_allclose(centred.x_train.mean(axis=0, dtype=np.float64), 0.0, atol=1e-7)
+    np.testing.assert_allclose(centred.scaling.offset_d, data.x_train.mean(axis=0))
+    few = centred.scaling.invert(centred.x_test[:50])
+    np.testing.assert_allclose(few, data.x_test[:50], atol=1e-4)
+    rows = datasets.read_rows(
+        "mnist:test", inputs=784, image_shape=(28, 28), scaling=centred.scaling, unit=1.0, data_dir=mnist_dir
+    )
+    np.testing.assert_array_equal(rows[:50], centred.x_test[:50])

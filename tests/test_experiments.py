@@ -37,7 +37,7 @@ def test_the_configs_are_sound(path):
 def test_it_runs(path, tmp_path, request):
     _, sweeps = experiment.load(path)
     arguments = ["run", str(path), "--smoke", "--results", str(tmp_path)]
-    if any(one.dataset == "mnist" for one in sweeps):
+    if any(one.dataset.startswith("mnist") for one in sweeps):
         arguments += ["--data-dir", str(request.getfixturevalue("mnist_dir"))]
     if any(one.dataset.startswith("olivetti") for one in sweeps):
         arguments += ["--data-dir", str(request.getfixturevalue("olivetti_path").parent)]

@@ -1,5 +1,8 @@
 """What a variant may have besides its loss: progress, what is watched, the criterion, and what follows each step."""
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -69,6 +72,14 @@ def test_the_epoch_is_chosen_by_the_criterion():
     np.testing.assert_array_equal(fit.history["validation_age"], [4, 8, 12])
 
 
+def test_the_last_epoch_instead_of_the_best():
+    fit = train.fit(AUTOENCODER, DATASET, seed=0, **SETTINGS)
+    last = fit.last("age")
+    assert (last.best_epoch, last.best_error) == (2, 12)
+    assert float(last.params["memory"]["steps"]) == STEPS
+    assert float(fit.params["memory"]["steps"]) == STEPS / 3
+
+
 def test_a_population_of_it_has_the_numbers_of_each_alone():
     runs = [(seed, {"learning_rate": 0.01}) for seed in (0, 1, 2)]
     fits = train.fit_population(AUTOENCODER, DATASET, runs, epochs=3, batch_size=18, how="vmap").fits
@@ -133,6 +144,19 @@ def test_what_is_no_score_or_no_option_is_named(refused):
     unlabelled = DATASET.__class__(**{**vars(DATASET), "y_train": None})
     call = Sweep(**TINY, scores=(halved(),)).check_data
     refused(DataError, "no labels", "halved", call=lambda: call(unlabelled))
+
+
+def test_a_run_that_keeps_the_last_epoch_is_scored_by_it():
+    numbers = {}
+    hyper: dict[str, Any] = {"learning_rate": 0.01, "l2": 0.0}
+    for keep in ("best", "last"):
+        one = Sweep(**{**TINY, "epochs": 3}, keep=keep)
+        fit = train.fit(one.build(12), DATASET, seed=0, epochs=3, batch_size=18, **hyper)
+        worse = fit._replace(best_epoch=0, params=one.build(12).init(jax.random.key(0)))
+        numbers[keep], params, _ = rows.score(one, 0, hyper, DATASET, reference(DATASET), worse)
+    np.testing.assert_array_equal(params["encoder"]["layer_0"]["bias"], fit.last_params["encoder"]["layer_0"]["bias"])
+    assert (numbers["best"]["best_epoch"], numbers["last"]["best_epoch"]) == (1, 3)
+    assert numbers["last"]["sse_test"] < numbers["best"]["sse_test"]
 
 
 def test_a_config_without_them_keeps_the_identity_it_had():

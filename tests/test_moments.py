@@ -1,5 +1,7 @@
 """Condensed rows have the mean and covariance of all rows, and an affine net cannot tell them from these."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,14 @@ from aejax.errors import ConfigError
 from aejax.sweep import Sweep
 from support import small_dataset
 
+QUADRATIC = [
+    (variants.plain, {"l2": 0.01}),
+    (variants.nonuniform_l2, {"l2": 0.01, "l2_spread": 0.01}),
+    (variants.nested_dropout, {"l2": 0.01, "continuation": 0.7}),
+    (variants.rotation_augmented, {"l2": 0.01, "rotation": 2.0}),
+    (functools.partial(variants.marginalised_denoising, noise="gaussian"), {"l2": 0.01, "level": 0.3}),
+    (functools.partial(variants.marginalised_denoising, noise="masking"), {"l2": 0.01, "level": 0.3}),
+]
 LINEAR = {"dataset": "digits", "widths": (3,), "epochs": 2, "hyper": {"learning_rate": 0.01, "l2": 0.0}}
 
 
@@ -31,13 +41,15 @@ def test_few_rows_stay_as_they_are():
     np.testing.assert_array_equal(moments.condensed(x_nd, 255.0), x_nd.astype(np.float32) / np.float32(255.0))
 
 
-def test_the_loss_and_its_gradient_are_those_of_all_rows():
+@pytest.mark.parametrize(("build", "hyper"), QUADRATIC)
+def test_the_loss_and_its_gradient_are_those_of_all_rows(build, hyper):
     dataset = small_dataset(rows=400)
     few, net = moments.condense(dataset), nets.mlp(12, (3,))
-    autoencoder, params = variants.plain(net), net.init(jax.random.key(0))
+    autoencoder, params = build(net), net.init(jax.random.key(0))
+    assert autoencoder.quadratic
     params["encoder"]["layer_0"]["bias"] += 0.3
     both = [dataset.floats(dataset.x_train), few.floats(few.x_train)]
-    loss = jax.value_and_grad(lambda p, x: autoencoder.loss(p, jax.random.key(0), x, l2=0.01)[0])
+    loss = jax.jit(jax.value_and_grad(lambda p, x: autoencoder.loss(p, jax.random.key(0), x, **hyper)[0]))
     (value, gradient), (value_few, gradient_few) = (loss(params, jnp.asarray(x)) for x in both)
     assert len(both[1]) < 20
     np.testing.assert_allclose(value, value_few, rtol=1e-5)

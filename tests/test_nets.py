@@ -128,3 +128,41 @@ def test_equal_arguments_give_the_same_net():
     assert nets.mlp(20, [9, 7, 3]) is nets.mlp(20, WIDTHS)
     assert nets.tied(nets.mlp(20, WIDTHS)) is nets.tied(nets.mlp(20, WIDTHS))
     assert nets.mlp(20, WIDTHS, activation=jax.nn.relu) is not nets.mlp(20, WIDTHS)
+
+
+def test_glorot_starts_a_kernel_and_its_mirror_alike_and_without_biases_there_are_none():
+    net = nets.mlp(400, (200,), initialiser="glorot", bias=False)
+    params = net.init(jax.random.key(0))
+    assert jax.tree.map(jnp.shape, params) == {
+        "encoder": {"layer_0": {"kernel": (400, 200)}},
+        "decoder": {"layer_0": {"kernel": (200, 400)}},
+    }
+    for kernel in nets.affine_kernels(params):
+        assert float(kernel.var()) == pytest.approx(2 / 600, rel=0.03)
+    tied = nets.tied(net)
+    stored = tied.init(jax.random.key(0))
+    assert list(stored) == ["encoder"]
+    encoder_dk, decoder_kd = nets.affine_kernels(stored)
+    np.testing.assert_array_equal(decoder_kd, encoder_dk.T)
+    z_bk = jnp.ones((2, 200))
+    np.testing.assert_array_equal(
+        tied.decode(stored, z_bk), net.decode({"decoder": {"layer_0": {"kernel": encoder_dk.T}}}, z_bk)
+    )
+
+
+def test_fewer_codings_of_a_glorot_net_start_as_those_of_the_smaller_net():
+    wide = nets.mlp(400, (200,), initialiser="glorot", bias=False)
+    params = nets.cut(wide.init(jax.random.key(0), jnp.float32(100)), wide.coding_axes, 100)
+    for kernel in nets.affine_kernels(params):
+        assert float(kernel.var()) == pytest.approx(2 / 500, rel=0.03)
+
+
+def test_which_nets_are_affine_and_which_codings_linear():
+    for net, affine, linear in (
+        (nets.mlp(6, (2,)), True, True),
+        (nets.tied(nets.mlp(6, (2,))), True, True),
+        (nets.mlp(6, (4, 2)), False, True),
+        (nets.mlp(6, (2,), decoder_widths=(4,)), False, True),
+        (nets.mlp(6, (2,), coding_activation=jax.nn.tanh), False, False),
+    ):
+        assert (net.affine, net.linear_codings) == (affine, linear)

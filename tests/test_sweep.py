@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from aejax import experiment, identities, nets, overrides, schedules, sweep
+from aejax import experiment, identities, nets, optimisers, overrides, schedules, sweep
 from aejax.errors import ConfigError, DataError
 from aejax.penalties import cross_entropy
 from aejax.sweep import Sweep
@@ -83,6 +83,10 @@ BAD = {  # name: (fields, what the message must hold)
     "too large for a float": (hyper(l2=10**400), r"Sweep\.hyper\.l2: 1000"),
     "blank label": ({"label": " "}, r"Sweep\.label: ' '"),
     "precision": ({"precision": "hihg"}, r"Sweep\.precision: 'hihg'; did you mean high\?"),
+    "keep": ({"keep": "lst"}, r"Sweep\.keep: 'lst'; did you mean last\?"),
+    "an optimiser of one's own": ({"optimiser": optax.adam}, r"Sweep\.optimiser: adam; allowed: adam, sgd, nesterov"),
+    "no steps": ({"batch_size": None, "full_batch_steps": 0}, r"Sweep\.full_batch_steps: 0"),
+    "steps of a full batch with others": ({"full_batch_steps": 5}, r"full_batch_steps: 5, with batches of 32 rows"),
     "label": ({"label": 3}, r"Sweep\.label: 3"),
     "tied decoder that is no mirror": (
         {"tied": True, "decoder_widths": (9,)},
@@ -197,6 +201,7 @@ def test_identity_changes_with_everything_that_decides_the_numbers():
     other_schedule = {"schedule": lambda steps: lambda step: 0.25}
     changes = [{"epochs": 3}, {"widths": (9, 3)}, {"tied": True}, {"batch_size": None}, {"schedule": schedules.cosine}]
     changes += [{"activation": jax.nn.relu}, {"data_seed": 1}, {"precision": "highest"}, own_schedule, other_schedule]
+    changes += [{"optimiser": optimisers.sgd}, {"keep": "last"}, {"batch_size": None, "full_batch_steps": 2}]
     found = [identity({}), *map(identity, changes), identity({}, seed=1), identity({}, data="b")]
     found.append(identity({}, hyper={**GOOD["hyper"], "l2": 0.5}))
     assert len(set(found)) == len(found)
@@ -218,6 +223,8 @@ def test_identity_changes_with_everything_that_decides_the_numbers():
         ("dataset=file:a,b.npy", "dataset", "file:a,b.npy"),
         ("activation=mish", "activation", jax.nn.mish),
         ("schedule=cosine", "schedule", schedules.cosine),
+        ("optimiser=nesterov", "optimiser", optimisers.nesterov),
+        ("keep=last", "keep", "last"),
         ("coding_activation=identity", "coding_activation", nets.identity),
         ("label=my label, 2", "label", "my label, 2"),
         ("hyper.l2=0,0.5", "hyper", {"learning_rate": 0.01, "l2": (0.0, 0.5)}),

@@ -1,12 +1,14 @@
 """Training: the compiled loops against a plain one, where chunks end, what validation keeps."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from aejax import nets, schedules, train, variants
+from aejax import nets, optimisers, schedules, train, variants
 from aejax.errors import ConfigError
 from aejax.program import Data, program
 from support import compiles, small_dataset
@@ -232,3 +234,32 @@ def test_a_linear_autoencoder_finds_pca_on_mnist(mnist_dir):
     row = compare.score(linear, fit.params, dataset, linear=True)
     assert row["pca_sse_test"] == pytest.approx(13.8663, abs=5e-5)
     assert row["sse_ratio"] == pytest.approx(1, abs=0.01)
+
+
+def test_many_steps_of_a_full_batch_make_an_epoch():
+    """Six epochs of one step are two of three: the same steps, with the training error's mean and fewer validations."""
+    settings = {"seed": 0, "batch_size": None, "schedule": schedules.cosine, **HYPER}
+    each = train.fit(AUTOENCODER, DATASET, epochs=6, **settings)
+    some = train.fit(AUTOENCODER, DATASET, epochs=2, full_batch_steps=3, **settings)
+    for a, b in zip(jax.tree.leaves(each.last_params), jax.tree.leaves(some.last_params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(some.history["train_loss"], each.history["train_loss"].reshape(2, 3).mean(1), rtol=1e-5)
+    np.testing.assert_allclose(some.history["validation_error"], each.history["validation_error"][2::3], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["adam", "sgd", "nesterov"])
+def test_optimisers_take_their_textbook_steps(name):
+    """Three steps on (w - 1)^2 / 2 from 0, by hand."""
+    transformation = getattr(optimisers, name)(lambda count: 0.1)
+    w: Any = jnp.zeros(())
+    state, by_hand, velocity = transformation.init(w), 0.0, 0.0
+    first = second = 0.0
+    for step in (1, 2, 3):
+        updates, state = transformation.update(w - 1, state, w)
+        w = optax.apply_updates(w, updates)
+        gradient = by_hand - 1
+        velocity = 0.9 * velocity + gradient
+        first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+        adam = first / (1 - 0.9**step) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
+        by_hand -= 0.1 * {"adam": adam, "sgd": gradient, "nesterov": gradient + 0.9 * velocity}[name]
+        assert float(w) == pytest.approx(by_hand, rel=1e-5)

@@ -1,6 +1,6 @@
 """Data by name, checked, split and scaled, ready to train on.
 
-`digits`, `plane3d`, `lowrank`, `mnist`, `olivetti`, `olivetti_mirrored`;
+`digits`, `plane3d`, `lowrank`, `mnist`, `mnist_centred` (less its mean image), `olivetti`, `olivetti_mirrored`;
 `tfds:NAME[/config][:version]`; `file:PATH[?scale=VALUE]`.
 """
 
@@ -31,6 +31,9 @@ _NAMED = {
     "plane3d": _Named(synthetic.PLANE3D_SHAPE, lambda data_dir, seed: synthetic.plane3d(seed)),
     "lowrank": _Named(synthetic.LOWRANK_SHAPE, lambda data_dir, seed: synthetic.lowrank(seed)),
     "mnist": _Named(mnist.SHAPE, lambda data_dir, seed: mnist.raw(data_dir), mnist.VALIDATION_ROWS),
+    "mnist_centred": _Named(
+        mnist.SHAPE, lambda data_dir, seed: mnist.raw(data_dir)._replace(centred=True), mnist.VALIDATION_ROWS
+    ),
     "olivetti": _Named(olivetti.SHAPE, olivetti.raw),
     "olivetti_mirrored": _Named(
         (2 * olivetti.SHAPE[0], olivetti.SHAPE[1]), lambda data_dir, seed: olivetti.raw(data_dir, seed, mirrored=True)

@@ -74,13 +74,15 @@ class Raw(NamedTuple):
     """What a source holds, as stored: flat rows (n, d) and labels (n,) or None per split, before cutting and scaling.
 
     `train` is always there; a source without splits has nothing else. `scale` is what values are divided by, the
-    same for all columns; None asks for standardisation, column by column.
+    same for all columns; None asks for standardisation, column by column. `centred` takes the mean of the training rows
+    off before values are divided.
     """
 
     x: dict[str, np.ndarray]
     y: dict[str, np.ndarray | None]
     image_shape: tuple[int, ...] | None
     scale: float | None
+    centred: bool = False
 
 
 def split_sizes(rows: int, missing: tuple[str, ...] = ("test", "validation")) -> dict[str, int]:
@@ -144,12 +146,13 @@ def assemble(name: str, raw: Raw, seed: int, validation_rows: int | None = None)
         if scaling.constant == len(scaling.scale_d):
             raise checks.all_constant(name, scaling.constant)
     else:
-        scaling, unit = Scaling(np.zeros(1), np.full(1, float(raw.scale))), 1.0
+        offset_d = raw.x["train"].mean(axis=0, dtype=np.float64) if raw.centred else np.zeros(1)
+        scaling, unit = Scaling(offset_d, np.full(1, float(raw.scale))), 1.0
     for split, x_nd in given.items():
         checks.summable(name, split, x_nd, scaling.offset_d, scaling.scale_d)
     x = {}
     for split, x_nd in raw.x.items():
-        if raw.scale is not None and x_nd.dtype == np.uint8:
+        if raw.scale is not None and x_nd.dtype == np.uint8 and not raw.centred:
             x[split], unit = np.array(x_nd, order="C"), float(raw.scale)
         else:
             x[split] = np.ascontiguousarray(scaling.apply(x_nd))

@@ -9,7 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from aejax.nets.base import Activation, CodingAxes, Net, Params, apply_head, cut, head, identity, live, narrow
+from aejax.nets.base import (
+    Activation,
+    CodingAxes,
+    Net,
+    Params,
+    affine_kernels,
+    apply_head,
+    cut,
+    head,
+    identity,
+    live,
+    narrow,
+)
 from aejax.nets.conv import conv
 from aejax.nets.dense import mlp
 from aejax.nets.recurrent import recurrent
@@ -23,6 +35,7 @@ __all__ = [
     "CodingAxes",
     "Net",
     "Params",
+    "affine_kernels",
     "apply_head",
     "conv",
     "cut",

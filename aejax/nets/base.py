@@ -30,6 +30,9 @@ class Net(NamedTuple):
 
     `mirror(params["encoder"])` gives the kernel of each decoder layer by name as its tied net has it, derived from the
     encoder's (`tied`); None where a decoder cannot be tied.
+
+    An `affine` net is one kernel, and at most one bias, on either side (`affine_kernels`). With `linear_codings` the
+    encoder's last layer is affine and so is the decoder's first: what rotates the codings, the decoder can rotate back.
     """
 
     init: Callable[..., Params]
@@ -42,6 +45,8 @@ class Net(NamedTuple):
     coding: Callable[[Params, jax.Array], jax.Array]
     hidden_width: int
     mirror: Callable[[Params], dict[str, jax.Array]] | None
+    affine: bool = False
+    linear_codings: bool = False
 
 
 def identity(x: jax.Array) -> jax.Array:
@@ -68,6 +73,12 @@ def start(params: Params, axes: CodingAxes, most: int, codings: jax.Array) -> Pa
     fan_in = jnp.sqrt(most / codings)
     of_decoder = tuple((path, axis) for path, axis in axes if path[0] == "decoder" and path[-1] == "kernel")
     return narrow(_at(params, of_decoder, lambda leaf, axis: leaf * fan_in), axes, codings)
+
+
+def affine_kernels(params: Params) -> tuple[jax.Array, jax.Array]:
+    """Encoder (d, k) and decoder (k, d) kernel of an `affine` net, tied or not."""
+    encoder_dk = params["encoder"]["layer_0"]["kernel"]
+    return encoder_dk, params.get("decoder", {}).get("layer_0", {}).get("kernel", encoder_dk.T)
 
 
 def narrow(params: Params, axes: CodingAxes, codings: jax.Array | int) -> Params:

@@ -40,12 +40,15 @@ def tied(net: Net) -> Net:
         decoder = {
             name: {part: leaf for part, leaf in layer.items() if part != "kernel"}
             for name, layer in params["decoder"].items()
+            if set(layer) != {"kernel"}
         }
-        return {"encoder": params["encoder"], "decoder": decoder}
+        return {"encoder": params["encoder"], **({"decoder": decoder} if decoder else {})}
 
     def decode(params: Params, z_bk: jax.Array) -> jax.Array:
-        kernels = mirror(params["encoder"])
-        derived = {name: {**layer, "kernel": kernels[name]} for name, layer in params["decoder"].items()}
+        others = params.get("decoder", {})
+        derived = {
+            name: {**others.get(name, {}), "kernel": kernel} for name, kernel in mirror(params["encoder"]).items()
+        }
         return net.decode({"decoder": derived}, z_bk)
 
     axes = tuple((path, axis) for path, axis in net.coding_axes if path[0] == "encoder")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from aejax.scores.axes import axes
 from aejax.scores.base import Score, Trained
 from aejax.scores.classification import classification
 from aejax.scores.contraction import contraction
@@ -22,6 +23,7 @@ __all__ = [
     "SCORES",
     "Score",
     "Trained",
+    "axes",
     "classification",
     "contraction",
     "denoising",
@@ -33,6 +35,7 @@ __all__ = [
 ]
 
 SCORES: dict[str, Callable[..., Score]] = {
+    "axes": axes,
     "contraction": contraction,
     "denoising": denoising,
     "classification": classification,

@@ -8,6 +8,8 @@ from aejax.variants.base import PROGRESS, Autoencoder, Generative, Loss, Ranges,
 from aejax.variants.contractive import contractive
 from aejax.variants.denoising import NOISES, denoising
 from aejax.variants.hashing import hashing
+from aejax.variants.marginalised import marginalised_denoising
+from aejax.variants.ordered import nested_dropout, nonuniform_l2, rotation_augmented
 from aejax.variants.plain import plain
 from aejax.variants.sparse import batch_topk, gated, jump_relu, kl_sparse, l1_sparse, matryoshka, topk
 from aejax.variants.variational import variational
@@ -31,8 +33,12 @@ __all__ = [
     "keywords",
     "kl_sparse",
     "l1_sparse",
+    "marginalised_denoising",
     "matryoshka",
+    "nested_dropout",
+    "nonuniform_l2",
     "plain",
+    "rotation_augmented",
     "topk",
     "variational",
 ]
@@ -50,5 +56,9 @@ VARIANTS: dict[str, Callable[..., Autoencoder]] = {
     "matryoshka": matryoshka,
     "contractive": contractive,
     "variational": variational,
+    "marginalised_denoising": marginalised_denoising,
+    "nonuniform_l2": nonuniform_l2,
+    "nested_dropout": nested_dropout,
+    "rotation_augmented": rotation_augmented,
 }
 """Every variant by its name, as stored runs name it."""

@@ -1,0 +1,25 @@
+"""Optimisers: functions of an optax schedule of learning rates that give an optax transformation.
+
+Adam scales every parameter's step by itself; the others do not, as what turns codings as a whole must not.
+"""
+
+from __future__ import annotations
+
+import optax
+
+MOMENTUM = 0.9
+
+
+def adam(learning_rate: optax.Schedule) -> optax.GradientTransformation:
+    """Adam (Kingma & Ba 2015) with optax's defaults: moments of .9 and .999, epsilon 1e-8."""
+    return optax.adam(learning_rate)
+
+
+def sgd(learning_rate: optax.Schedule) -> optax.GradientTransformation:
+    """Plain gradient descent."""
+    return optax.sgd(learning_rate)
+
+
+def nesterov(learning_rate: optax.Schedule) -> optax.GradientTransformation:
+    """Gradient descent with Nesterov's momentum of .9 (Sutskever et al. 2013): about ten times as far a step."""
+    return optax.sgd(learning_rate, momentum=MOMENTUM, nesterov=True)
