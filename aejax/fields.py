@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from aejax import checks, nets, optimisers, penalties, points, schedules, scores, variants
-from aejax.errors import ConfigError, nearest
+from aejax.datasets.base import Dataset
+from aejax.errors import ConfigError, DataError, nearest
 from aejax.nets import identity
 
 _ELEMENTWISE = ("celu", "elu", "gelu", "hard_sigmoid", "hard_silu", "hard_tanh", "leaky_relu", "log_sigmoid", "mish")
@@ -94,6 +95,19 @@ def full_batch_steps(value: object, batch_size: int | None) -> int:
         fix = "leave it out, or set batch_size=None"
         raise ConfigError("Sweep.full_batch_steps", f"{steps}, with batches of {batch_size} rows", fix)
     return steps
+
+
+def from_zero_to_one(data: Dataset) -> None:
+    """Raise DataError unless all values are from 0 to 1, as a sigmoid output's are."""
+    for split in ("train", "validation", "test"):
+        x_nd = getattr(data, f"x_{split}")
+        low, high = float(x_nd.min()) / data.unit, float(x_nd.max()) / data.unit
+        if low < 0 or high > 1:
+            raise DataError(
+                data.name,
+                f"{split} values from {low:g} to {high:g} with a sigmoid output, which gives 0 to 1",
+                "set output=identity, or scale the data into [0, 1] (file:PATH?scale=VALUE divides by VALUE)",
+            )
 
 
 def text(name: str, value: Any) -> None:

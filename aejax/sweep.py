@@ -237,15 +237,7 @@ class Sweep:
             fix = f"PCA needs at least {self.codings} rows: give more data or fewer codings"
             raise DataError(self.dataset, found, fix)
         if self.output is jax.nn.sigmoid:
-            for split in ("train", "validation", "test"):
-                x_nd = getattr(data, f"x_{split}")
-                low, high = float(x_nd.min()) / data.unit, float(x_nd.max()) / data.unit
-                if low < 0 or high > 1:
-                    raise DataError(
-                        self.dataset,
-                        f"{split} values from {low:g} to {high:g} with a sigmoid output, which gives 0 to 1",
-                        "set output=identity, or scale the data into [0, 1] (file:PATH?scale=VALUE divides by VALUE)",
-                    )
+            fields.from_zero_to_one(data)
 
     def points(self) -> list[dict[str, float]]:
         """Hyper-parameters of every setting: all combinations of a grid, or the points as they were given."""
