@@ -281,8 +281,9 @@ def check(sweep: Any, autoencoder: Autoencoder) -> None:
     if sweep.net is not nets.mlp or not mirrored or len(sweep.widths) < 2:
         found = "for a net that is no stack of two or more dense layers and their mirror"
         raise ConfigError(field, found, "set net to mlp, give two widths or more, and leave decoder_widths out")
-    shapes = jax.eval_shape(autoencoder.init, jax.random.key(0))
-    wanted = jax.eval_shape(stack_of(sweep, sweep.codings + 1).net().init, jax.random.key(0))
+    net = stack_of(sweep, sweep.codings + 1).net()
+    # no key is made outside: that would start JAX before it is known on which devices
+    shapes, wanted = (jax.eval_shape(lambda one=one: one.init(jax.random.key(0))) for one in (autoencoder, net))
     for part in ("encoder", "decoder"):
         if autoencoder.activates or _shapes(shapes.get(part)) != _shapes(wanted[part]):
             found = f"with a variant whose {part} is no plain stack of dense layers"

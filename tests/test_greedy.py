@@ -3,6 +3,9 @@
 import dataclasses
 import functools
 import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,6 +23,7 @@ from aejax.sweep import Sweep
 from support import small_dataset
 from test_population import identical
 
+CHECKOUT = Path(__file__).resolve().parents[1]
 DATASET = small_dataset()
 STACKS = {
     "stacked": Stack(12, (8, 3), activation=jax.nn.elu, output=jax.nn.sigmoid),
@@ -278,6 +282,18 @@ def test_a_config_and_a_task_carry_it():
     assert task.read(told).sweep.config() == one.config()
     assert job.start(data) is not None
     assert runner.jobs.describe([job], {("digits", 0): data})[0]["steps"] == 6 * 20
+
+
+def test_asking_for_it_starts_no_device():
+    code = """
+from aejax import Sweep, greedy
+given = {"hyper": {"learning_rate": 0.1, "l2": 0}, "pretraining": greedy.Greedy(epochs=1, learning_rate=0.1)}
+Sweep(dataset="digits", widths=(9, 3), epochs=1, batch_size=8, **given)
+from jax._src import xla_bridge
+print(list(xla_bridge._backends))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=CHECKOUT)
+    assert done.stdout.strip() == "[]"
 
 
 GIVEN: dict[str, Any] = {"pretraining": Greedy(epochs=1, learning_rate=0.1)}
