@@ -34,7 +34,6 @@ from aejax.errors import ConfigError, nearest
 from aejax.nets import Activation, Params
 from aejax.population import Runs
 from aejax.program import Optimiser, initial_key
-from aejax.schedules import Schedule, constant
 from aejax.train import Fit, Report, Start, Started
 from aejax.variants import Autoencoder
 
@@ -48,7 +47,7 @@ _PHASES = 4  # what a seed's key is folded with for its phases: the program's ow
 class Greedy:
     """How the phases are trained: `epochs` of each, Adam's learning rate, the L2 of each pair's kernels, the way.
 
-    Batch size and schedule are those of the training that follows. Raises ConfigError naming the field.
+    Batches and schedule are those of the training that follows. Raises ConfigError naming the field.
     """
 
     epochs: int
@@ -187,18 +186,16 @@ def train_phases(
     dataset: Dataset,
     *,
     seed: int,
-    batch_size: int | None,
-    schedule: Schedule = constant,
     codings: int | None = None,
-    report: Report | None = None,
+    **options: Any,
 ) -> Phases:
     """Train every pair in turn. `initial` are the whole's first parameters, of which "inner" trains the pairs.
 
-    With `codings` the last pair has that many, and zeros for the others. A phase that diverges is the last.
+    With `codings` the last pair has that many, and zeros for the others. A phase that diverges is the last. `options`
+    are `batch_size` and others of `train.fit`.
     """
     rows, fits, caching = dataset, [], 0.0
-    options: dict[str, Any] = {"epochs": greedy.epochs, "batch_size": batch_size, "schedule": schedule}
-    options |= {"learning_rate": greedy.learning_rate, "l2": greedy.l2, "report": report}
+    options |= {"epochs": greedy.epochs, "learning_rate": greedy.learning_rate, "l2": greedy.l2}
     whole = {part: initial[part] for part in ("encoder", "decoder")}
     for i in range(stack.layers):
         autoencoder = stack.shallow(i)
@@ -233,19 +230,12 @@ def cached(autoencoder: Autoencoder, params: Params, dataset: Dataset) -> Datase
     return dataclasses.replace(dataset, **parts, unit=1.0, image_shape=None)
 
 
-def start(
-    greedy: Greedy,
-    stack: Stack,
-    autoencoder: Autoencoder,
-    dataset: Dataset,
-    *,
-    batch_size: int | None,
-    schedule: Schedule = constant,
-) -> Start:
+def start(greedy: Greedy, stack: Stack, autoencoder: Autoencoder, dataset: Dataset, **options: Any) -> Start:
     """For `train.fit_population(start=…)`: every member begins with what its own phases made, known by its seed.
 
     Members of one seed share them, whatever their other hyper-parameters. Further parameters of a variant (heads,
     memory) begin as they do without phases. A member of which a phase diverged begins with NaN, and so diverges.
+    `options` are those of `train_phases`.
     """
 
     def begin(runs: Runs, report: Report | None) -> Started:
@@ -255,8 +245,8 @@ def start(
         for seed, codings in dict.fromkeys(members):
             few = () if codings is None else (np.float32(codings),)
             initial = jax.tree.map(np.asarray, init(initial_key(train.make_key(seed)), *few))
-            own: dict[str, Any] = {"seed": seed, "codings": codings, "batch_size": batch_size, "schedule": schedule}
-            made[seed, codings] = train_phases(greedy, stack, initial, dataset, report=report, **own)
+            own: dict[str, Any] = {"seed": seed, "codings": codings, "report": report, **options}
+            made[seed, codings] = train_phases(greedy, stack, initial, dataset, **own)
         phases = list(made.values())
         seconds = sum(sum(fit.train_seconds for fit in one.fits) + one.caching_seconds for one in phases)
         compiling = max(sum(fit.compile_seconds for fit in one.fits) for one in phases)

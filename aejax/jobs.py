@@ -70,7 +70,7 @@ class Job(NamedTuple):
         one, autoencoder = self.sweep, self.sweep.build(dataset.inputs, dataset.image_shape)
         if one.pretraining is None:
             return None
-        options = {"batch_size": one.batch_size, "schedule": one.schedule}
+        options = {name: getattr(one, name) for name in ("batch_size", "schedule", "full_batch_steps")}
         return greedy.start(one.pretraining, greedy.stack_of(one, dataset.inputs), autoencoder, dataset, **options)
 
 
@@ -118,7 +118,7 @@ def describe(jobs: Sequence[Job], loaded: Mapping[tuple[str, int], datasets.Data
                 "stored": len(job.stored),
                 "missing": len(job.missing),
                 "parameters": parameters,
-                "steps": one.steps(len(dataset.x_train)) + before * -(-len(dataset.x_train) // batch),
+                "steps": one.steps(len(dataset.x_train)) * (one.epochs + before) // one.epochs,
                 "bytes": member_bytes * len(job.missing) + data_bytes if job.missing else 0,
             }
         )
