@@ -116,9 +116,9 @@ def tiny(tmp_path):
     return path
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def finished(tmp_path_factory):
-    """A finished tiny experiment: its results folder."""
+    """A finished tiny experiment: its results folder, of which whoever changes something takes a copy."""
     folder = tmp_path_factory.mktemp("finished")
     (folder / "tiny.py").write_text(TINY)
     assert cli.main(["run", str(folder / "tiny.py"), "--results", str(folder / "results")]) == 0
