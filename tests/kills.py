@@ -30,7 +30,7 @@ SWEEPS = [
 ] + [Sweep(**COMMON, widths=(8,), hyper={{"learning_rate": (0.01, 0.003), "l2": 0.001}})]
 """
 OF_THE_MOMENT = ("compile_seconds", "train_seconds", "pca_seconds", "provenance", "execution")
-RUNS = 20
+RUNS, PER_SWEEP = 20, 10
 PHASES = ("starting", "compiling the first", "training", "between programs")
 
 
@@ -93,8 +93,9 @@ def kill(folder: Path, process: subprocess.Popen, wanted: Collection[str], secon
 def torture(home: Path, kills: int, epochs: int, seed: int = 0, ways: Sequence[str] = ("auto",)) -> dict[str, object]:
     """Kill until it has been done `kills` times, starting new sweeps when one ends. Raises AssertionError.
 
-    Every second kill comes right after the process has saved a state, the others at any time from when it has the lock
-    to when the whole sweep would end. `ways` takes turns from sweep to sweep.
+    Every second kill comes soon after the process has saved a state, the others at any time from when
+    it has the lock to when the whole sweep would end. After PER_SWEEP kills a sweep is left to end, and the next one is
+    trained in the next of `ways`.
     """
     experiment = home / "killed.py"
     experiment.write_text(SWEEP.format(epochs=epochs))
@@ -115,11 +116,13 @@ def torture(home: Path, kills: int, epochs: int, seed: int = 0, ways: Sequence[s
     while done < kills or sweeps == 0:
         how, results, before = ways[sweeps % len(ways)], home / f"killed-{sweeps}", {}
         folder = results / "killed"
+        last = min(kills, done + PER_SWEEP)
         while True:
             process, at = start(experiment, results, how=how), None
-            if done < kills:
+            if done < last:
                 aimed = done % 2 == 0
-                seconds = rng.uniform(0, 0.1 if aimed else min(longest, 12.0))
+                soon = rng.uniform(0, 1) ** 2 * epochs / 150  # mostly sooner than that
+                seconds = soon if aimed else rng.uniform(0, min(longest, 12.0))
                 at = kill(folder, process, ("training",) if aimed else PHASES[1:], seconds)
             _, err = process.communicate()
             after = finished(folder)
@@ -153,8 +156,9 @@ def main() -> None:
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     with tempfile.TemporaryDirectory() as home:
         record = torture(Path(home), options.kills, options.epochs, options.seed, options.ways)
-    from aejax import provenance
+    from aejax import machine, provenance
 
+    machine.use_all_cores()  # as the sweeps have done
     record |= {"seed": options.seed, "epochs": options.epochs, "provenance": provenance.describe("default", "")}
     text = json.dumps(record, indent=1, allow_nan=False)
     print(text)
