@@ -13,6 +13,14 @@ from aejax import goodput
 from support import rows_of, wait_for
 
 
+@pytest.fixture
+def compiled_once(tmp_path, monkeypatch):
+    """What the first process of a test compiles, the others find."""
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+
+@pytest.mark.usefixtures("compiled_once")
 def test_kill_9_at_random_moments_loses_nothing(tmp_path):
     """Vmapped members: their bits depend on more than those of mapped ones, and have to come out the same, too."""
     record = kills.torture(tmp_path, kills=3, epochs=40, ways=["vmap"])
@@ -128,6 +136,7 @@ def test_a_signal_at_any_moment_is_heeded(tmp_path):
         assert not list(folder.rglob(".partial-*"))
 
 
+@pytest.mark.usefixtures("compiled_once")
 def test_what_was_interrupted_goes_on_from_its_state(tmp_path):
     """The saved state is used: training goes on from its step, and its members are those of a sweep left alone."""
     experiment = tmp_path / "stopped.py"
