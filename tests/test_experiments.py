@@ -154,3 +154,15 @@ def test_the_more_contraction_the_steadier_the_codings_and_the_larger_the_error(
                 assert found == sorted(found, reverse=True)
                 assert found[-1] < 0.6 * found[0]
             assert mine[weights[-1]]["sse_test"] > mine[0.0]["sse_test"]
+
+
+def test_ordered_finds_components_as_its_docstring_says():
+    rows = {label: [row["scores"] for row in found] for (label, _), found in committed("ordered").items()}
+    assert sum(one["axis_distance"] <= 0.005 for one in rows["rotation-augmented"]) == 2  # of three seeds
+    assert max(one["axis_distance"] for one in rows["rotation-augmented"]) < 0.02
+    assert max(one["axis_distance"] for one in rows["nested dropout"]) < 1e-11
+    assert max(one["axis_distance"] for one in rows["nonuniform L2"]) < 0.1
+    for label in ("plain", "uniform L2"):
+        assert min(one["axis_distance"] for one in rows[label]) > 0.7
+    for label in rows.keys() - {"plain"}:
+        assert max(one["subspace_distance"] for one in rows[label]) < 1e-6
