@@ -85,3 +85,23 @@ def test_it_is_made_from_what_scikit_learn_gives(empty, olivetti_path, monkeypat
     given["images"] = scaled[:, ::-1]
     refused(DataError, "not the original", call=lambda: olivetti.make(empty / "other"))
     assert not (empty / "other").exists()
+
+
+def test_augmented_has_every_training_face_and_its_mirror_image_moved_every_way(olivetti_path):
+    data = datasets.load("olivetti_augmented", olivetti_path.parent, seed=2)
+    whole = datasets.load("olivetti", olivetti_path.parent, seed=2)
+    assert datasets.known_shape("olivetti_augmented") == data.x_train.shape == (14000, 1024)
+    assert (len(data.x_validation), len(data.x_test), data.image_shape) == (40, 80, (32, 32))
+    test = whole.x_test.reshape(80, 64, 64).astype(float)
+    means = (test[:, ::2, ::2] + test[:, 1::2, ::2] + test[:, ::2, 1::2] + test[:, 1::2, 1::2]) / 4
+    assert np.abs(data.x_test.reshape(80, 32, 32) - means).max() <= 0.5
+    train = data.x_train.reshape(25, 2, 280, 32, 32)
+    face, middle = train[12, 0, 5], train[12]  # the 13th of 25 moves is none at all
+    np.testing.assert_array_equal(middle[1], middle[0][:, :, ::-1])
+    down_right = train[0, 0, 5]  # the window moved up and left
+    np.testing.assert_array_equal(down_right[2:, 2:], face[:-2, :-2])
+    np.testing.assert_array_equal(down_right[0, 2:], face[0, :-2])
+    np.testing.assert_array_equal(train[24, 1, 5][:-2, :-2], middle[1][5][2:, 2:])
+    assert data.y_train is not None
+    assert whole.y_train is not None
+    np.testing.assert_array_equal(data.y_train.reshape(50, 280), np.tile(whole.y_train, (50, 1)))

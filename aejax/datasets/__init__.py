@@ -1,6 +1,7 @@
 """Data by name, checked, split and scaled, ready to train on.
 
-`digits`, `plane3d`, `lowrank`, `mnist`, `mnist_centred` (less its mean image), `olivetti`, `olivetti_mirrored`;
+`digits`, `plane3d`, `lowrank`, `mnist`, `mnist_centred` (less its mean image), `olivetti`, `olivetti_mirrored`,
+`olivetti_augmented`;
 `tfds:NAME[/config][:version]`; `file:PATH[?scale=VALUE]`.
 """
 
@@ -38,6 +39,7 @@ _NAMED = {
     "olivetti_mirrored": _Named(
         (2 * olivetti.SHAPE[0], olivetti.SHAPE[1]), lambda data_dir, seed: olivetti.raw(data_dir, seed, mirrored=True)
     ),
+    "olivetti_augmented": _Named(olivetti.AUGMENTED_SHAPE, olivetti.augmented),
 }
 NAMES = tuple(_NAMED)
 """Datasets known by a plain name."""

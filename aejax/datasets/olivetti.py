@@ -19,6 +19,8 @@ from aejax.errors import DataError, MachineError
 
 FILE = "olivetti_faces.npz"
 PEOPLE, EACH, SIDE = 40, 10, 64
+SHIFT = 2
+"""Pixels by which a face of `augmented` is moved at most, in each direction."""
 HIGHEST = 242
 """Brightest byte of the pictures: scikit-learn divides by it."""
 DIGESTS = {
@@ -29,6 +31,7 @@ DIGESTS = {
 _TEST, _VALIDATION = (round(SHARES[split] * PEOPLE) for split in ("test", "validation"))
 SHAPE = ((PEOPLE - _TEST - _VALIDATION) * EACH, SIDE * SIDE)
 """(training rows, inputs)."""
+AUGMENTED_SHAPE = (2 * (2 * SHIFT + 1) ** 2 * SHAPE[0], SHAPE[1] // 4)
 _MAKE = "python -c \"from aejax.datasets import olivetti; olivetti.make('{}')\" makes it with scikit-learn's download"
 
 
@@ -49,6 +52,27 @@ def raw(data_dir: str | Path | None, seed: int, mirrored: bool = False) -> Raw:
         x["train"], y["train"] = np.concatenate([x["train"], x["train"][:, :, ::-1]]), np.tile(y["train"], 2)
     flat = {split: pictures.reshape(len(pictures), -1) for split, pictures in x.items()}
     return Raw(flat, dict(y), (SIDE, SIDE), 255.0)
+
+
+def augmented(data_dir: str | Path | None, seed: int) -> Raw:
+    """The same people at half the size, 32x32 means of four pixels; every training face and its mirror image moved by
+    -SHIFT … SHIFT pixels down and right, edges repeated: 50 pictures of each. Validation and test stay as they are.
+    """
+    found = raw(data_dir, seed)
+    x = {split: _halved(pictures.reshape(-1, SIDE, SIDE)) for split, pictures in found.x.items()}
+    both = np.concatenate([x["train"], x["train"][:, :, ::-1]])
+    padded = np.pad(both, ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT)), mode="edge")
+    side, steps = SIDE // 2, range(2 * SHIFT + 1)
+    x["train"] = np.concatenate([padded[:, i : i + side, j : j + side] for i in steps for j in steps])
+    y = {**found.y, "train": np.tile(found.y["train"], 2 * len(steps) ** 2)}  # pyright: ignore[reportArgumentType]
+    return Raw({split: pictures.reshape(len(pictures), -1) for split, pictures in x.items()}, y, (side, side), 255.0)
+
+
+def _halved(images: np.ndarray) -> np.ndarray:
+    """Means of 2x2 pixels, rounded."""
+    n, height, width = images.shape
+    means = images.reshape(n, height // 2, 2, width // 2, 2).mean(axis=(2, 4), dtype=np.float64)
+    return np.rint(means).astype(np.uint8)
 
 
 def _find(data_dir: str | Path | None) -> Path:
