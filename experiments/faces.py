@@ -32,7 +32,6 @@ SWEEPS = [
         Sweep(
             label="wide, mixture-sampled",
             hyper={"learning_rate": 0.003, "l2": 2e-6},
-            seeds=(0, 1),
             data_seed=people,
             scores=(scores.density(kind="mixture", components=10),),
             **SHAPE,
