@@ -209,7 +209,7 @@ def _png(x_nd: np.ndarray, shape: Sequence[int], columns: int) -> bytes:
     image = image.reshape(lines * (height + gap), columns * (width + gap), colours)[:-gap, :-gap]
     pixels = np.rint(image * 255).astype(np.uint8)
     picture = Image.fromarray(pixels[..., 0] if colours == 1 else pixels)
-    scale = max(1, 56 // height)  # small images are hard to see
+    scale = math.ceil(64 / height)  # small images are hard to see
     buffer = io.BytesIO()
     picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST).save(buffer, "PNG")
     return buffer.getvalue()

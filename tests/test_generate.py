@@ -58,7 +58,7 @@ def test_a_picture_has_a_tile_for_every_sample(run, tmp_path, monkeypatch):
     with Image.open("samples.png") as opened:
         picture = np.asarray(opened)
     assert picture.dtype == np.uint8
-    scale, gap = 56 // 8, 1
+    scale, gap = 64 // 8, 1
     for i in range(7):  # three columns: the square root of 7 / 0.6
         top, left = (i // 3) * (8 + gap) * scale, (i % 3) * (8 + gap) * scale
         tile = picture[top : top + 8 * scale : scale, left : left + 8 * scale : scale]
