@@ -129,13 +129,13 @@ def _images(trained: Trained, z_nk: np.ndarray, stored: dict[str, np.ndarray]) -
 
 
 def _samples(trained: Trained, stored: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
-    """Codings of SAMPLES samples of each kind of density that the run has: its prior, else a Gaussian; a mixture."""
+    """Codings of SAMPLES samples of the prior and the mixture that the run has; of its Gaussian if it has neither."""
     keys = dict(zip(("prior", *density.KINDS), jax.random.split(trained.key, 3), strict=True))
     drawn: dict[str, list[np.ndarray]] = {}
     if trained.autoencoder.generative is not None:
         z_nk = jax.random.normal(keys["prior"], (SAMPLES, trained.codings))
         drawn["samples/prior/images"] = [np.asarray(z_nk)]
-    for kind in density.KINDS:
+    for kind in reversed(density.KINDS):
         fitted = density.from_arrays(stored, f"density/{kind}")
         if fitted is not None and not (kind == "gaussian" and drawn):
             drawn[f"samples/{kind}/images"] = [np.asarray(density.sample(fitted, keys[kind], SAMPLES))]

@@ -52,7 +52,8 @@ def _kinds(run: Row, arrays: Arrays) -> list[str]:
     found = arrays(run["run_id"])
     if found is None:
         return ["gaussian"]  # whose absence will be said
-    return [kind for kind in _KINDS if f"samples/{kind}/images" in found]
+    kinds = [kind for kind in _KINDS if f"samples/{kind}/images" in found]
+    return [kind for kind in kinds if kind != "gaussian" or "mixture" not in kinds]
 
 
 def interpolations(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure | None:
@@ -97,8 +98,8 @@ def _stacked(best: Sequence[Setting], arrays: Arrays, title: str, take: Any) -> 
     columns = min(2, len(panels))
     lines = [panels[i : i + columns] for i in range(0, len(panels), columns)]
     width = 6.4
-    heights = [
-        max((width - 0.9) * len(rows) / rows.shape[1] * _shape(s)[0] / _shape(s)[1] for s, rows, *_ in line) + 0.8
+    heights = [  # of the images, then of a title of three lines and the names of the steps
+        max((width - 0.9) * len(rows) / rows.shape[1] * _shape(s)[0] / _shape(s)[1] for s, rows, *_ in line) + 1.3
         for line in lines
     ]
     figure = Figure(figsize=(columns * width, sum(heights) + 0.5), layout="constrained")

@@ -24,7 +24,7 @@ def spectrum(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure | 
     figure, axes = grid(len(shown), 4.4, 3.4)
     for ax, setting in zip(axes, shown, strict=True):
         values, curve = need(arrays, [setting.shown], "codings/spectrum", "pca_curve")
-        pca, (colour, marker) = pca_spectrum(curve, setting.codings), looks[setting.label]
+        pca, (colour, marker) = np.sort(pca_spectrum(curve, setting.codings))[::-1], looks[setting.label]
         most, low, high = max(len(values), len(pca)), 1.0, LEAST_SHARE
         for line, style in ((pca, {"color": "black", "lw": 1.6}), (values, {"color": colour, "lw": 1.6})):
             share = np.asarray(line, np.float64) / (line.sum() or 1.0)
