@@ -166,3 +166,12 @@ def test_ordered_finds_components_as_its_docstring_says():
         assert min(one["axis_distance"] for one in rows[label]) > 0.7
     for label in rows.keys() - {"plain"}:
         assert max(one["subspace_distance"] for one in rows[label]) < 1e-6
+
+
+def test_faces_never_seen_are_reconstructed_as_the_docstring_says():
+    found = committed("faces")
+    ratios = {row["config"]["data_seed"]: row["sse_ratio"] for row in found["wide, mixture-sampled", 30]}
+    assert sorted(ratios) == [0, 1, 2]
+    assert max(ratios.values()) < 1
+    assert sum(ratio <= 0.933 for ratio in ratios.values()) == 1
+    assert all(row["sse_ratio"] > 1 for row in found["variational", 30])
