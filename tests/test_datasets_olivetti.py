@@ -8,6 +8,12 @@ from aejax.datasets import olivetti
 from aejax.errors import DataError
 
 
+def held(path):
+    """The arrays of an archive, which is closed again."""
+    with np.load(path, allow_pickle=False) as archive:
+        return dict(archive)
+
+
 def test_people_are_split_and_nobody_is_in_two_splits(olivetti_path):
     data = datasets.load("olivetti", olivetti_path.parent, seed=3)
     assert datasets.known_shape("olivetti") == data.x_train.shape == (280, 4096)
@@ -20,7 +26,7 @@ def test_people_are_split_and_nobody_is_in_two_splits(olivetti_path):
         assert (counts == 10).all()
         people += found.tolist()
     assert sorted(people) == list(range(40))
-    images = np.load(olivetti_path, allow_pickle=False)["images"].reshape(400, -1)
+    images = held(olivetti_path)["images"].reshape(400, -1)
     every = np.concatenate([data.x_train, data.x_validation, data.x_test])
     np.testing.assert_array_equal(np.sort(every.view("V4096").ravel()), np.sort(images.view("V4096").ravel()))
 
@@ -58,7 +64,7 @@ def test_it_is_found_in_the_folders_of_manual_downloads(place, empty, olivetti_p
 
 def test_what_is_not_the_original_is_refused(empty, olivetti_path, refused):
     path = empty / olivetti.FILE
-    arrays = dict(np.load(olivetti_path, allow_pickle=False))
+    arrays = held(olivetti_path)
     images = arrays["images"].copy()
     images[7, 3, 3] ^= 1
     np.savez_compressed(path, images=images, labels=arrays["labels"])
@@ -75,9 +81,9 @@ def test_what_is_not_the_original_is_refused(empty, olivetti_path, refused):
 
 def test_it_is_made_from_what_scikit_learn_gives(empty, olivetti_path, monkeypatch, refused):
     """scikit-learn gives floats that are scaled to 0..1 by the lowest and highest value."""
-    held = np.load(olivetti_path, allow_pickle=False)
-    scaled = held["images"].astype(np.float32) / held["images"].max()
-    given = {"images": scaled, "target": held["labels"].astype(np.int64)}
+    original = held(olivetti_path)
+    scaled = original["images"].astype(np.float32) / original["images"].max()
+    given = {"images": scaled, "target": original["labels"].astype(np.int64)}
     monkeypatch.setattr("sklearn.datasets.fetch_olivetti_faces", lambda: given)
     path = olivetti.make(empty / "made")
     assert path.parent == empty / "made"

@@ -64,7 +64,9 @@ def augmented(data_dir: str | Path | None, seed: int) -> Raw:
     padded = np.pad(both, ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT)), mode="edge")
     side, steps = SIDE // 2, range(2 * SHIFT + 1)
     x["train"] = np.concatenate([padded[:, i : i + side, j : j + side] for i in steps for j in steps])
-    y = {**found.y, "train": np.tile(found.y["train"], 2 * len(steps) ** 2)}  # pyright: ignore[reportArgumentType]
+    people = found.y["train"]
+    assert people is not None
+    y = {**found.y, "train": np.tile(people, 2 * len(steps) ** 2)}
     return Raw({split: pictures.reshape(len(pictures), -1) for split, pictures in x.items()}, y, (side, side), 255.0)
 
 
