@@ -1,0 +1,41 @@
+"""Does greedy training, layer by layer, help a stack on MNIST at equal epochs? (Hinton & Salakhutdinov 2006)
+
+784-256-64-16 and its mirror with sigmoid units, which gradients hardly reach from the output: twelve epochs of all of
+it at once, against three epochs of each of its three pairs of layers and three of all of it from there, both ways:
+"separate" shallow autoencoders, and pairs of the whole net itself ("inner"). ELU units, all at once, beside
+them. A rate of 1e-9 shows the net as the phases leave it. An epoch of a phase costs less than one of the whole.
+
+    aejax run experiments/greedy.py --data-dir DIR
+
+Takes about 3 minutes on 2 cores. Expect EXPECTED
+"""
+
+import jax
+
+from aejax import Sweep, greedy, schedules
+
+EPOCHS, LAYERS = 12, 3
+PHASES = {
+    way: greedy.Greedy(epochs=EPOCHS // (LAYERS + 1), learning_rate=0.002, way=way) for way in ("separate", "inner")
+}
+SWEEPS = [
+    Sweep(
+        label=f"{name} {how}",
+        dataset="mnist",
+        widths=(256, 64, 16),
+        activation=activation,
+        output=jax.nn.sigmoid,
+        schedule=schedules.warmup_cosine,
+        epochs=EPOCHS if pretraining is None else EPOCHS // (LAYERS + 1),
+        batch_size=150,
+        hyper={"learning_rate": 0.002 if pretraining is None else (1e-9, 0.002), "l2": 0.0},
+        seeds=(0, 1, 2),
+        pretraining=pretraining,
+    )
+    for name, activation, how, pretraining in (
+        ("sigmoid", jax.nn.sigmoid, "at once", None),
+        ("sigmoid", jax.nn.sigmoid, "separate", PHASES["separate"]),
+        ("sigmoid", jax.nn.sigmoid, "inner", PHASES["inner"]),
+        ("ELU", jax.nn.elu, "at once", None),
+    )
+]
