@@ -175,3 +175,19 @@ def test_faces_never_seen_are_reconstructed_as_the_docstring_says():
     assert max(ratios.values()) < 1
     assert sum(ratio <= 0.933 for ratio in ratios.values()) == 1
     assert all(row["sse_ratio"] > 1 for row in found["variational", 30])
+
+
+def test_pretraining_helps_where_labels_are_few_if_it_denoises():
+    rows = committed("pretraining")
+    for label in ("denoising", "plain"):
+        found = [row["scores"] for row in rows[label, 150]]
+        assert len(found) == 3
+        for n, least in ((100, 0.02), (1000, 0.02), (20_000, 0.002)):
+            gains = [one[f"accuracy_{n}_finetuned"] - one[f"accuracy_{n}_scratch"] for one in found]
+            if label == "denoising":
+                assert min(gains) >= 0
+                assert sum(gains) / 3 > least
+            else:
+                assert abs(sum(gains) / 3) < 0.004
+        assert all(one["accuracy_20000_frozen"] < one["accuracy_20000_scratch"] for one in found)
+        assert all(one["accuracy_1000_neighbours_pca"] > one["accuracy_1000_scratch"] for one in found)
