@@ -191,3 +191,16 @@ def test_pretraining_helps_where_labels_are_few_if_it_denoises():
                 assert abs(sum(gains) / 3) < 0.004
         assert all(one["accuracy_20000_frozen"] < one["accuracy_20000_scratch"] for one in found)
         assert all(one["accuracy_1000_neighbours_pca"] > one["accuracy_1000_scratch"] for one in found)
+
+
+def test_greedy_phases_gain_nothing_as_the_docstring_says():
+    means = {}
+    for (label, _), rows in committed("greedy").items():
+        for rate in {row["hyper"]["learning_rate"] for row in rows}:
+            errors = [row["sse_test"] for row in rows if row["hyper"]["learning_rate"] == rate]
+            assert len(errors) == 3
+            means[label, rate] = sum(errors) / 3
+    for label in ("sigmoid at once", "sigmoid separate", "sigmoid inner"):
+        assert 15.1 < means[label, 0.002] < 15.5
+    assert all(25 < mean < 25.5 for (_, rate), mean in means.items() if rate == 1e-9)
+    assert means["ELU at once", 0.002] < 9.1
