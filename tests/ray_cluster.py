@@ -3,6 +3,7 @@
 Run by the tests: `python tests/ray_cluster.py EXPERIMENT RESULTS`. Prints what it saw as JSON.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -23,16 +24,36 @@ from aejax.watcher import Watcher
 NODE = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
 
 
-class Seen(Watcher):
-    """Kills `victim` a moment after the first run has ended, which is while both nodes train the next ones."""
+def tasks(node):
+    """The processes that work on a task at this moment: Ray names them after it, or IDLE."""
+    found = []
+    raylet = node.all_processes["raylet"][0].process.pid
+    for status in Path("/proc").glob("[0-9]*/status"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            title = (status.parent / "cmdline").read_bytes()
+            child = f"PPid:\t{raylet}\n" in status.read_text()
+            if child and title.startswith(b"ray::") and b"IDLE" not in title:
+                found.append(int(status.parent.name))
+    return found
 
-    def __init__(self, kill):
-        self.warned, self.ids, self.kill, self.killed, self.after = [], [], kill, False, None
+
+class Seen(Watcher):
+    """Kills a node that works on a task, a moment after the first run has ended; the task is stopped before it is."""
+
+    def __init__(self, nodes, kill):
+        self.warned, self.ids, self.nodes, self.kill, self.killed, self.after = [], [], nodes, kill, False, None
 
     def check(self):
-        if self.after is not None and not self.killed and time.monotonic() > self.after:
-            self.killed = True
-            self.kill()
+        if self.after is None or self.killed or time.monotonic() < self.after:
+            return
+        for node in self.nodes:
+            for process in tasks(node):
+                os.kill(process, signal.SIGSTOP)  # it can't end any more
+                if process in tasks(node):
+                    self.killed = True
+                    self.kill(node)
+                    return
+                os.kill(process, signal.SIGCONT)
 
     def warn(self, text):
         self.warned.append(text)
@@ -48,8 +69,8 @@ def main():
     path, root = Path(sys.argv[1]), Path(sys.argv[2])
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **NODE})
     try:
-        first, _ = (nodes.add_node(num_cpus=1, **NODE) for _ in range(2))
-        seen = Seen(lambda: nodes.remove_node(first, allow_graceful=False))
+        pair = [nodes.add_node(num_cpus=1, **NODE) for _ in range(2)]
+        seen = Seen(pair, lambda node: nodes.remove_node(node, allow_graceful=False))
         before = signal.getsignal(signal.SIGTERM)
         name, sweeps = experiment.load(path)
         place, source = cluster.Ray(str(nodes.address)), cluster.Source(path)

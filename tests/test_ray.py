@@ -44,7 +44,7 @@ def found(tmp_path_factory):
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         with subprocess.Popen(command, env=environment, cwd=TESTS, **pipes) as process:
             try:
-                output, errors = process.communicate(timeout=240)
+                output, errors = process.communicate(timeout=600)
             finally:
                 process.send_signal(signal.SIGTERM)  # it shuts its cluster down
         assert process.returncode == 0, errors
