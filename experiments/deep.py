@@ -1,8 +1,8 @@
 """How far below PCA-30 does a deep autoencoder get on MNIST by plain Adam? (Hinton & Salakhutdinov 2006's shape)
 
 784-1000-500-250-30 and its mirror, GELU, squared error on a sigmoid output, Adam with warm-up and cosine decay, batches
-of 200; without a penalty for 45 epochs, and with a little L2 for 40. The epoch and the L2 are chosen on validation. They
-published 3.00 (pretrained) beside PCA-30's 13.87.
+of 200; without a penalty for 45 epochs, and with a little L2 for 40. The epoch and the L2 are chosen on validation.
+They published 3.00 (pretrained) beside PCA-30's 13.87.
 
     aejax run experiments/deep.py --data-dir DIR
 
