@@ -25,14 +25,13 @@ NODE = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
 
 
 def tasks(node):
-    """The processes that work on a task at this moment: Ray names them after it, or IDLE."""
+    """The processes that train on this node at this moment: Ray names them after the task's function."""
     found = []
     raylet = node.all_processes["raylet"][0].process.pid
     for status in Path("/proc").glob("[0-9]*/status"):
         with contextlib.suppress(OSError):  # it ended meanwhile
-            title = (status.parent / "cmdline").read_bytes()
-            child = f"PPid:\t{raylet}\n" in status.read_text()
-            if child and title.startswith(b"ray::") and b"IDLE" not in title:
+            title = (status.parent / "cmdline").read_bytes().strip(b" \0")
+            if title == b"ray::run" and f"PPid:\t{raylet}\n" in status.read_text():
                 found.append(int(status.parent.name))
     return found
 
@@ -52,6 +51,7 @@ class Seen(Watcher):
                 if process in tasks(node):
                     self.killed = True
                     self.kill(node)
+                    os.kill(process, signal.SIGKILL)  # stopped, it can't see that its node is gone
                     return
                 os.kill(process, signal.SIGCONT)
 
