@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable, Sequence
 
 from matplotlib.figure import Figure
+from PIL import Image
 
 from aejax.figures import best as of_best
 from aejax.figures import denoised as of_denoised
@@ -77,7 +78,16 @@ def draw(name: str, settings: Sequence[Setting], arrays: Arrays) -> tuple[bytes,
     file = io.BytesIO()
     dots = 120 if figure.get_figwidth() * figure.get_figheight() < 120 else 75  # many panels are shown small anyway
     figure.savefig(file, format="png", dpi=dots, bbox_inches="tight", metadata={"Software": None})
-    return file.getvalue(), _left_out(name, best)
+    return in_256_colours(file.getvalue()), _left_out(name, best)
+
+
+def in_256_colours(png: bytes) -> bytes:
+    """The picture with a palette in place of a colour a pixel: a third of the bytes, and no difference to the eye."""
+    file = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as image:
+        few = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        few.save(file, format="png", optimize=True, dpi=image.info.get("dpi"))
+    return file.getvalue()
 
 
 def _left_out(name: str, best: Sequence[Setting]) -> str:
