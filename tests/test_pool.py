@@ -1,28 +1,16 @@
 """Workers on this machine: the rows of a single process, whatever happens to the workers."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
-import time
-from collections import deque
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from aejax import Sweep, cluster, experiment, jobs, overrides, results
-from aejax.cluster import task, wire
-from aejax.cluster.driver import TRIES
-from aejax.datasets import load
-from aejax.errors import ConfigError, DataError, MachineError
-from aejax.interrupt import Interrupted
-from aejax.watcher import Watcher
-from aejax.work import Spent
-from support import check_refused, rows_of
+from aejax import results
+from support import rows_of, wait_for
 
-HYPER = {"learning_rate": 0.01, "l2": 0.0}
 TINY_FOUR = """
 import jax.numpy as jnp
 from aejax import Sweep
@@ -90,13 +78,6 @@ def workers_of(process):
         if stat.rpartition(")")[2].split()[1] == str(process.pid) and "cluster" in command:
             found.append(int(path.name))
     return found
-
-
-def wait_for(condition):
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def stored(folder):
@@ -175,234 +156,3 @@ def test_a_run_that_kills_its_worker_fails_and_harms_no_other(tmp_path, cache):
     assert (failed["status"], failed["reason"]) == ("failed", "worker killed by signal 9, 3 times"), errors
     assert failed["sse_test"] is None
     assert {key: row["status"] for key, row in rows.items()} == {(3, 0.01): "completed", (4, 0.01): "completed"}
-
-
-# What is left is tested without processes.
-
-
-def sweep(**fields):
-    return Sweep(**{"dataset": "digits", "widths": (6, 2), "epochs": 2, "batch_size": 128, "hyper": HYPER, **fields})
-
-
-def planned(*sweeps):
-    loaded = {("digits", 0): load("digits")}
-    return jobs.plan(sweeps, loaded, lambda run_id: None), loaded
-
-
-def written(job, call=None, **changes):
-    spec = task.write(job, job.missing, load("digits").fingerprint, call or cluster.Call("x", None), {})
-    return {**json.loads(spec), **changes}
-
-
-@pytest.mark.parametrize(
-    "one",
-    [
-        sweep(),
-        sweep(widths=(6, 4), decoder_widths=(5,), seeds=(3, 1), batch_size=None, label="mine", precision="highest"),
-        sweep(hyper={"learning_rate": (0.1, 1 / 3), "l2": (0.0, 1e-7)}),
-        sweep(widths=(6, 4), hyper=({**HYPER, "codings": 1}, {**HYPER, "codings": 4})),
-    ],
-)
-def test_a_task_read_back_is_the_same_job(one):
-    (job,), _ = planned(one)
-    again = task.read(written(job))
-    assert again._replace(sweep=job.sweep) == job
-    assert (again.sweep.config(), again.sweep.points()) == (job.sweep.config(), job.sweep.points())
-
-
-def test_a_function_of_ones_own_needs_its_file(tmp_path, refused):
-    mine = sweep(activation=lambda x: x * 0.5)
-    refused(ConfigError, "Sweep.activation", "source=Source(FILE)", call=lambda: cluster.check([mine], None))
-    path = tmp_path / "mine.py"
-    path.write_text(
-        "from aejax import Sweep\n"
-        f"SWEEPS = [Sweep(dataset='digits', widths=(6, 2), epochs=2, batch_size=128, hyper={HYPER},"
-        " activation=lambda x: x * 0.5)]\n"
-    )
-    source = cluster.Source(path, ("epochs=7",))
-    sweeps = overrides.override(experiment.load(path)[1], source.assignments)
-    cluster.check(sweeps, source)
-    (job,), _ = planned(*sweeps)
-    call = cluster.Call("x", None, source=source)
-    spec = written(job, call)
-    assert task.read(spec).sweep.config() == job.sweep.config()
-    path.write_text(path.read_text().replace("(6, 2)", "(6, 3)"))
-    refused(ConfigError, path, "changed since this call started", call=lambda: task.read(spec))
-
-
-def test_a_message_comes_as_it_was_sent():
-    params = {"encoder": {"layer_0": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3).T, "bias": np.zeros(0)}}}
-    arrays = {"history/train_loss": np.ones(3), "pca_curve": np.array(7, np.int64)}
-    kind, row, *found = wire.unpack(wire.pack("row", {"run_id": "a", "name": "größe"}, params, arrays))
-    assert (kind, row) == ("row", {"run_id": "a", "name": "größe"})
-    for sent, got in zip((params, arrays), found, strict=True):
-        a, b = results.flat(sent), results.flat(got)
-        assert {name: (x.dtype, x.shape, x.tobytes()) for name, x in a.items()} == {
-            name: (x.dtype, x.shape, x.tobytes()) for name, x in b.items()
-        }
-    assert wire.unpack(wire.pack("row", {}, {}, {})) == ["row", {}, {}, {}]
-    assert wire.unpack(wire.pack("task", 3, "text")) == ["task", 3, "text"]
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        wire.pack("beat", float("nan"), 0.0)
-
-
-def test_a_worker_of_another_version_is_refused(refused):
-    (job,), _ = planned(sweep())
-    refused(MachineError, "the task is of 9.9", "same version", call=lambda: task.read(written(job, aejax="9.9")))
-
-
-class Scripted:
-    """Workers that tell what a script says for each task; `given` are the tasks, read."""
-
-    def __init__(self, *answers):
-        self.answers, self.given, self.messages, self.stopped = deque(answers), [], deque(), None
-
-    def room(self):
-        return not self.messages
-
-    def give(self, number, text):
-        job = task.read(json.loads(text))
-        self.given.append([member.run_id for member in job.missing])
-        for answer in self.answers.popleft()(job):
-            self.messages.append((answer[0], number, *answer[1:]))
-
-    def wait(self, seconds):
-        return [self.messages.popleft()] if self.messages else []
-
-    def stop(self, signal_number):
-        self.stopped = signal_number
-
-
-class Memory(Watcher):
-    def __init__(self):
-        self.warned = []
-
-    def warn(self, text):
-        self.warned.append(text)
-
-
-def drive(workers, *sweeps, watcher=None):
-    """Rows by id, in the order they were emitted, and the driver."""
-    todo, loaded = planned(*sweeps)
-    emitted = []
-    driver = cluster.Driver(
-        cluster.Call("x", None),
-        loaded,
-        watcher or Memory(),
-        Spent(),
-        lambda row, params, arrays: emitted.append(row),
-        lambda unsaved, kept: None,
-        {},
-    )
-    driver.run(todo, workers)
-    ids = [row["run_id"] for row in emitted]
-    assert len(set(ids)) == len(ids)
-    return emitted, driver
-
-
-def row(member):
-    return ("row", {"run_id": member.run_id, "status": "completed"}, {}, {})
-
-
-def lost(*, after=0, blame=True):
-    return lambda job: [*(row(member) for member in job.missing[:after]), ("lost", "gone", blame)]
-
-
-def trained(job):
-    return [*(row(member) for member in job.missing), ("done", {"useful": 1.0})]
-
-
-def test_runs_that_were_sent_before_a_loss_are_not_trained_again():
-    workers = Scripted(lost(after=1), trained)
-    rows, driver = drive(workers, sweep(seeds=(0, 1, 2)))
-    assert len(rows) == 3
-    assert workers.given[1] == workers.given[0][1:]
-    assert driver.spent["useful"] == 1.0
-
-
-def test_a_row_that_comes_twice_is_stored_once():
-    rows, _ = drive(Scripted(lambda job: [row(job.missing[0]), *trained(job)]), sweep(seeds=(0, 1)))
-    assert len(rows) == 2
-
-
-def test_what_kills_two_workers_is_tried_run_by_run():
-    workers = Scripted(lost(), lost(), trained, lost(), trained)
-    rows, _ = drive(workers, sweep(seeds=(0, 1, 2)))
-    assert [len(ids) for ids in workers.given] == [3, 3, 1, 1, 1]
-    failed = [one for one in rows if one["status"] == "failed"]
-    assert [one["reason"] for one in failed] == ["gone, 3 times"]
-    assert failed[0]["run_id"] == workers.given[3][0]
-    assert failed[0]["pca_seconds"] > 0
-
-
-def test_a_lost_node_is_not_its_programs_fault():
-    workers = Scripted(*[lost(blame=False)] * TRIES)
-    rows, _ = drive(workers, sweep(seeds=(0, 1)))
-    assert [len(ids) for ids in workers.given] == [2] * TRIES
-    assert {one["reason"] for one in rows} == {"gone, 3 times"}
-
-
-def test_an_exception_outside_training_fails_its_task_alone():
-    rows, _ = drive(Scripted(lambda job: [("failed", "OSError: gone", {})], trained), sweep(), sweep(widths=(3,)))
-    assert [one["status"] for one in rows] == ["failed", "completed"]
-    assert rows[0]["reason"] == "OSError: gone"
-
-
-def test_a_refusal_stops_the_others_and_comes_back_as_it_was():
-    workers = Scripted(lambda job: [("refused", "DataError", "digits", "gone", "mend", "digits: gone; mend")])
-    with pytest.raises(DataError) as caught:
-        drive(workers, sweep())
-    assert (str(caught.value), caught.value.field, caught.value.exit_code) == ("digits: gone; mend", "digits", 2)
-    assert workers.stopped == signal.SIGTERM
-
-
-def test_an_interrupt_waits_for_the_workers_and_tries_nothing_again():
-    class Stopping(Memory):
-        calls = 0
-
-        def check(self):
-            self.calls += 1
-            if self.calls == 3:
-                raise Interrupted(signal.SIGINT)
-
-    workers = Scripted(
-        lambda job: [("beat", 1.0, 0.0), ("beat", 2.0, 4.0), row(job.missing[0]), ("lost", "gone", True)]
-    )
-    emitted = []
-    todo, loaded = planned(sweep(seeds=(0, 1)))
-    watcher, emit, beats = Stopping(), lambda *parts: emitted.append(parts), []
-    beat = lambda *seconds: beats.append(seconds)  # noqa: E731
-    driver = cluster.Driver(cluster.Call("x", None), loaded, watcher, Spent(), emit, beat, {})
-    with pytest.raises(Interrupted):
-        driver.run(todo, workers)
-    assert workers.stopped == signal.SIGINT
-    assert len(emitted) == 1
-    assert (driver.spent["lost"], driver.spent["useful"]) == (2.0, 4.0)
-    assert (beats, watcher.warned) == ([(1.0, 0.0), (2.0, 4.0)], [])
-
-
-@pytest.mark.parametrize(
-    ("arguments", "part"),
-    [
-        (["--workers", "2"], "--workers: given with --on here; add --on pool"),
-        (["--on", "pool", "--workers", "0"], "--workers"),
-        (["--on", "pool", "--cpus-per-task", "2"], "--cpus-per-task: given with --on pool; add --on ray"),
-        (["--on", "ray", "--cpus-per-task", "0"], "--cpus-per-task"),
-    ],
-)
-def test_options_that_do_not_belong_together_are_refused(arguments, part, tiny, capsys):
-    check_refused(capsys, ["run", tiny, *arguments], 2, part)
-
-
-def test_a_pool_is_for_processors(monkeypatch, refused):
-    monkeypatch.setattr("jax.default_backend", lambda: "gpu")
-    refused(ConfigError, "--on pool", "gpu", "--on ray", call=cluster.Pool().check)
-
-
-def test_the_share_of_cores(monkeypatch):
-    monkeypatch.delenv("NPROC", raising=False)
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
-    assert [cluster.Pool(workers).threads for workers in (None, 1, 3, 8, 20)] == [1, 8, 2, 1, 1]
-    monkeypatch.setenv("NPROC", "2")
-    assert cluster.Pool(3).threads == 2
-    assert cluster.Pool().count == 8

@@ -1,0 +1,90 @@
+"""What is counted of sparse codings, where it is stored, and what is drawn and claimed of it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from aejax import compare, rows, scores, train, variants
+from aejax.figures import sparsity as figure_of
+from aejax.scores.sparsity import counts
+from aejax.settings import settings
+from aejax.sweep import Sweep
+from fabricated import CURVE, arrays_of, make
+from support import small_dataset
+
+
+def test_the_numbers_of_sparsity_are_counts():
+    z_nk = np.zeros((20, 4), np.float32)
+    z_nk[:, 1], z_nk[:2, 2], z_nk[3, 3] = 2.0, -2.0, 1.0
+    numbers, activity_k = counts(z_nk)
+    np.testing.assert_allclose(activity_k, [0, 1, 0.1, 0.05])
+    assert numbers["l0"] == pytest.approx(23 / 20)
+    assert numbers["effective_l0"] == pytest.approx((17 + 2 * 2 + 9 / 5) / 20)
+    assert (numbers["dead"], numbers["dense"]) == (0.25, 0.25)
+    assert counts(np.zeros((5, 3)))[0] == {"l0": 0.0, "effective_l0": 0.0, "dead": 1.0, "dense": 0.0}
+
+
+def test_a_row_holds_what_the_score_measured():
+    dataset = small_dataset()
+    hyper: dict[str, Any] = {"learning_rate": 0.01, "active": 3.0, "revive": 0.0, "l2": 0.0}
+    shape: dict[str, Any] = {"dataset": "digits", "widths": (16,), "epochs": 1, "batch_size": 64}
+    one = Sweep(**shape, variant=variants.topk, hyper=hyper, scores=(scores.sparsity(),))
+    assert (one.linear, one.name) == (False, "topk shallow")
+    fit = train.fit(one.build(dataset.x_train.shape[1]), dataset, seed=0, epochs=2, batch_size=18, **hyper)
+    row, _, arrays = rows.score(one, 0, hyper, dataset, compare.reference(dataset), fit)
+    assert row["status"] == "completed"
+    assert 0 < row["scores"]["l0"] <= 3
+    assert arrays["sparsity/activity"].sum() == pytest.approx(row["scores"]["l0"], rel=1e-5)
+    assert row["principal_angle_max_deg"] is None
+
+
+def test_the_figure_holds_every_settings_r2_and_l0_and_pcas_curve():
+    def row(label, seed, l0, sse):
+        config = {**make()["config"], "scores": [{"name": "sparsity"}], "l0": l0}
+        return make(label, seed, sse=sse, config=config, scores={"l0": l0 + seed})
+
+    sparse = [row("a", seed, l0, 24 - l0 - seed) for l0 in (3.0, 9.0) for seed in (0, 1)] + [row("b", 0, 5.0, 6.0)]
+    sparse.append(row("c", 0, 4.0, 60.0))  # far below the mean predictor: said, not drawn
+    found = [*sparse, make("plain")]
+    best = [setting for setting in settings(found) if setting.best]
+    looks: dict[str, tuple[str, str]] = dict.fromkeys("ab", ("red", "o"))
+    figure = figure_of.r2_against_l0(best, looks, arrays_of(found).get)
+    assert figure is not None
+    (ax,) = [one for one in figure.axes if one.get_title()]
+    drawn: list[Any] = ax.containers
+    first, second = (np.asarray(container.lines[0].get_xydata()).T for container in drawn)
+    np.testing.assert_allclose(first, [[3.5, 9.5], [3.5 / 24, 9.5 / 24]])
+    np.testing.assert_allclose(second, [[5.0], [18 / 24]])
+    lines = [line for line in ax.lines if line.get_color() == "black"]
+    k, r2_k = np.asarray(lines[0].get_xydata()).T
+    np.testing.assert_allclose(r2_k, 1 - CURVE[k.astype(int)] / 24)
+    dotted = [np.asarray(line.get_xydata()).T.tolist() for line in ax.lines if line.get_linestyle() == ":"]
+    assert dotted[-1] == [[5.0, 9.0], [0.75, 0.75]]  # five codings are worth nine components
+    assert figure_of.words(best) == " 1 setting is below R² -0.1, and not drawn."
+    assert figure_of.r2_against_l0([s for s in best if s.label == "plain"], looks, arrays_of(found).get) is None
+
+
+def test_the_committed_numbers_reach_what_is_claimed():
+    """R2 against L0 beside PCA at equal R2, on MNIST with 512 codings: who is worth more components than it uses."""
+    folder = Path(__file__).resolve().parents[1] / "results/sparse"
+    found = [json.loads(line) for line in (folder / "runs.jsonl").read_text().splitlines()]
+    assert len(found) == 14
+    worth: dict[str, list[tuple[float, float]]] = {}
+    for row in sorted(found, key=lambda row: row["scores"]["l0"]):
+        worth.setdefault(row["label"], []).append((row["scores"]["l0"], row["pca_equivalent_dimension"]))
+    rounded = {label: [(round(l0), round(k)) for l0, k in pairs] for label, pairs in worth.items()}
+    assert rounded["TopK"] == [(10, 30), (30, 54)]
+    assert rounded["BatchTopK"] == [(10, 30), (30, 56)]
+    assert rounded["Matryoshka"] == [(10, 26), (30, 49)]
+    assert rounded["JumpReLU"] == [(18, 45), (32, 60)]
+    assert rounded["gated"] == [(13, 25), (52, 59)]
+    assert rounded["L1"] == [(26, 32), (52, 50)]  # at the second it uses more codings than it is worth components
+    assert all(l0 == 512 and 47 < k < 57 for l0, k in worth["KL"])
+    for label in ("TopK", "BatchTopK", "Matryoshka", "JumpReLU"):
+        assert all(k > 1.6 * l0 for l0, k in worth[label])
+    dead = [row["scores"]["dead"] for row in found if row["label"] in ("TopK", "BatchTopK", "Matryoshka", "JumpReLU")]
+    assert min(dead) > 0.25
+    assert max(dead) < 0.6
