@@ -40,7 +40,7 @@ class Classifier(NamedTuple):
     loss: Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=256, typed=True)
 def classifier(autoencoder: Autoencoder, inputs: int, classes: int, *, frozen: bool = False) -> Classifier:
     """A softmax layer of so many classes on the codings that this autoencoder gives rows of so many inputs.
 

@@ -130,7 +130,7 @@ def with_pair(params: Params, i: int, new: Params) -> Params:
     return {**params, **changed}
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=256, typed=True)
 def inner(stack: Stack, i: int) -> Autoencoder:
     """Phase i on the whole net's parameters: its loss on rows h_i is pair i's, its gradient zero everywhere else."""
     net, shallow = stack.net(), stack.shallow(i)
@@ -148,7 +148,7 @@ def inner(stack: Stack, i: int) -> Autoencoder:
     return Autoencoder(net.init, encode, decode, loss, axes)
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=256, typed=True)
 def only_pair(layers: int, i: int) -> Optimiser:
     """Adam for pair i of a stack of so many layers; all other parameters stand still."""
 

@@ -209,6 +209,12 @@ def test_every_variant_is_in_the_table():
     assert {getattr(build, "func", build) for build, _ in VARIANTS.values()} == set(variants.VARIANTS.values())
 
 
+def test_what_was_built_before_excuses_no_argument():
+    """To an untyped cache 1 is True, so that what was refused at first would be taken later."""
+    found: list[Any] = [*variants.VARIANTS.values()]
+    assert all(function.cache_parameters()["typed"] for function in found)
+
+
 @pytest.mark.parametrize("name", [*ON_ANY_NET, *ON_DICTIONARIES, *ON_AFFINE_NETS, *WITH_A_LIKELIHOOD_OF_THEIR_OWN])
 def test_a_population_trains_under_one_vmap(name):
     """Members with other seeds and other hyper-parameters, every one of them traced."""

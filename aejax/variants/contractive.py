@@ -14,7 +14,7 @@ from aejax.nets import Activation, Net, Params, identity
 from aejax.variants.base import Autoencoder, decoders
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=256, typed=True)
 def contractive(
     net: Net,
     *,
@@ -78,7 +78,7 @@ def _of_one_layer(net: Net, params: Params, x_bd: jax.Array) -> jax.Array:
     return jnp.square(slope_bk) @ jnp.sum(jnp.square(layer["kernel"]), axis=0)
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=256, typed=True)
 def _is_one_elementwise_layer(net: Net) -> bool:
     """Whether the encoder is one dense layer whose activation is elementwise: no coding moves with another's bias."""
     encoder = jax.eval_shape(lambda: net.init(jax.random.key(0)))["encoder"]

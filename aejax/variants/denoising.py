@@ -16,7 +16,7 @@ from aejax.variants.base import Autoencoder, decoders
 NOISES = ("gaussian", "masking", "salt_and_pepper")
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=256, typed=True)
 def denoising(
     net: Net,
     *,

@@ -14,7 +14,7 @@ from aejax.nets import Activation, Net, Params, identity
 from aejax.variants.base import Autoencoder, decoders
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=256, typed=True)
 def hashing(
     net: Net,
     *,

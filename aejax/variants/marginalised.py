@@ -16,7 +16,7 @@ from aejax.variants.base import Autoencoder
 NOISES = ("gaussian", "masking")
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=256, typed=True)
 def marginalised_denoising(
     net: Net,
     *,

@@ -20,7 +20,7 @@ from aejax.variants.base import Autoencoder, decoders
 PREFIXES = ("all", "sampled")
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=256, typed=True)
 def nonuniform_l2(
     net: Net,
     *,
@@ -51,7 +51,7 @@ def nonuniform_l2(
     return Autoencoder(net.init, net.encode, decode, loss, net.coding_axes, quadratic=error is penalties.squared_error)
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=256, typed=True)
 def nested_dropout(
     net: Net,
     *,
@@ -126,7 +126,7 @@ def _prefix_errors(
     return nested / inputs, (total - 2 * jnp.sum(share_k) + jnp.sum(cross_kk)) / inputs
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=256, typed=True)
 def rotation_augmented(
     net: Net,
     *,

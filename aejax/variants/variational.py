@@ -24,7 +24,7 @@ MEMORY = 0.9
 RANGES = (("sigma", 1e-6, 1e6), ("warmup", 0.0, 1.0))
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=256, typed=True)
 def variational(
     net: Net,
     *,

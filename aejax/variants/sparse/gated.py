@@ -14,7 +14,7 @@ from aejax.variants.base import Autoencoder, decoders
 from aejax.variants.sparse.dictionary import check_dictionary, starting, unit_columns
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=256, typed=True)
 def gated(
     net: Net,
     *,

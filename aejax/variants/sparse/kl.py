@@ -14,7 +14,7 @@ from aejax.variants.base import Autoencoder, decoders
 from aejax.variants.sparse.dictionary import in_use
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=256, typed=True)
 def kl_sparse(
     net: Net,
     *,

@@ -17,7 +17,7 @@ from aejax.variants.sparse.selection import largest
 from aejax.variants.sparse.topk import topk
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=256, typed=True)
 def matryoshka(
     net: Net,
     *,

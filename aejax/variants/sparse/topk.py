@@ -16,7 +16,7 @@ from aejax.variants.sparse.revival import check_revival, idle_steps, revival_err
 from aejax.variants.sparse.selection import largest
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=256, typed=True)
 def topk(
     net: Net,
     *,
