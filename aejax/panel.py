@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from aejax.markdown import escape
 from aejax.settings import Setting, number
 
 _ACTIVE = (
@@ -30,7 +31,7 @@ def known(found: Sequence[Setting]) -> bool:
     return any(row.get("health") for s in found for row in s.completed)
 
 
-def paragraphs(found: Sequence[Setting], escape: Callable[[str], str]) -> list[str]:
+def paragraphs(found: Sequence[Setting]) -> list[str]:
     """Markdown: warnings, then means over completed seeds of the settings that are best by validation."""
     if not known(found):
         return []

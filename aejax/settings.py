@@ -83,12 +83,26 @@ class Setting:
     @functools.cached_property
     def headers(self) -> list[tuple[str, str, str]]:
         """Field, header and meaning of the numbers that its scores measured."""
-        asked = self.config.get("scores", [])
-        headers = [
-            header for one in asked if one["name"] in scores.SCORES for header in scores.from_config(one).headers
-        ]
+        headers = [header for score in self._scores for header in score.headers]
         held = {name for row in self.completed for name in row.get("scores", {})}
         return [header for header in dict.fromkeys(headers) if header[0] in held]
+
+    @property
+    def against(self) -> list[scores.Against]:
+        """What its scores hold against PCA."""
+        return [one for score in self._scores for one in score.against]
+
+    @property
+    def _scores(self) -> list[scores.Score]:
+        asked = self.config.get("scores", [])
+        return [scores.from_config(one) for one in asked if one["name"] in scores.SCORES]
+
+    def pairs(self, against: scores.Against) -> list[tuple[float, float]]:
+        """Our number beside PCA's, of every completed seed that has both."""
+        found = [{**row, **row.get("scores", {})} for row in self.completed]
+        found = [row for row in found if not against.only or row.get(against.only) is not None]
+        pairs = [(row.get(against.ours), row.get(against.theirs)) for row in found]
+        return [(ours, theirs) for ours, theirs in pairs if ours is not None and theirs is not None]
 
     def values(self, metric: str) -> list[float]:
         """A metric of the completed seeds that have it; `scores.NAME` is one that a score measured."""

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from aejax import goodput, report
-from fabricated import FIGURES, falling, make, population, read_csv, terminal, verdict, write
+from fabricated import FIGURES, falling, make, population, read_csv, verdict, write
 
 
 def test_numbers_of_a_setting(tmp_path):
@@ -65,56 +65,6 @@ def test_best_is_chosen_by_validation_not_by_test(tmp_path):
     assert "The ★ of" not in text
     text, _ = write(tmp_path, rows[:3] + rows[4:], {})  # the best has lost a seed
     assert " The ★ of stacked at 7 codings has 1 completed seed, a rival 2.*\n" in text
-
-
-@pytest.mark.parametrize(
-    ("values", "words"),
-    [
-        ((25.0, 25.4, 25.8), "loses to PCA ~: SSE 25.40 ± 0.99 against 10.00 (ratio 2.54), 0 of 3 seeds win;"),
-        ((5.0, 5.1, 5.2), "wins against PCA ~: SSE 5.100 ± 0.25 against 10.00 (ratio 0.510), 3 of 3 seeds win"),
-        ((9.0, 9.5, 12.0), "is undecided against PCA ~: SSE 10.17 ± 4.0 against 10.00 (ratio 1.02), 2 of 3"),
-        ((9.0, 11.0, 11.0), "is undecided against PCA ~: SSE 10.33 ± 2.9 against 10.00 (ratio 1.03), 1 of 3"),
-        ((9.999, 10.001), "matches PCA to 0.1% ~"),
-        ((9.9, 5.0), "wins against PCA in every completed seed, yet within the 95 % interval, ~"),
-        ((8.0,), "wins against PCA ~: SSE 8.000 against 10.00 (ratio 0.800), 1 of 1 seed wins; it is worth 8.00"),
-    ],
-)
-def test_verdict(tmp_path, values, words):
-    said = verdict(tmp_path, [make(seed=i, sse=sse) for i, sse in enumerate(values)])
-    assert said.startswith(f"**stacked** on blobs {words.replace('~', 'at 7 codings')}")
-
-
-@pytest.mark.parametrize(
-    ("pca", "ours", "words"),
-    [
-        (0.0, (3.0, 3.0), "PCA is exact at 12 codings; ours is 3.000 ± 0; it is worth 10.5 components."),
-        (2e-11, (1e-11, 3.0), "PCA is exact at 12 codings; ours is 1.500 ± 19; it is worth"),
-        (2e-11, (1e-11, 1e-11), "both are exact at 12 codings; ours is 1.000e-11 ± 0; it is worth 12.0 components."),
-    ],
-)
-def test_nothing_wins_or_loses_against_an_exact_pca(tmp_path, capsys, pca, ours, words):
-    rows = [make("a", i, sse, codings=12, pca_sse_test=pca, sse_ratio=None) for i, sse in enumerate(ours)]
-    assert verdict(tmp_path, rows).startswith(f"**a** on blobs: {words}")
-    assert read_csv(tmp_path)[0]["seeds_winning"] == "0"
-    more = [make("a", sse=1.0, codings=k) for k in (1, 2, 3)]
-    exactly, *_ = words.split(" at 12")
-    said = verdict(tmp_path, [*more, *rows, make("a", dataset="moons", codings=12)])
-    assert said.startswith(f"**a** on blobs wins against PCA at 1, 2, 3 codings; {exactly} at 12 codings. It wins")
-    assert f". {words[0].upper()}{words[1:]}" in said
-    assert said.endswith(" On moons: PCA is exact at 12 codings; ours is 8.000; it is worth 8.00 components.")
-    ((*_, ratio, _, wins),) = terminal(tmp_path, rows, capsys)
-    assert (ratio, wins) == ("", "0 of 2")
-
-
-def test_verdict_on_many_codings_and_several_labels(tmp_path):
-    rows = [make(sse=sse, codings=k) for k, sse in ((1, 3.0), (2, 30.0), (3, 4.0), (10, 4.5), (11, 9.0))]
-    said = verdict(tmp_path, [*rows, make("tied", sse=1.0)])
-    assert said.startswith(
-        "**stacked** on blobs wins against PCA at 1, 3 codings; loses to PCA at 2, 10, 11 codings. It"
-    )
-    assert "It wins against PCA at 1 coding: SSE 3.000" in said
-    assert "It loses to PCA at 11 codings: SSE 9.000" in said
-    assert "\n\n**tied** on blobs wins against PCA at 7 codings" in (tmp_path / "summary.md").read_text("utf-8")
 
 
 def test_failed_runs_are_listed_and_never_ranked(tmp_path):

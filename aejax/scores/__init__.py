@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from aejax.scores.axes import axes
-from aejax.scores.base import Score, Trained
+from aejax.scores.base import Against, Score, Trained
 from aejax.scores.classification import classification
 from aejax.scores.contraction import contraction
 from aejax.scores.denoising import denoising
@@ -21,6 +21,7 @@ from aejax.scores.sparsity import sparsity
 
 __all__ = [
     "SCORES",
+    "Against",
     "Score",
     "Trained",
     "axes",

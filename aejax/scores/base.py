@@ -34,11 +34,30 @@ Measured = tuple[dict[str, float | None], dict[str, np.ndarray]]
 """Numbers by name, None where there is none; arrays by name, for figures."""
 
 
+class Against(NamedTuple):
+    """What a score holds against PCA: two numbers of a row, of which the lower one wins, or the `higher`.
+
+    `words` are a template with {ours} and {theirs}; `otherwise` says what the plain comparison of squared errors then
+    is. A `curve` is of all settings with as many codings, not only of the one that is best by validation; numbers in
+    `nats` differ, others have a ratio. Only rows that have a number `only` are held against anything.
+    """
+
+    ours: str
+    theirs: str
+    rival: str
+    words: str
+    otherwise: str
+    higher: bool = False
+    curve: bool = False
+    nats: bool = False
+    only: str = ""
+
+
 class Score(NamedTuple):
     """A score with its options: `measure(trained, **options)` gives numbers and arrays by name.
 
     `headers` says of each number how a table calls it and what it means, as (header, meaning); numbers without one
-    are in the row only. `needs_labels` scores are for data with labels.
+    are in the row only. `needs_labels` scores are for data with labels. `against`: what a summary's verdict says first.
     """
 
     name: str
@@ -46,6 +65,7 @@ class Score(NamedTuple):
     measure: Callable[..., Measured]
     headers: tuple[tuple[str, str, str], ...] = ()
     needs_labels: bool = False
+    against: tuple[Against, ...] = ()
 
     def config(self) -> dict[str, Any]:
         """Name and options as JSON values."""

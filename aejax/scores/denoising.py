@@ -14,7 +14,7 @@ import numpy as np
 from aejax import checks, compare, pca
 from aejax.datasets import pictures
 from aejax.datasets.base import Dataset
-from aejax.scores.base import Measured, Score, Trained
+from aejax.scores.base import Against, Measured, Score, Trained
 from aejax.variants.denoising import check_noise, corrupt
 
 SPLITS, BLOCK_ROWS = ("validation", "test"), 4096
@@ -36,6 +36,14 @@ HEADERS = (
     ),
 )
 
+AGAINST = Against(
+    "denoised_sse_test",
+    "pca_best_denoised_sse_test",
+    "PCA with its best number of components on noisy rows",
+    "SSE {ours} from the clean ones against {theirs}",
+    "On clean rows",
+)
+
 
 def denoising(
     noise: str = "gaussian", level: float = 0.5, *, pepper: float = 0.0, salt: float = 1.0, repetitions: int = 1
@@ -52,7 +60,7 @@ def denoising(
     level = checks.number(f"{where}level", level, within=None if noise == "gaussian" else (0.0, 1.0))
     repetitions = checks.whole_number(f"{where}repetitions", repetitions, least=1)
     options = {"noise": noise, "level": level, "pepper": float(pepper), "salt": float(salt), "repetitions": repetitions}
-    return Score("denoising", tuple(options.items()), _measure, HEADERS)
+    return Score("denoising", tuple(options.items()), _measure, HEADERS, against=(AGAINST,))
 
 
 class _Rulers(NamedTuple):

@@ -20,7 +20,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from aejax import checks, likelihoods, pca
 from aejax.errors import ConfigError
 from aejax.nets import Params
-from aejax.scores.base import Measured, Score, Trained
+from aejax.scores.base import Against, Measured, Score, Trained
 from aejax.variants import Autoencoder
 
 ROWS_SEED = 0
@@ -40,6 +40,14 @@ _HEADERS = (
     ("nll_bias", "bias", "how much too high the NLL is estimated to be for its number of samples, in nats"),
     ("ppca_nll_test", "pPCA NLL", "the exact one of probabilistic PCA with as many codings, where rows are continuous"),
 )
+_AGAINST = Against(
+    "nll_test",
+    "ppca_nll_test",
+    "probabilistic PCA as a density",
+    "{ours} nats against {theirs}",
+    "In squared error",
+    nats=True,
+)
 
 
 def likelihood(samples: int = 5000, rows: int | None = None) -> Score:
@@ -53,7 +61,7 @@ def likelihood(samples: int = 5000, rows: int | None = None) -> Score:
     samples = checks.whole_number("samples", samples, least=1)
     if rows is not None:
         rows = checks.whole_number("rows", rows, least=1)
-    return Score("likelihood", (("samples", samples), ("rows", rows)), _measure, _HEADERS)
+    return Score("likelihood", (("samples", samples), ("rows", rows)), _measure, _HEADERS, against=(_AGAINST,))
 
 
 class Estimate(NamedTuple):

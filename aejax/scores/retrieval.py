@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from aejax import checks, compare, pca
 from aejax.datasets.base import Dataset
-from aejax.scores.base import Measured, Score, Trained
+from aejax.scores.base import Against, Measured, Score, Trained
 
 BLOCK = 100
 """Queries ranked at once."""
@@ -28,6 +28,27 @@ _METHODS = {
     "_pca": "of as many principal components",
     "_raw": "of the rows themselves",
 }
+
+_WORDS, _OTHERWISE = "mean average precision {ours} against {theirs}", "In squared error"
+_AGAINST = (
+    Against(
+        "mean_average_precision",
+        "mean_average_precision_itq",
+        "ITQ's bits of as many components in retrieval",
+        _WORDS,
+        _OTHERWISE,
+        higher=True,
+        only="bit_entropy",
+    ),
+    Against(
+        "mean_average_precision",
+        "mean_average_precision_pca",
+        "distances of as many components in retrieval",
+        _WORDS,
+        _OTHERWISE,
+        higher=True,
+    ),
+)
 
 
 class Ranking(NamedTuple):
@@ -56,7 +77,7 @@ def retrieval(*, queries: int = 500, top: int = 100) -> Score:
         what = f"training rows ranked by distance {of}, for {queries} test rows; relevant: the same label"
         headers.append((f"mean_average_precision{name}", f"mAP{short}", f"mean average precision, {what}"))
         headers.append((f"precision_at_top{name}", f"P@{top}{short}", f"relevant share of the first {top}, {what}"))
-    return Score("retrieval", (("queries", queries), ("top", top)), _measure, tuple(headers), needs_labels=True)
+    return Score("retrieval", (("queries", queries), ("top", top)), _measure, tuple(headers), True, _AGAINST)
 
 
 def _measure(trained: Trained, queries: int, top: int) -> Measured:

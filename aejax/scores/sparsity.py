@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from aejax import compare
-from aejax.scores.base import Measured, Score, Trained
+from aejax.scores.base import Against, Measured, Score, Trained
 
 DENSE = 0.1
 HEADERS = (
@@ -15,10 +15,19 @@ HEADERS = (
     ("dense", "dense", f"share of units that are not zero on more than {DENSE:.0%} of the test rows"),
 )
 
+AGAINST = Against(
+    "l0",
+    "pca_equivalent_dimension",
+    "PCA at equal R² (which codings of a row are active, not counted)",
+    "{ours} active codings against {theirs} components",
+    "With a component for every unit",
+    curve=True,
+)
+
 
 def sparsity() -> Score:
     """L0, its effective number, and the shares of dead and of dense units, all on test."""
-    return Score("sparsity", (), _measure, HEADERS)
+    return Score("sparsity", (), _measure, HEADERS, against=(AGAINST,))
 
 
 def counts(z_nk: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
