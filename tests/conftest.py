@@ -1,7 +1,9 @@
-"""Where tests find data, a TFDS folder of their own, and strict JAX."""
+"""Where tests find data, a TFDS folder of their own, strict JAX, and one store of compiled programs for a whole run."""
 
+import atexit
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,10 @@ from aejax.errors import AejaxError
 from support import TINY
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # the first process of a run: its workers, and theirs, inherit it
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="aejax-tests-")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 _TFDS_DATA_DIR = os.environ.get("TFDS_DATA_DIR")
 
 
