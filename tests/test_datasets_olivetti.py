@@ -111,3 +111,51 @@ def test_augmented_has_every_training_face_and_its_mirror_image_moved_every_way(
     assert data.y_train is not None
     assert whole.y_train is not None
     np.testing.assert_array_equal(data.y_train.reshape(50, 280), np.tile(whole.y_train, (50, 1)))
+
+
+def test_patches_are_turned_and_scaled_cuts_of_every_picture_of_their_people(olivetti_path):
+    data = datasets.load("olivetti_patches", olivetti_path.parent, seed=2)
+    whole = datasets.load("olivetti", olivetti_path.parent, seed=2)
+    assert datasets.known_shape("olivetti_patches") == data.x_train.shape == (56_000, 625)
+    assert (len(data.x_validation), len(data.x_test), data.image_shape) == (8_000, 16_000, (25, 25))
+    for split in ("train", "validation", "test"):
+        people = getattr(whole, f"y_{split}")
+        np.testing.assert_array_equal(getattr(data, f"y_{split}"), np.repeat(people, 200))
+    picture = whole.x_test[7].reshape(64, 64).astype(float)
+    found = data.x_test.reshape(80, 200, 25, 25)[7].astype(float)
+    assert np.abs(found[:, 12, 12] - picture[31:33, 31:33].mean()).max() <= 0.5  # all turn about the middle
+    # A patch of a picture turned by 180 degrees, at another angle and scale, holds no value that the disc has not.
+    rows, columns = np.mgrid[:64, :64] - 31.5
+    disc = picture[np.hypot(rows, columns) <= 1.8 * 12 * np.sqrt(2) + 1.5]
+    assert found.min() >= disc.min() - 0.5
+    assert found.max() <= disc.max() + 0.5
+    # The mean over the patch's inner disc is that of the picture's, whatever the angle, within what the scale changes.
+    small = np.hypot(*(np.mgrid[:25, :25] - 12.0)) <= 8
+    wide = [picture[np.hypot(rows, columns) <= radius].mean() for radius in np.linspace(8 * 1.4, 8 * 1.8, 50)]
+    means = found[:, small].mean(axis=1)
+    assert min(wide) - 3 < means.min()
+    assert means.max() < max(wide) + 3
+    assert len(np.unique(found.reshape(200, -1), axis=0)) == 200
+    again = datasets.load("olivetti_patches", olivetti_path.parent, seed=3)
+    mine = [
+        i for i, person in enumerate(again.y_test if again.y_test is not None else []) if person == whole.y_test[70]
+    ]
+    if mine:
+        np.testing.assert_array_equal(again.x_test[mine], data.x_test[data.y_test == whole.y_test[70]])
+
+
+def test_a_patch_is_what_scipys_rotation_gives(olivetti_path, monkeypatch):
+    """At one picture pixel a step. Patches lie about the middle of four pixels, so that their means are turned."""
+    from scipy.ndimage import rotate
+
+    monkeypatch.setattr(olivetti, "_STEPS", (1.0, 1.0))
+    picture = datasets.load("olivetti", olivetti_path.parent).x_test[0].reshape(64, 64).astype(float)
+    for angle in (0.0, 90.0, 30.0):
+        monkeypatch.setattr(olivetti, "_ANGLES", (angle, angle))
+        found = olivetti.patches(olivetti_path.parent, 0).x["test"][0].reshape(25, 25).astype(float)
+        half = (picture[:-1, :-1] + picture[1:, :-1] + picture[:-1, 1:] + picture[1:, 1:]) / 4
+        turned = rotate(half, -angle, reshape=False, order=1, mode="nearest")[19:44, 19:44]
+        if angle in (0.0, 90.0):
+            assert np.abs(found - turned).max() <= 0.51
+        else:
+            assert np.corrcoef(found.ravel(), turned.ravel())[0, 1] > 0.99

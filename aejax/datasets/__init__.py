@@ -1,7 +1,7 @@
 """Data by name, checked, split and scaled, ready to train on.
 
 `digits`, `plane3d`, `lowrank`, `mnist`, `mnist_centred` (less its mean image), `olivetti`, `olivetti_mirrored`,
-`olivetti_augmented`;
+`olivetti_augmented`, `olivetti_patches`;
 `tfds:NAME[/config][:version]`; `file:PATH[?scale=VALUE]`.
 """
 
@@ -40,6 +40,7 @@ _NAMED = {
         (2 * olivetti.SHAPE[0], olivetti.SHAPE[1]), lambda data_dir, seed: olivetti.raw(data_dir, seed, mirrored=True)
     ),
     "olivetti_augmented": _Named(olivetti.AUGMENTED_SHAPE, olivetti.augmented),
+    "olivetti_patches": _Named(olivetti.PATCH_SHAPE, olivetti.patches),
 }
 NAMES = tuple(_NAMED)
 """Datasets known by a plain name."""
