@@ -7,7 +7,10 @@ chooses.
 
     aejax run experiments/recurrent.py
 
-Takes about 1 minute on 2 cores. Expect SSE .65 on test, half of PCA-10's 1.272, beside .82 of the dense net.
+Then MNIST at 30 codings: 128 units, 28 rows of 28 pixels, ten epochs, one seed and one learning rate.
+
+Takes about 4 minutes on 2 cores. Expect SSE .65 on test, half of PCA-10's 1.272, beside .82 of the dense net; on MNIST
+4.42 beside PCA-30's 13.87 and 6.05 of the dense net, for 25 times the dense net's training time.
 """
 
 import dataclasses
@@ -30,4 +33,12 @@ RECURRENT = Sweep(
     hyper={"learning_rate": (0.003, 0.01), "l2": 0.0},
     seeds=(0, 1, 2),
 )
-SWEEPS = [RECURRENT, dataclasses.replace(RECURRENT, label="dense", net=nets.mlp)]
+MNIST = {"dataset": "mnist", "widths": (128, 30), "epochs": 10, "batch_size": 100, "seeds": (0,)}
+MNIST["hyper"] = {"learning_rate": 0.005, "l2": 0.0}
+RECURRENT_MNIST = dataclasses.replace(RECURRENT, **MNIST)
+SWEEPS = [
+    RECURRENT,
+    dataclasses.replace(RECURRENT, label="dense", net=nets.mlp),
+    RECURRENT_MNIST,
+    dataclasses.replace(RECURRENT_MNIST, label="dense", net=nets.mlp),
+]

@@ -206,6 +206,13 @@ def test_the_committed_numbers_are_what_is_claimed():
     assert nonlinear["scores"]["nelbo_test"] == pytest.approx(96.5, abs=0.1)
     assert nonlinear["scores"]["active_units"] == 17
     assert nonlinear["sse_ratio"] < 0.76
+    short, weighted = (
+        next(row["scores"] for row in rows if row["label"] == f"{label}, 15 epochs")
+        for label in ("variational", "importance-weighted")
+    )
+    assert short["nll_test"] == pytest.approx(100.5, abs=0.05)
+    assert weighted["nll_test"] == pytest.approx(97.0, abs=0.05)
+    assert (short["active_units"], weighted["active_units"]) == (22, 38)
     linear = [row for row in rows if row["label"] == "linear variational"]
     assert len(linear) == 3
     for row in linear:

@@ -114,12 +114,23 @@ def test_what_cannot_be(refused):
     assert scores.retrieval().needs_labels
 
 
-def committed(label, **hyper):
+def committed(label, dataset="digits", **hyper):
     """Numbers of the committed rows with this label, and with these hyper-parameters."""
-    rows = rows_of(Path(__file__).resolve().parents[1] / "results/hashing")
+    rows = [
+        row for row in rows_of(Path(__file__).resolve().parents[1] / "results/hashing") if row["dataset"] == dataset
+    ]
     found = [row for row in rows if row["label"] == label and hyper.items() <= row["hyper"].items()]
-    assert len(found) == 3
+    assert len(found) == {"digits": 3, "mnist": 2}[dataset]
     return found
+
+
+def test_the_committed_numbers_on_mnist_are_in_the_same_order():
+    noisy, silent = committed("bits", "mnist", noise=4.0), committed("bits", "mnist", noise=0.0)
+    best = min(row["scores"]["mean_average_precision"] for row in noisy)
+    assert best > max(row["scores"]["mean_average_precision"] for row in silent)
+    assert best > 1.4 * noisy[0]["scores"]["mean_average_precision_pca_signs"]
+    for row in noisy:
+        assert row["scores"]["mean_average_precision"] < 0.85 * row["scores"]["mean_average_precision_itq"]
 
 
 def test_the_committed_numbers_reach_what_is_claimed():
