@@ -231,6 +231,34 @@ def test_a_population_trains_under_one_vmap(name):
     assert not np.array_equal(fits[0].history["train_loss"], fits[1].history["train_loss"])
 
 
+MASKED = {name: hyper for name, (_, _, hyper) in (ON_ANY_NET | ON_DICTIONARIES).items()}
+del MASKED["nested dropout sampled"]  # draws one of as many prefixes as there are codings
+del MASKED["matryoshka"]  # its prefixes are parts of the width, and it takes no mask
+MASKED["hashing"] = {"noise": 0.0, "l2": 1e-3}  # as its noise has the codings' shape
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_a_masked_loss_is_that_of_the_smaller_net(name, x_bd):
+    """Three of five codings: loss and metrics of the wide net, the others masked, and of one that was cut to three."""
+    build, hidden = VARIANTS[name][0], () if name in ON_DICTIONARIES else (8,)
+    wide, small = (build(nets.mlp(INPUTS, (*hidden, codings))) for codings in (5, 3))
+    params = wide.init(jax.random.key(0), jnp.asarray(3))
+    if "idle" in params.get("memory", {}):
+        params["memory"]["idle"] = jnp.asarray([0.0, 500.0, 0.0, 500.0, 500.0])  # of the first three only one is dead
+    progress = {"progress": 0.5} if "progress" in variants.keywords(wide.loss) else {}
+    masked, metrics = wide.loss(params, jax.random.key(1), x_bd, **MASKED[name], **progress)
+    smaller = nets.cut(params, wide.coding_axes, 3)
+    expected, other = small.loss(smaller, jax.random.key(1), x_bd, **MASKED[name], **progress)
+    np.testing.assert_allclose(masked, expected, rtol=1e-5)
+    for metric in metrics.keys() - {"memory"}:
+        np.testing.assert_allclose(metrics[metric], other[metric], rtol=1e-5, atol=1e-7, err_msg=metric)
+
+
+def test_a_gate_needs_biases():
+    with pytest.raises(ConfigError, match="bias"):
+        variants.gated(nets.mlp(INPUTS, (3,), bias=False))
+
+
 def test_cross_entropy_needs_a_sigmoid():
     with pytest.raises(ConfigError, match="sigmoid"):
         variants.plain(nets.mlp(INPUTS, (3,)), error=cross_entropy)

@@ -117,7 +117,9 @@ def estimate(
 ) -> Estimate:
     """Log-likelihood of the rows by importance samples, on all local devices, a block of rows after another.
 
-    Rows are as the model observes them. How many devices share a block changes no draw. `check` is called after each.
+    Rows are as the model observes them. A block has
+    ROWS_AT_ONCE rows for each device, so that another number of devices draws other samples. `check` is called after
+    each block.
     """
     devices = jax.local_devices()
     over = NamedSharding(Mesh(np.array(devices), ("rows",)), PartitionSpec("rows"))

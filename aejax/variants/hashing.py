@@ -8,7 +8,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from aejax import penalties
+from aejax import nets, penalties
 from aejax.errors import ConfigError
 from aejax.nets import Activation, Net, Params, identity
 from aejax.variants.base import Autoencoder, decoders
@@ -61,10 +61,12 @@ def hashing(
         reconstruction_error = error(predict(params, jax.nn.sigmoid(noisy_bk)), x_bd)
         bits_bk = (logits_bk > 0).astype(logits_bk.dtype)
         penalty = l2 * penalties.l2(params)
+        fuzzy_k = jnp.mean(4 * jax.nn.sigmoid(logits_bk) * jax.nn.sigmoid(-logits_bk), axis=0)
+        live_k = nets.live(params, net.coding_axes, net.codings)
         metrics = {
             "error": reconstruction_error,
             "binary_error": error(predict(params, bits_bk), x_bd),
-            "fuzziness": jnp.mean(4 * jax.nn.sigmoid(logits_bk) * jax.nn.sigmoid(-logits_bk)),
+            "fuzziness": jnp.sum(live_k * fuzzy_k) / jnp.sum(live_k),
             "penalty": penalty,
         }
         return reconstruction_error + penalty, metrics

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from aejax import penalties
+from aejax import nets, penalties
 from aejax.errors import ConfigError, nearest
 from aejax.nets import Activation, Net, Params, affine_kernels, identity
 from aejax.variants.base import Autoencoder, decoders
@@ -43,7 +43,8 @@ def nonuniform_l2(
     def loss(params: Params, key: jax.Array, x_bd: jax.Array, *, l2: jax.Array, l2_spread: jax.Array):
         del key  # nothing random
         reconstruction_error = error(predict(params, net.encode(params, x_bd)), x_bd)
-        share_k = jnp.arange(net.codings) / max(net.codings - 1, 1)
+        codings = jnp.sum(nets.live(params, net.coding_axes, net.codings))  # those that no mask has taken away
+        share_k = jnp.arange(net.codings) / jnp.maximum(codings - 1, 1)
         squares_k = sum(_squares(_leaf(params, path), axis) for path, axis in kernels)
         penalty = l2 * penalties.l2(params) + l2_spread * 0.5 * jnp.sum(share_k * squares_k)
         return reconstruction_error + penalty, {"error": reconstruction_error, "penalty": penalty}

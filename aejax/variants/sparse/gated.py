@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from aejax import penalties
+from aejax.errors import ConfigError
 from aejax.nets import Activation, Net, Params, identity
 from aejax.variants.base import Autoencoder, decoders
 from aejax.variants.sparse.dictionary import check_dictionary, starting, unit_columns
@@ -27,11 +28,16 @@ def gated(
     L1 shrinks the gate, not the magnitude. The gate's step has no derivative: it learns from `auxiliary`, the error of
     relu(gate) as codings, whose decoder is frozen. The decoder's columns have length 1; the reconstruction of no
     codings at all is subtracted from the input. Hyper-parameters: `l1` and `l2` >= 0. Raises ConfigError where the
-    decoder is not one dense layer, or error and output do not belong together.
+    decoder is not one dense layer or the net has no biases, or error and output do not belong together.
     """
     check_dictionary(net)
     decode, predict = decoders(net, output, error)
-    (layer,) = (path[:-1] for path, _ in net.coding_axes if path[0] == "encoder" and path[-1] == "bias")
+    layers = [path[:-1] for path, _ in net.coding_axes if path[0] == "encoder" and path[-1] == "bias"]
+    if not layers:
+        raise ConfigError(
+            "bias", "False with gated, whose gate and magnitude differ by their biases", "set bias to True"
+        )
+    (layer,) = layers
 
     def gate_and_magnitude(params: Params, x_bd: jax.Array) -> tuple[jax.Array, jax.Array]:
         centre_1d = decode(params, jnp.zeros((1, net.codings)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from aejax import checks
+from aejax import checks, nets
 from aejax.nets import Net, Params
 from aejax.variants.sparse.selection import largest
 
@@ -32,6 +32,7 @@ def revival_error(
     logits, so that dead units learn in either case what would help most. A unit that is negative on every row learns
     nothing: it is helped only by the centre of the rows, which the other units move. 0 where no unit is dead.
     """
+    dead_k = dead_k & (nets.live(params, net.coding_axes, net.codings) > 0)  # a masked unit is not there to be revived
     dead_1k = dead_k[None, :]
     chosen_bk = largest(jnp.where(dead_1k, units_bk, -jnp.inf), most) & dead_1k
     z_bk = jnp.where(chosen_bk, jax.nn.relu(units_bk), 0.0)
