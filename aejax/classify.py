@@ -46,7 +46,8 @@ def classifier(autoencoder: Autoencoder, inputs: int, classes: int, *, frozen: b
 
     The loss is cross-entropy in nats, mean over the rows that have a label, plus l2 times half the sum of squared
     kernels; its metrics are `error`, the cross-entropy alone, and `accuracy`. `frozen` stops gradients at the codings
-    and leaves the encoder out of the penalty. Raises ConfigError with fewer than two classes.
+    and leaves the encoder out of the penalty; otherwise the autoencoder's `features` stand for codings without any.
+    Raises ConfigError with fewer than two classes.
     """
     classes = checks.whole_number("classes", classes, least=2)
 
@@ -57,8 +58,9 @@ def classifier(autoencoder: Autoencoder, inputs: int, classes: int, *, frozen: b
         return {"encoder": encoder, "head": {"kernel": jnp.zeros((codings, classes)), "bias": jnp.zeros(classes)}}
 
     def logits(params: Params, x_bd: jax.Array) -> jax.Array:
-        z_bk = autoencoder.encode(params["encoder"], x_bd)
-        return nets.apply_head(params["head"], jax.lax.stop_gradient(z_bk) if frozen else z_bk)
+        if frozen:
+            return nets.apply_head(params["head"], jax.lax.stop_gradient(autoencoder.encode(params["encoder"], x_bd)))
+        return nets.apply_head(params["head"], (autoencoder.features or autoencoder.encode)(params["encoder"], x_bd))
 
     def loss(params: Params, x_bd: jax.Array, y_b: jax.Array, *, l2: jax.Array | float):
         logits_bc = logits(params, x_bd)

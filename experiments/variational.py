@@ -30,7 +30,7 @@ SHAPE: dict[str, Any] = {
     "batch_size": 100,
     "hyper": {"learning_rate": 0.002, "beta": 1.0, "warmup": 0.0, "free_bits": 0.0, "l2": 0.0},
 }
-SHORT = SHAPE | {"epochs": 15, "scores": (scores.likelihood(samples=1000),)}
+SHORT: dict[str, Any] = SHAPE | {"epochs": 15, "scores": (scores.likelihood(samples=1000),)}
 WEIGHTED = {name: value for name, value in SHAPE["hyper"].items() if name != "free_bits"}
 SWEEPS = [
     Sweep(
@@ -44,7 +44,7 @@ SWEEPS = [
     Sweep(
         label="importance-weighted, 15 epochs",
         options={"binarise": True, "samples": 5},
-        **SHORT | {"hyper": WEIGHTED},
+        **{**SHORT, "hyper": WEIGHTED},
     ),
     Sweep(
         label="linear variational",

@@ -191,3 +191,22 @@ def test_the_record_of_neighbours_on_pca_codings_of_mnist_has_the_published_numb
     """`python tests/neighbours.py` makes it; .9717 on pixels and .9755 on 30 components say that PCA loses nothing."""
     record = json.loads((CHECKOUT / "results/neighbours/neighbours.json").read_text())
     assert record == pytest.approx({"pca_10": 0.9259, "pca_30": 0.9755, "pca_50": 0.9760, "pixels": 0.9717}, abs=5e-5)
+
+
+def test_fine_tuning_reaches_the_encoder_of_bits_too():
+    """Bits have no gradient: the classifier is trained through their sigmoids, and frozen it is given the bits."""
+    autoencoder = variants.hashing(nets.mlp(6, (5, 3)))
+    x_bd = jnp.asarray(np.random.default_rng(0).normal(size=(20, 6)), jnp.float32)
+    y_b = jnp.arange(20) % 2
+    trained = autoencoder.init(jax.random.key(0))
+    for frozen in (False, True):
+        model = classify.classifier(autoencoder, 6, 2, frozen=frozen)
+        params = model.init(jax.random.key(1), trained)
+        params["head"]["kernel"] = params["head"]["kernel"] + jnp.asarray([1.0, -1.0])[None, :]
+        slopes = jax.grad(lambda p, model=model: model.loss(p, x_bd, y_b, l2=0.0)[0])(params)
+        moved = [float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves(slopes["encoder"])]
+        assert any(moved) is not frozen
+        assert all(moved) is not frozen
+    frozen_logits = model.logits(params, x_bd)
+    bits_bk = autoencoder.encode(trained, x_bd)
+    np.testing.assert_allclose(frozen_logits[:, 0], bits_bk.sum(axis=1), rtol=1e-6)

@@ -28,6 +28,7 @@ from aejax.schedules import cosine
 from aejax.scores.base import Trained
 from aejax.scores.likelihood import estimate
 from aejax.sweep import Sweep
+from support import small_dataset
 
 CODINGS = 3
 HYPER: dict[str, Any] = {"beta": 1.0, "warmup": 0.0, "free_bits": 0.0, "l2": 0.0}
@@ -220,3 +221,19 @@ def test_the_committed_numbers_are_what_is_claimed():
         assert measured["nll_test"] == pytest.approx(measured["ppca_nll_test"], rel=0.01)
         assert measured["ppca_nll_test"] < measured["nll_test"] < measured["nelbo_test"]
         assert row["sse_ratio"] < 1.005
+
+
+def test_grey_rows_have_no_likelihood_under_cross_entropy(refused):
+    """Binarised rows have one; rows between 0 and 1 have a cross-entropy, which is not a density's."""
+    dataset = small_dataset(inputs=6)
+    for binarise in (False, True):
+        build: dict[str, Any] = {"output": jax.nn.sigmoid, "error": cross_entropy, "binarise": binarise}
+        autoencoder = variants.variational(nets.mlp(6, (2,)), **build)
+        params, ruler = autoencoder.init(jax.random.key(0)), reference(dataset)
+        trained = Trained(autoencoder, params, {}, dataset, ruler, 2, jax.random.key(0))
+        if binarise:
+            assert (scores.likelihood(samples=4)(trained)[0]["nll_test"] or 0) > 0
+        else:
+            refused(
+                ConfigError, "zeros and ones", "binarise=True", call=lambda t=trained: scores.likelihood(samples=4)(t)
+            )

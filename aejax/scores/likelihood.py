@@ -56,7 +56,8 @@ def likelihood(samples: int = 5000, rows: int | None = None) -> Score:
     Numbers, in nats a row: `nll_test`; `nelbo_test`, the negative bound by the same samples; `kl_test`, in closed form;
     `reconstruction_test`, their difference, -log p(x | z) on average. Then `active_units`, `effective_samples`, the
     median over rows of (sum w)^2 / sum w^2, `nll_bias`, estimated from it, and for continuous rows `ppca_nll_test`.
-    Raises ConfigError for numbers below 1, and, when it measures, for a variant that is no density.
+    Raises ConfigError for numbers below 1, and, when it measures, for a variant that is no density or binary rows that
+    are not.
     """
     samples = checks.whole_number("samples", samples, least=1)
     if rows is not None:
@@ -89,6 +90,9 @@ def _measure(trained: Trained, samples: int, rows: int | None) -> Measured:
         raise ConfigError("Sweep.scores", "likelihood of a variant that is no density", "set variant to variational")
     x_nd = jnp.asarray(dataset.floats(dataset.x_test))
     x_nd = np.asarray(generative.observed(jax.random.key(ROWS_SEED), x_nd))[:rows]
+    if generative.binary and not np.isin(x_nd, (0, 1)).all():
+        found = "likelihood under cross_entropy of rows that are not zeros and ones"
+        raise ConfigError("Sweep.scores", found, "set binarise=True in options, or leave the score out")
     found = estimate(trained.autoencoder, trained.params, trained.key, x_nd, samples, trained.check)
     elbo, kl = float(found.elbo_n.mean()), float(found.kl_nk.sum(axis=1).mean())
     numbers: dict[str, float | None] = {

@@ -38,6 +38,8 @@ class Autoencoder(NamedTuple):
     variant of an affine net depends on the rows through their mean and covariance alone. `generative` holds the
     functions of a model of the data's density. `ranges` bounds hyper-parameters: others are refused in a config. A
     variant that `activates` ends the encoder in an activation of its own, after the net's, which should be none.
+    `features(params, x_bd) -> z_bk` stands for `encode` where a classifier is trained through it: for codings that have
+    no gradient.
     """
 
     init: Callable[..., Params]
@@ -53,6 +55,7 @@ class Autoencoder(NamedTuple):
     generative: Generative | None = None
     ranges: Ranges = ()
     activates: bool = False
+    features: Callable[[Params, jax.Array], jax.Array] | None = None
 
 
 class Generative(NamedTuple):

@@ -71,5 +71,17 @@ def hashing(
         }
         return reconstruction_error + penalty, metrics
 
+    def features(params: Params, x_bd: jax.Array) -> jax.Array:
+        return jax.nn.sigmoid(net.encode(params, x_bd))  # bits have no gradient
+
     watched = ("binary_error", "fuzziness")
-    return Autoencoder(net.init, encode, decode, loss, net.coding_axes, watched=watched, criterion="binary_error")
+    return Autoencoder(
+        net.init,
+        encode,
+        decode,
+        loss,
+        net.coding_axes,
+        watched=watched,
+        criterion="binary_error",
+        features=features,
+    )
