@@ -124,7 +124,7 @@ def test_patches_are_turned_and_scaled_cuts_of_every_picture_of_their_people(oli
     picture = whole.x_test[7].reshape(64, 64).astype(float)
     found = data.x_test.reshape(80, 200, 25, 25)[7].astype(float)
     assert np.abs(found[:, 12, 12] - picture[31:33, 31:33].mean()).max() <= 0.5  # all turn about the middle
-    # A patch of a picture turned by 180 degrees, at another angle and scale, holds no value that the disc has not.
+    # Whatever the angle and the scale, no value that the disc around the middle has not.
     rows, columns = np.mgrid[:64, :64] - 31.5
     disc = picture[np.hypot(rows, columns) <= 1.8 * 12 * np.sqrt(2) + 1.5]
     assert found.min() >= disc.min() - 0.5

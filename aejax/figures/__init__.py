@@ -62,7 +62,10 @@ FIGURES: dict[str, tuple[Callable[[Sequence[Setting], Looks, Arrays], Figure | N
     "activations.png": (inner.activations, "How codings are distributed; runs chosen by validation."),
     "spectrum.png": (inner.spectrum, "Directions in which codings vary, beside PCA's; runs chosen by validation."),
 }
-_SEEN = ("samples.png", "interpolations.png", "traversals.png", "activating.png", "activations.png", "spectrum.png")
+_IMAGES = ("samples.png", "interpolations.png", "traversals.png", "activating.png")
+_SEEN = (*_IMAGES, "activations.png", "spectrum.png")
+GREYS = 64
+"""As many colours has a figure of hundreds of small grey images."""
 
 
 def draw(name: str, settings: Sequence[Setting], arrays: Arrays) -> tuple[bytes, str] | None:
@@ -78,14 +81,14 @@ def draw(name: str, settings: Sequence[Setting], arrays: Arrays) -> tuple[bytes,
     file = io.BytesIO()
     dots = 120 if figure.get_figwidth() * figure.get_figheight() < 120 else 75  # many panels are shown small anyway
     figure.savefig(file, format="png", dpi=dots, bbox_inches="tight", metadata={"Software": None})
-    return in_256_colours(file.getvalue()), _left_out(name, best)
+    return in_few_colours(file.getvalue(), GREYS if name in _IMAGES else 256), _left_out(name, best)
 
 
-def in_256_colours(png: bytes) -> bytes:
+def in_few_colours(png: bytes, colours: int) -> bytes:
     """The picture with a palette in place of a colour a pixel: a third of the bytes, and no difference to the eye."""
     file = io.BytesIO()
     with Image.open(io.BytesIO(png)) as image:
-        few = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        few = image.convert("RGB").quantize(colours, dither=Image.Dither.NONE)
         few.save(file, format="png", optimize=True, dpi=image.info.get("dpi"))
     return file.getvalue()
 
@@ -99,8 +102,10 @@ def _left_out(name: str, best: Sequence[Setting]) -> str:
     words = ""
     if name in _SEEN:
         images = name not in ("activations.png", "spectrum.png")
-        labels = {(s.dataset, s.label) for s in best if s.shown.get("health") and (s.image_shape or not images)}
-        return f" Only the first {MOST_SEEN} labels are drawn." if len(labels) > MOST_SEEN else ""
+        splits = generated.by_split(best, images)
+        words += f" Only the first {MOST_SEEN} labels are drawn." if len(splits) > MOST_SEEN else ""
+        several = any(len(found) > 1 for found in splits.values())
+        return words + " Of data split in several ways the first split is drawn." * several
     if name != "error_against_codings.png" and len(lines) > MOST_PANELS:
         words += f" Only the first {MOST_PANELS} labels are drawn."
     if name == "learning_curves.png" and max(map(len, lines)) > MOST_CURVES:

@@ -11,16 +11,26 @@ from matplotlib.figure import Figure
 
 from aejax.figures.drawing import MOST_SEEN, Looks, dress, finish, mosaic, need
 from aejax.pictures import DEVIATIONS, LEVELS, STEPS
-from aejax.settings import Arrays, Row, Setting, number, unique
+from aejax.settings import Arrays, Row, Setting, number
 
 _KINDS = {"prior": "its prior", "gaussian": "a Gaussian", "mixture": "a Gaussian mixture"}
 
 
 def seen(best: Sequence[Setting], images: bool = True) -> list[Setting]:
-    """Of every dataset and label the best setting at its most codings, if its run kept what these figures show."""
-    kept = [s for s in best if s.shown.get("health") and (s.image_shape or not images)]
-    keys = unique((s.dataset, s.label) for s in kept)[:MOST_SEEN]
-    return [[s for s in kept if (s.dataset, s.label) == key][-1] for key in keys]
+    """Of every dataset and label the best setting at its most codings, if its run kept what these figures show; of a
+    dataset that was split in several ways, the first split.
+    """
+    splits = by_split(best, images)
+    return [next(iter(found.values()))[-1] for found in list(splits.values())[:MOST_SEEN]]
+
+
+def by_split(best: Sequence[Setting], images: bool = True) -> dict[tuple[str, str], dict[str, list[Setting]]]:
+    """What can be shown, by dataset and label, and in these by what tells a dataset's splits apart."""
+    found: dict[tuple[str, str], dict[str, list[Setting]]] = {}
+    for s in best:
+        if s.shown.get("health") and (s.image_shape or not images):
+            found.setdefault((s.runs[0]["dataset"], s.label), {}).setdefault(s.dataset, []).append(s)
+    return found
 
 
 def samples(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure | None:

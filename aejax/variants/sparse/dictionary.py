@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from aejax.errors import ConfigError
-from aejax.nets import CodingAxes, Net, Params
+from aejax.nets import Net, Params
 
 
 def check_dictionary(net: Net) -> None:
@@ -56,16 +54,6 @@ def unit_columns(params: Params) -> Params:
     squares = jnp.sum(jnp.square(kernel), axis=axis, keepdims=True)
     kernel = kernel * jnp.where(squares > 0, jax.lax.rsqrt(jnp.where(squares > 0, squares, 1.0)), 1.0)
     return {**params, stack: {**params[stack], "layer_0": {**params[stack]["layer_0"], "kernel": kernel}}}
-
-
-def in_use(params: Params, axes: CodingAxes) -> jax.Array:
-    """Which codings are not masked, (k,): those with a parameter that is not zero."""
-    used = []
-    for path, axis in axes:
-        leaf: Any = functools.reduce(lambda tree, name: tree[name], path, params)
-        others = tuple(i for i in range(leaf.ndim) if i != axis)
-        used.append(jnp.any(leaf != 0, axis=others))
-    return jnp.any(jnp.stack(used), axis=0)
 
 
 def _where(params: Params) -> tuple[str, int] | None:

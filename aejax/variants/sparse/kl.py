@@ -8,10 +8,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from aejax import penalties
+from aejax import nets, penalties
 from aejax.nets import Activation, Net, Params, identity
 from aejax.variants.base import Autoencoder, decoders
-from aejax.variants.sparse.dictionary import in_use
 
 
 @functools.lru_cache(maxsize=256, typed=True)
@@ -38,7 +37,7 @@ def kl_sparse(
         del key  # nothing random
         logits_bk = net.encode(params, x_bd)
         reconstruction_error = error(predict(params, jax.nn.sigmoid(logits_bk)), x_bd)
-        kl_k = jnp.where(in_use(params, net.coding_axes), kl_of_mean(logits_bk, target), 0.0)
+        kl_k = nets.live(params, net.coding_axes, net.codings) * kl_of_mean(logits_bk, target)
         penalty = sparsity * jnp.sum(kl_k) + l2 * penalties.l2(params)
         return reconstruction_error + penalty, {"error": reconstruction_error, "penalty": penalty}
 
