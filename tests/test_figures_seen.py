@@ -109,6 +109,20 @@ def test_only_so_many_labels_are_drawn_and_the_caption_says_so(tmp_path):
     assert text.count("Only the first 6 labels are drawn.") == 6
 
 
+def test_of_a_dataset_split_in_several_ways_the_first_is_drawn_and_the_caption_says_so(tmp_path):
+    facts = make()["provenance"]
+    splits = [facts | {"dataset_fingerprint": fingerprint} for fingerprint in ("a" * 16, "b" * 16)]
+    rows = [make(label, health=PANEL, provenance=one) for label in ("one", "other") for one in splits]
+    figure = drawn(generated.samples, rows, seen_of(rows))
+    assert figure is not None
+    titles = [ax.get_title(loc="left") or ax.get_title() for ax in figure.axes[::2]]
+    assert ["aaaa" in title and "bbbb" not in title for title in titles] == [True, True]
+    text, _ = write(tmp_path, rows, seen_of(rows))
+    assert text.count("Of data split in several ways the first split is drawn.") == 6
+    text, _ = write(tmp_path, rows[::2], seen_of(rows[::2]))
+    assert "split in several ways" not in text
+
+
 def test_without_arrays_they_stay_as_they_are_and_without_a_panel_there_are_none(tmp_path):
     (tmp_path / "samples.png").write_bytes(b"drawn long ago")
     text, written = write(tmp_path, [make(health=PANEL)], {})
