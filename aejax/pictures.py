@@ -95,8 +95,8 @@ def _images(trained: Trained, z_nk: np.ndarray, stored: dict[str, np.ndarray]) -
     """Decoded samples with their nearest training rows, interpolations and traversals; rows that activate units."""
     dataset, prior = trained.dataset, trained.autoencoder.generative is not None
     counts = COUNTS_LARGE if dataset.inputs > LARGE else COUNTS
-    pairs = example_rows(dataset)[: 2 * counts["pairs"]]
-    pairs = pairs[: len(pairs) // 2 * 2].reshape(-1, 2)
+    ends = example_rows(dataset)[: 2 * counts["pairs"]]
+    pairs = np.resize(ends, (max(1, len(ends) // 2), 2))  # a single row is paired with itself
     units = widest(z_nk, counts["traversed"])
     base_k = np.zeros(trained.codings) if prior else stored["density/gaussian/means_ck"][0]
     values = dict.fromkeys(units, DEVIATIONS) if prior else {i: stored["codings/quantiles"][:, i] for i in units}

@@ -1,5 +1,6 @@
 """`aejax sample`, `interpolate` and `traverse`: what they decode, by hand, and what they refuse."""
 
+import dataclasses
 import json
 import shutil
 from typing import Any
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aejax import cli, density, pictures, results, rows, stored
+from aejax import cli, compare, density, nets, pictures, results, rows, scores, stored, variants
 from aejax.datasets import load
+from aejax.datasets.pictures import example_rows
 from aejax.variants import Generative
-from support import check_refused, rows_of
+from support import check_refused, rows_of, small_dataset
 
 
 @pytest.fixture(scope="module")
@@ -231,6 +233,29 @@ def test_pictures_of_a_run_are_its_own(finished):
     assert ((np.abs(ends[:, None] - dataset.x_test[None] / 16).max(axis=2) < 0.003).any(axis=1)).all()
     size = sum(array.nbytes for array in arrays.values())
     assert size < 300_000
+
+
+@pytest.mark.parametrize("classes", [1, 3, 36])
+def test_examples_are_of_every_class_and_then_whatever_comes_first(classes):
+    data = small_dataset()
+    labels = np.arange(36) // (36 // classes)
+    rows = example_rows(dataclasses.replace(data, y_test=labels))
+    assert len(set(rows)) == 10
+    assert set(labels[rows]) >= set(range(min(classes, 10)))
+    np.testing.assert_array_equal(example_rows(data), range(10))
+
+
+@pytest.mark.parametrize("count", [1, 2, 36])
+def test_a_run_has_its_pictures_however_few_rows_and_classes_the_test_has(count):
+    """Of one class there was one example, and no pair to go between."""
+    data = small_dataset()
+    data = dataclasses.replace(data, x_test=data.x_test[:count], y_test=np.zeros(count, int), image_shape=(4, 3))
+    autoencoder, ruler = variants.plain(nets.mlp(12, (3,))), compare.reference(data)
+    params = autoencoder.init(jax.random.key(0))
+    trained = scores.Trained(autoencoder, params, {}, data, ruler, 3, jax.random.key(0))
+    z_nk = compare.reconstruct(autoencoder, params, data.x_test, unit=data.unit)[0]
+    images = pictures.of(trained, z_nk, {})["interpolations/images"]
+    assert images.shape == (max(1, min(8, count) // 2), pictures.STEPS, 12)
 
 
 def test_a_copied_row_would_be_seen():

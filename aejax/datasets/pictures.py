@@ -12,10 +12,12 @@ EXAMPLES = 10
 
 
 def example_rows(dataset: Dataset) -> np.ndarray:
-    """Indices of at most EXAMPLES test rows: the first of each class, or without labels the first rows."""
-    if dataset.y_test is not None:
-        return np.unique(dataset.y_test, return_index=True)[1][:EXAMPLES]
-    return np.arange(min(EXAMPLES, len(dataset.x_test)))
+    """Indices of at most EXAMPLES test rows: the first of each class, then, or without labels, the first others."""
+    every = np.arange(len(dataset.x_test))
+    if dataset.y_test is None:
+        return every[:EXAMPLES]
+    firsts = np.unique(dataset.y_test, return_index=True)[1]
+    return np.concatenate([firsts, np.setdiff1d(every, firsts)])[:EXAMPLES]
 
 
 def brightness(dataset: Dataset, x_nd: np.ndarray) -> np.ndarray:
