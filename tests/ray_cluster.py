@@ -74,7 +74,9 @@ def main():
         before = signal.getsignal(signal.SIGTERM)
         name, sweeps = experiment.load(path)
         place, source = cluster.Ray(str(nodes.address)), cluster.Source(path)
-        outcome = runner.execute(name, sweeps, root=root, watcher=seen, on=place, source=source, save_seconds=0.2)
+        outcome = runner.execute(
+            name, sweeps, root=root, watcher=seen, on=place, source=source, save_seconds=0.2, how="map"
+        )
         found = {
             "killed": seen.killed,
             "warned": seen.warned,
