@@ -112,9 +112,9 @@ def test_an_autoencoder_that_is_pca_has_pcas_numbers():
     assert min(errors) == errors[1]  # what k was chosen by
     assert numbers["affine_denoised_sse_test"] < numbers["pca_best_denoised_sse_test"]
     assert {name: array.shape for name, array in arrays.items()} == {
-        f"denoising/{kind}": (3, INPUTS) for kind in ("clean", "noisy", "denoised", "pca", "affine")
+        f"denoising/{kind}": (10, INPUTS) for kind in ("clean", "noisy", "denoised", "pca", "affine")
     }
-    np.testing.assert_allclose(arrays["denoising/clean"], one.dataset.floats(one.dataset.x_test[:3]))
+    np.testing.assert_allclose(arrays["denoising/clean"], one.dataset.floats(one.dataset.x_test[:10]))
 
 
 def test_the_rulers_are_the_same_for_every_seed_and_repetitions_average():
