@@ -20,6 +20,8 @@ SHARE_OF_CACHE = 64 * 2**20
 """Bytes of the states that a device takes in turn: with more, moving them in and out of a chunk shows."""
 WORTH_MEASURING = 60.0
 """Seconds of training below which layouts are not compared: compiling the others would cost more than it gains."""
+FASTER = 1.1
+"""How much faster than the layout to take unmeasured another has to be: bits should not hang on noise."""
 SOME = 8  # a vmap of moderate width, tried beside the widest
 LARGE_BATCH = 256  # rows a device from which sharing a single run's batch out is tried
 
@@ -43,6 +45,8 @@ def choose(
     check: Callable[[], None] = lambda: None,
 ) -> Choice:
     """The layout for these runs: the one asked for, or with "auto" the fastest, measured where that is worth it.
+
+    The first candidate, which on processors has the bits of a fit alone, is taken unless another is FASTER.
 
     A layout that does not fit into 80 % of the free memory is made smaller; the rest of the runs are further blocks.
     `of` is how many there are of which these runs are left: a vmap's width, on which its bits depend, follows from all
@@ -70,6 +74,7 @@ def choose(
         if candidate.layout not in [known.layout for known in rates]:
             rates[candidate] = _rate(what, dataset, runs, candidate.layout, check)
     best = max(rates, key=lambda candidate: rates[candidate])
+    best = best if rates[best] >= FASTER * rate else choice
     named = {f"{c.layout.how} {c.layout.width}" if c.layout.width > 1 else c.layout.how: r for c, r in rates.items()}
     return best._replace(rates={name: round(value, 1) for name, value in named.items()})
 

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from aejax import lock
-from aejax.results import to_json
+from aejax.results import append_line, to_json
 from aejax.settings import Row, number, unique
 
 SPENT = {
     "useful": "training steps whose outcome is stored, or saved to go on from",
     "compile": "compiling",
     "data": "reading data and fitting the reference PCA",
-    "saving": "writing runs, states, tables and figures",
+    "saving": "writing runs and states, and tables and figures (those of the last call are counted in the next report)",
     "lost": "work of a run that failed, or of a killed call that had not saved it",
     "other": "all else; of a killed call all that is not known",
 }
@@ -45,6 +45,14 @@ def read(folder: Path) -> tuple[list[dict[str, Any]], int]:
         if all(map(math.isfinite, times.values())):
             calls.append({"started": "", "device": None, "runs": 0, **call, **times})
     return calls, len(lines) - len(calls)
+
+
+def add_report(folder: Path, started: str, device: str, seconds: float) -> None:
+    """Add the time that tables and figures took to what the call has said of itself, in a line of its own: the summary,
+    which is one of them, shows what was known before.
+    """
+    spent = {**dict.fromkeys(SPENT, 0.0), "saving": seconds}
+    append_line(folder / "goodput.jsonl", {"started": started, "wall": seconds, **spent, "runs": 0, "device": device})
 
 
 def of_a_killed(before: lock.Before | None) -> dict[str, Any] | None:
@@ -78,7 +86,8 @@ def _spent(calls: Sequence[dict[str, Any]]) -> list[str]:
     sums = {name: sum(call[name] for call in calls) for name in SPENT}
     total = sum(sums.values())  # more than the wall time where work of a killed call was lost
     devices = ", ".join(unique(str(call["device"]) for call in calls if call["device"]))
-    about = f"{len(calls)} call{'s' * (len(calls) > 1)} of `aejax run`" + f" on {devices}" * bool(devices)
+    count = len(unique(call["started"] or str(number) for number, call in enumerate(calls)))
+    about = f"{count} call{'s' * (count > 1)} of `aejax run`" + f" on {devices}" * bool(devices)
     trained = sum(int(call["runs"] or 0) for call in calls)
     about += f", {number(wall, 3)} s of wall time in all, trained {trained} run{'s' * (trained != 1)}."
     lines = ["| what | seconds | share | |", "| --- | --- | --- | --- |"]

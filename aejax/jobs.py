@@ -134,7 +134,7 @@ def machine_class() -> dict[str, Any]:
     """What bits depend on besides the config: a program is laid out anew where this is another."""
     facts = provenance.describe("", "")
     names = ("platform", "device_kind", "processor", "instruction_set", "threads", "devices", "jax", "jaxlib")
-    return {name: facts[name] for name in names}
+    return {**{name: facts[name] for name in names}, "processes": jax.process_count()}
 
 
 class Layouts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import jax
@@ -25,8 +25,8 @@ class Keeper(Protocol):
         """Whether it is time to save; called after every chunk."""
         ...
 
-    def save(self, step: int, arrays: dict[str, np.ndarray], seconds: float) -> None:
-        """Keep this."""
+    def save(self, step: int, arrays: Callable[[], dict[str, np.ndarray]], seconds: float) -> None:
+        """Keep this; `arrays` fetches it from the devices, which every process takes part in."""
         ...
 
 

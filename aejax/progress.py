@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from aejax import listing, panel, runner, settings, tensorboard, train
+from aejax.markdown import counted
 from aejax.watcher import Watcher
 
 
@@ -141,7 +142,8 @@ def show_plan(plan: runner.Plan) -> None:
     listing.print_table(headers, lines)
     programs = [job for job in plan.jobs if job["missing"]]
     print(
-        f"{len(programs)} programs to compile, {sum(job['missing'] for job in programs)} runs to train, "
+        f"{counted(len(programs), 'program')} to compile, "
+        f"{counted(sum(job['missing'] for job in programs), 'run')} to train, "
         f"{sum(job['stored'] for job in plan.jobs)} stored already; at most about "
         f"{_size(max((job['bytes'] for job in programs), default=0))} of memory at a time "
         "(an estimate; what does not fit is trained in blocks)"

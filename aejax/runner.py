@@ -22,15 +22,16 @@ from aejax import (
     lock,
     machine,
     results,
+    saving,
     sweep,
     tensorboard,
     work,
 )
+from aejax.desk import Desk, Spent
 from aejax.errors import AejaxError, ConfigError, ResultsError
 from aejax.jobs import Job, Layouts
 from aejax.sweep import Sweep
 from aejax.watcher import Watcher
-from aejax.work import Desk, Spent
 
 Loaded = dict[tuple[str, int], datasets.Dataset]
 
@@ -110,7 +111,7 @@ def execute(
         watcher.start(sum(len(job.members) for job in planned), device)
         layouts = None if here is None else Layouts(here, watcher.warn)
         of = [(job, loaded[job.sweep.dataset, job.sweep.data_seed]) for job in planned]
-        saved = {} if here is None else work.read_saved(here, of, watcher)
+        saved = {} if here is None else saving.read_saved(here, of, watcher)
         trained: list[str] = []
 
         def emit(row: dict[str, Any], params: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
@@ -158,10 +159,13 @@ def execute(
         if here is not None:
             from aejax import report
 
+            start = time.perf_counter()
             report.write(folder, rows, lambda run_id: _arrays(folder, run_id))
             if events:
                 mine = [row for row in rows if row["run_id"] in set(ids)]
                 tensorboard.write(folder, mine, lambda run_id: _arrays(folder, run_id))
+            if trained:
+                goodput.add_report(here, started.isoformat(timespec="seconds"), device, time.perf_counter() - start)
     return Outcome(folder, rows, ids, trained)
 
 

@@ -8,6 +8,7 @@ A state is arrays by name and an `about`: whatever decides whether the state may
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -82,6 +83,20 @@ def newest(folder: Path, state_id: str, warn: Callable[[str], None], repair: boo
         return state
     if damaged or any(_corrupt(home)):
         raise ResultsError(str(home), "states were saved, and none is valid", "delete that folder to train anew")
+    return None
+
+
+def about_of_damaged(folder: Path, state_id: str) -> dict[str, Any] | None:
+    """The `about` of states of which none is valid, where one's state.json is as it was written; else None."""
+    home = folder / "states" / check_name(state_id, "state_id")
+    for path in [*_steps(home), *_corrupt(home)]:
+        try:
+            head = (path / FILES[0]).read_bytes()
+            hashes = json.loads((path / disk.MANIFEST).read_bytes())["sha256"]
+            if hashlib.sha256(head).hexdigest() == hashes[FILES[0]]:
+                return json.loads(head)["about"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            continue
     return None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -229,6 +228,7 @@ def train_block(
     began, saving, earlier, done, compiling = time.perf_counter(), 0.0, 0.0, 0, functions.seconds
     key_data, hyper = population.members(layout, runs, what.names)
     state = functions.init(key_data, hyper)
+    arrays = lambda: arrays_of(state, key_data, hyper)  # noqa: E731
     kept = keeper.load() if keeper is not None else None
     if hosts.most(int(kept is not None)):
         state, earlier = restore(state, key_data, hyper, kept, layout)
@@ -239,7 +239,7 @@ def train_block(
         earlier, compiling = started.train_seconds, compiling + started.compile_seconds
         began = time.perf_counter()
         if keeper is not None and hosts.most(int(keeper.due(earlier))):
-            keeper.save(0, arrays_of(state, key_data, hyper), earlier)
+            keeper.save(0, arrays, earlier)
             began = time.perf_counter()
     drawn = done // run.steps_per_epoch
     resumed, chunk, saved = done, max(1, min(run.steps_per_epoch, 32) * layout.devices // layout.groups), began
@@ -262,7 +262,7 @@ def train_block(
         stopping = hosts.most(stop.number if stop is not None else 0)
         now = time.perf_counter()
         if keeper is not None and hosts.most(int(stopping or (done < run.steps and keeper.due(now - saved)))):
-            keeper.save(done, arrays_of(state, key_data, hyper), earlier + now - began - saving)
+            keeper.save(done, arrays, earlier + now - began - saving)
             saved = time.perf_counter()
             saving += saved - now
         if stopping:
@@ -274,8 +274,7 @@ def train_block(
     alone = (jax.tree.map(lambda leaf, i=i: leaf[divmod(i, layout.width)], final) for i in range(len(runs)))
     fits = [_fit_of(one, what, hyper, run.steps_per_epoch) for one, (_, hyper) in zip(alone, runs, strict=True)]
     share = {"compile_seconds": compiling, "train_seconds": seconds / len(runs)}
-    keep = functools.partial(arrays_of, state, key_data, hyper)
-    return Block([one._replace(**share) for one in fits], seconds, done, resumed, keep)
+    return Block([one._replace(**share) for one in fits], seconds, done, resumed, arrays)
 
 
 def _all_bad(state: FitState, steps_per_epoch: int, done: int) -> bool:

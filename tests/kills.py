@@ -3,6 +3,8 @@
 After every kill: what was finished is still there, untouched. At the end: every row and every parameter is bit for bit
 that of the sweep that nobody killed. A state is saved after every chunk, so that most kills find one to go on from.
 
+No run that is stored is trained again: every block says whom it trains, once it has.
+
     python tests/kills.py --kills 50 --out results/kills
 """
 
@@ -31,16 +33,45 @@ SWEEPS = [
 """
 OF_THE_MOMENT = ("compile_seconds", "train_seconds", "pca_seconds", "provenance", "execution")
 RUNS, PER_SWEEP = 20, 10
+WATCHED, NOTES = "--watched", "trained.jsonl"
 PHASES = ("starting", "compiling the first", "training", "between programs")
 
 
 def start(experiment: Path, results: Path, *, save_every: float = 0, how: str = "auto") -> subprocess.Popen:
     """The sweep in a process of its own."""
-    command = [sys.executable, "-m", "aejax", "run", str(experiment), "--results", str(results), "--how", how]
+    command = [sys.executable, __file__, WATCHED, "run", str(experiment), "--results", str(results), "--how", how]
     command += ["--save-every", str(save_every)]
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as for what runs in the background; it would be inherited
         signal.signal(signal.SIGINT, signal.default_int_handler)
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def watched(arguments: Sequence[str]) -> int:
+    """`aejax` with these arguments, noting in its results folder whom each block has trained, once for each block."""
+    from aejax import cli, train, work
+
+    train_block, train_members, at = work.train.train_block, work._train, {}
+
+    def note_members(job, desk, emit, chosen, members, missing):
+        at["folder"], at["ids"] = desk.folder, [member.run_id for member in members]
+        at["stored"] = [name for name in at["ids"] if name not in missing]
+        return train_members(job, desk, emit, chosen, members, missing)
+
+    def note_chunk(*given, report, **options):
+        told = []
+
+        def first(progress):
+            if not told:
+                told.append(True)
+                line = json.dumps({"trained": at["ids"], "stored": at["stored"], "step": progress.step})
+                with (at["folder"].parent / NOTES).open("a") as notes:
+                    notes.write(line + "\n")
+            report(progress)
+
+        return train_block(*given, report=first, **options)
+
+    work._train, train.train_block = note_members, note_chunk
+    return cli.main(arguments)
 
 
 def finished(folder: Path) -> dict[str, tuple]:
@@ -111,7 +142,7 @@ def torture(home: Path, kills: int, epochs: int, seed: int = 0, ways: Sequence[s
         longest = max(longest, time.monotonic() - began)
         expected[how] = contents(folder)
         assert len(expected[how]) == RUNS
-    rng, done, sweeps, resumed = random.Random(seed), 0, 0, 0
+    rng, done, sweeps, resumed, blocks = random.Random(seed), 0, 0, 0, 0
     phases: Counter[str] = Counter()
     while done < kills or sweeps == 0:
         how, results, before = ways[sweeps % len(ways)], home / f"killed-{sweeps}", {}
@@ -139,8 +170,14 @@ def torture(home: Path, kills: int, epochs: int, seed: int = 0, ways: Sequence[s
         assert len((folder / "runs.jsonl").read_text().splitlines()) == RUNS
         left = [path.name for path in (*folder.glob("runs/.*"), *folder.glob("states/*"))]
         assert not left, f"left behind: {left}"
+        notes = [json.loads(line) for line in (results / NOTES).read_text().splitlines()]
+        blocks += len(notes)
+        assert {name for note in notes for name in note["trained"]} == set(contents(folder))
+        again = [note for note in notes if note["stored"]]
+        assert not again, f"trained although they were stored: {again}"
         sweeps += 1
     record = {"kills": done, "sweeps": sweeps, "kills_that_left_a_state": resumed, "runs_each": RUNS, "lost": 0}
+    record |= {"blocks_begun_or_gone_on_with": blocks, "stored_runs_trained_again": 0}
     return {**record, "phases": dict(sorted(phases.items())), "ways": list(ways)}
 
 
@@ -168,4 +205,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == [WATCHED]:
+        sys.exit(watched(sys.argv[2:]))
     main()

@@ -1,7 +1,7 @@
 """Samples per second of a population of the chapter's stacked net, against its members one by one, in one run.
 
 784-300-150-300-784, ELU, squared error + L2, Adam, batch 150, 55 000 MNIST-sized rows, eight learning rates, an epoch
-each. Contestants: `fit_population` in the layout it chooses and in the others, `fit` member after member, and with
+each. Contestants: a population mapped and vmapped, of which the faster counts, its members one after another, and with
 `--torch` PyTorch's eager loop and `torch.compile`, which train the same net once. Rounds alternate, everything is
 compiled before; the ratio of medians is what counts. Not a test: nothing is asserted.
 

@@ -171,7 +171,7 @@ def test_imports_go_one_way():
         {"overrides", "watcher"},
         {"disk", "lock", "results", "states", "provenance"},
         {"experiment", "settings", "stored", "rows", "jobs", "loading"},
-        {"work", "markdown"},
+        {"desk", "saving", "work", "markdown"},
         {"cluster"},
         {"figures", "generate", "goodput", "listing", "panel", "tensorboard", "verdict"},
         {"report", "showing"},

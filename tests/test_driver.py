@@ -7,14 +7,14 @@ from collections import deque
 import numpy as np
 import pytest
 
-from aejax import Sweep, cluster, experiment, jobs, overrides, results
-from aejax.cluster import task, wire
+from aejax import Sweep, cluster, experiment, jobs, lock, overrides, results, states
+from aejax.cluster import task, wire, worker
 from aejax.cluster.driver import TRIES
 from aejax.datasets import load
+from aejax.desk import Spent
 from aejax.errors import ConfigError, DataError, MachineError
 from aejax.interrupt import Interrupted
 from aejax.watcher import Watcher
-from aejax.work import Spent
 from support import check_refused
 
 HYPER = {"learning_rate": 0.01, "l2": 0.0}
@@ -158,6 +158,31 @@ def test_runs_that_were_sent_before_a_loss_are_not_trained_again():
     assert len(rows) == 3
     assert workers.given[1] == workers.given[0][1:]
     assert driver.spent["useful"] == 1.0
+
+
+def test_a_state_is_there_until_the_runs_of_its_block_are_stored(tmp_path):
+    """A worker leaves it: the driver may be killed with rows still under way to it."""
+    todo, loaded = planned(sweep(seeds=(0, 1)))
+    folder = results.open_folder(tmp_path, "x")
+    with lock.hold(folder):
+        text = written(todo[0], cluster.Call("x", folder, save_seconds=0.0))
+        messages = []
+        worker.work_on(json.dumps(text), lambda *message: messages.append(message), lambda: None)
+        kinds = [kind for kind, *_ in messages if kind not in ("beat", "progress")]
+        assert kinds == ["row", "row", "forget", "done"]
+        (state_id,) = states.saved_ids(folder)
+        there = []
+
+        def emit(row, params, arrays):
+            there.append(states.saved_ids(folder))
+
+        call = cluster.Call("x", folder)
+        saved = {state_id: {"order": [member.run_id for member in todo[0].members]}}
+        driver = cluster.Driver(call, loaded, Memory(), Spent(), emit, lambda unsaved, kept: None, saved)
+        driver.run(todo, Scripted(lambda job: messages))
+    assert there == [[state_id], [state_id]]
+    assert states.saved_ids(folder) == []
+    assert driver.saved == {}
 
 
 def test_a_row_that_comes_twice_is_stored_once():

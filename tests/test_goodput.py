@@ -8,8 +8,8 @@ import pytest
 
 import kills
 from aejax import cli, goodput, lock, results, train
+from aejax.desk import Spent
 from aejax.interrupt import Interrupted
-from aejax.work import Spent
 from support import TINY, wait_for
 
 
@@ -26,16 +26,20 @@ def test_the_parts_sum_to_the_wall_time(tiny, tmp_path):
     began = time.perf_counter()
     assert cli.main(["run", str(tiny), "--results", str(tmp_path), "--set", "epochs=20"]) == 0
     wall = time.perf_counter() - began
-    (call,) = calls_of(tmp_path / "tiny")
+    call, drawn = calls_of(tmp_path / "tiny")
     check_sums(call)
     assert call["runs"] == 3
     assert call["lost"] == 0
-    assert 0 < call["wall"] <= wall
+    assert 0.7 * wall < call["wall"] + drawn["wall"] <= wall
+    check_sums(drawn)
+    assert (drawn["started"], drawn["runs"], drawn["saving"]) == (call["started"], 0, drawn["wall"])
     rows = results.read_index(tmp_path / "tiny")
     assert call["useful"] == pytest.approx(sum(row["train_seconds"] for row in rows), rel=0.2, abs=0.1)
     assert all(call[name] > 0 for name in ("useful", "compile", "data", "saving"))
     assert cli.main(["run", str(tiny), "--results", str(tmp_path), "--set", "epochs=20"]) == 0
-    assert len(calls_of(tmp_path / "tiny")) == 1, "a call that trains nothing has nothing to tell"
+    assert len(calls_of(tmp_path / "tiny")) == 2, "a call that trains nothing has nothing to tell"
+    assert cli.main(["report", str(tmp_path / "tiny")]) == 0
+    assert "1 call of `aejax run`" in (tmp_path / "tiny/summary.md").read_text(), "two lines, one call"
 
 
 def test_an_interrupted_call_tells_of_what_it_saved(tiny, tmp_path, monkeypatch):
@@ -72,7 +76,7 @@ def test_a_block_that_fails_is_lost_time(tiny, tmp_path, monkeypatch):
 
     monkeypatch.setattr(train, "train_block", fails)
     assert cli.main(["run", str(tiny), "--results", str(tmp_path), "--set", "seeds=0"]) == 3
-    (call,) = calls_of(tmp_path / "tiny")
+    call, _ = calls_of(tmp_path / "tiny")
     check_sums(call)
     assert 0.4 <= call["lost"] <= call["wall"] / 2 + 0.4
     assert call["useful"] == 0

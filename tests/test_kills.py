@@ -30,6 +30,7 @@ def test_kill_9_at_random_moments_loses_nothing(tmp_path):
     assert sum(phases.values()) == 3
     assert phases["training"] >= 1
     assert record["kills_that_left_a_state"]
+    assert record["blocks_begun_or_gone_on_with"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -223,7 +223,21 @@ def test_the_layout_is_chosen_by_measurement_where_that_is_worth_it(monkeypatch)
     layout, rates, _ = together().choice
     assert rates is not None
     assert {name.split()[0] for name in rates} == {"vmap", "map", "loop"}
-    assert rates[layout.how if layout.width == 1 else f"{layout.how} {layout.width}"] == max(rates.values())
+    taken = rates[layout.how if layout.width == 1 else f"{layout.how} {layout.width}"]
+    assert taken >= max(rates.values()) / choice.FASTER - 0.1  # rates are rounded
+
+
+@pytest.mark.parametrize(("faster", "taken"), [(1.0, "map"), (1.09, "map"), (1.11, "vmap")])
+def test_a_layout_of_other_bits_has_to_be_clearly_faster(monkeypatch, faster, taken):
+    """On a processor a map, whose bits are those of a fit alone, is the one to beat: by more than noise."""
+    monkeypatch.setattr(choice, "WORTH_MEASURING", 0.0)
+    speeds = {"map": 1000.0, "vmap": 1000.0 * faster, "loop": 900.0}
+    monkeypatch.setattr(choice, "_rate", lambda what, dataset, runs, layout, check: speeds[layout.how])
+    what = population.task(AUTOENCODER, DATASET, ("learning_rate", "l2"), **SETTINGS)
+    chosen = choice.choose(what, DATASET, RUNS)
+    assert chosen.layout.how == taken
+    assert chosen.rates is not None
+    assert max(chosen.rates.values()) == pytest.approx(1000.0 * faster)
 
 
 def test_choosing_looks_for_a_signal_before_whatever_takes_time(monkeypatch):

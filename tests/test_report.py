@@ -155,7 +155,8 @@ def calls(folder, *lines):
 def test_where_the_time_went(tmp_path):
     first = {"started": "2026-03-01", "wall": 100.0, "useful": 60.0, "compile": 20.0, "data": 10.0, "saving": 4.0}
     first |= {"lost": 1.0, "other": 5.0, "runs": 3, "device": "cpu"}
-    calls(tmp_path, first, first | {"wall": 50.0, "useful": 36.0, "compile": 0.0, "lost": 0.0, "other": 0.0, "runs": 1})
+    second = {"wall": 50.0, "useful": 36.0, "compile": 0.0, "lost": 0.0, "other": 0.0, "runs": 1}
+    calls(tmp_path, first, first | {"started": "2026-03-02"} | second)
     text, _ = write(tmp_path, [make()], {})
     assert "2 calls of `aejax run` on cpu, 150 s of wall time in all, trained 4 runs." in text
     # 96 + 20 + 20 + 8 + 1 + 5 = 150

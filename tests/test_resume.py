@@ -40,7 +40,7 @@ class Memory:
         return self.every
 
     def save(self, step, arrays, seconds):
-        self.kept = ({name: np.array(array) for name, array in arrays.items()}, seconds)
+        self.kept = ({name: np.array(array) for name, array in arrays().items()}, seconds)
         self.steps.append(step)
 
 
@@ -107,7 +107,7 @@ def test_a_kept_state_of_the_end_trains_nothing_more():
     autoencoder = VARIANTS["plain"]
     whole = block(autoencoder)
     keeper = Memory()
-    keeper.save(whole.step, whole.arrays(), 1.0)
+    keeper.save(whole.step, whole.arrays, 1.0)
     again = block(autoencoder, keeper=keeper)
     assert (again.resumed_step, again.step) == (STEPS, STEPS)
     assert all(identical(a, b) for a, b in zip(whole.fits, again.fits, strict=True))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from aejax import cli, identities, results, states, train
+from aejax import cli, identities, jobs, results, states, train
 from aejax.interrupt import Interrupted
 
 ONE = """
@@ -86,6 +86,53 @@ def test_another_format(stopped, seen, capsys, monkeypatch):
     assert cli.main(command) == 2, "the run is of a newer format than this aejax reads"
     said = capsys.readouterr().err
     assert f"format {identities.FORMAT + 1}, this aejax reads up to {identities.FORMAT}" in said
+
+
+def test_another_class_of_machine(stopped, seen, capsys, monkeypatch):
+    """Going on from it would give bits of neither."""
+    command, state, _ = stopped
+    here = jobs.machine_class()
+    before = {path: path.read_bytes() for path in state.rglob("*") if path.is_file()}
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "machine_class", lambda: here | {"threads": here["threads"] + 1, "processes": 2})
+        seen.clear()
+        capsys.readouterr()
+        assert cli.main(command) == 0
+    said = capsys.readouterr().err
+    assert f"states/{state.name}: of another class of machine: " in said
+    assert f"machine.threads: {here['threads']} stored, {here['threads'] + 1} asked" in said
+    assert "machine.processes: 1 stored, 2 asked; kept, and not used" in said
+    assert "platform" not in said
+    assert [block.resumed_step for block in seen] == [0]
+    assert {path: path.read_bytes() for path in state.rglob("*") if path.is_file()} == before
+    assert cli.main(command) == 0
+    assert not list(state.parent.iterdir()), "its run is stored: nobody will go on from it"
+
+
+def spoil(state):
+    """Damage the arrays of a state's only step, and leave what says whose they are."""
+    (arrays,) = state.glob("*/state.safetensors")
+    data = bytearray(arrays.read_bytes())
+    data[-1] ^= 1
+    arrays.write_bytes(data)
+
+
+def test_a_state_beyond_repair_stops_only_the_sweep_that_it_is_of(stopped, seen, capsys):
+    command, state, _ = stopped
+    spoil(state)
+    seen.clear()
+    capsys.readouterr()
+    other = [*command, "--set", "epochs=3"]
+    assert cli.main(other) == 0
+    assert f"states/{state.name}: states were saved, and none is valid; of another sweep" in capsys.readouterr().err
+    assert [block.resumed_step for block in seen] == [0]
+    for _ in range(2):
+        assert cli.main(command) == 4
+        assert "none is valid; delete that folder to train anew" in capsys.readouterr().err
+    (head,) = state.glob("*/state.json")
+    head.write_text(head.read_text().replace('"epochs": 40', '"epochs": 41'))  # now nobody knows whose it is
+    assert cli.main(other) == 4
+    assert len(seen) == 1
 
 
 def test_a_state_of_a_newer_format(stopped, capsys, monkeypatch):

@@ -2,9 +2,10 @@
 
 import pytest
 
-from aejax import states, work
+from aejax import cli, results, saving, states, train
+from aejax.desk import Desk, Spent
+from aejax.saving import StateKeeper
 from aejax.watcher import Watcher
-from aejax.work import Desk, Spent, StateKeeper
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def clock(monkeypatch):
             self.now, self.saves = self.now + self.cost, self.saves + 1
 
     clock = Clock()
-    monkeypatch.setattr(work.time, "perf_counter", lambda: clock.now)
+    monkeypatch.setattr(saving.time, "perf_counter", lambda: clock.now)
     monkeypatch.setattr(states, "save", clock.save)
     return clock
 
@@ -29,15 +30,17 @@ def desk(tmp_path):
     return Desk("x", nothing, nothing, tmp_path, nothing, Watcher(), Spent())  # pyright: ignore[reportArgumentType]
 
 
-def train_block(clock, desk, seconds):
-    """As `train.train_block` does, in chunks of a second."""
+def train_block(clock, desk, seconds, end=False):
+    """As `train.train_block` does, in chunks of a second, and with `end` as `train_job` does after it."""
     keeper, start = StateKeeper(desk, "a", {}), clock.now
     saved = start
     while clock.now - start < seconds:
         clock.now += 1.0
         if keeper.due(clock.now - saved):
-            keeper.save(1, {}, clock.now - start - keeper.seconds)
+            keeper.save(1, dict, clock.now - start - keeper.seconds)
             saved = clock.now
+    if end and keeper.due_at_the_end(clock.now - start - keeper.seconds):
+        keeper.save(2, dict, clock.now - start - keeper.seconds)
     return keeper.seconds
 
 
@@ -46,9 +49,27 @@ def train_block(clock, desk, seconds):
 def test_saving_takes_under_two_hundredths_of_the_time(clock, desk, cost, block):
     """But for the first save, before which nobody knows what one costs."""
     clock.cost = cost
-    saving = sum(train_block(clock, desk, block) for _ in range(6000 // block))
-    assert saving == pytest.approx(clock.saves * cost)
-    assert saving <= 0.02 * clock.now + cost
+    took = sum(train_block(clock, desk, block, end=True) for _ in range(6000 // block))
+    assert took == pytest.approx(clock.saves * cost)
+    assert took <= 0.02 * clock.now + cost
+
+
+@pytest.mark.parametrize(
+    ("seconds", "cost", "saves"), [(9, 0.0, 0), (9, 0.1, 1), (4, 0.1, 0), (11, 0.1, 2), (11, 9, 2)]
+)
+def test_what_is_trained_is_saved_before_it_is_scored_where_that_is_worth_it(clock, desk, seconds, cost, saves):
+    """Where a state is kept on the way always: runs that are stored by then would be trained again from there."""
+    desk.save_cost = clock.cost = cost
+    if cost == 9:
+        desk.save_cost = 0.1  # it said so, and then took 9
+    train_block(clock, desk, seconds, end=True)
+    assert clock.saves == saves
+
+
+def test_asked_for_it_is_saved_at_the_end_too(clock, desk):
+    desk.save_seconds = 1000.0
+    train_block(clock, desk, 3, end=True)
+    assert clock.saves == 1
 
 
 def test_a_state_is_not_saved_more_often_than_every_ten_seconds(clock, desk):
@@ -70,3 +91,45 @@ def test_whoever_watches_is_told_what_would_be_lost_and_what_is_kept(clock, desk
     train_block(clock, desk, 8)
     saves = [((1.0, kept), (2.0, kept), (0.0, kept + 2.0)) for kept in (100.0, 102.0, 104.0)]
     assert told == [call for calls in saves for call in calls]
+
+
+class Killed(BaseException):
+    """Nothing catches it: as good as SIGKILL to whatever is stored afterwards."""
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_call_killed_while_it_stores_trains_nothing_that_is_stored_again(tmp_path, monkeypatch, kept):
+    """The block is kept before its first run is stored. The control keeps only what was saved on the way."""
+    tmp_path.joinpath("four.py").write_text(
+        "from aejax import Sweep\n"
+        "SWEEPS = [Sweep(dataset='plane3d', widths=(2,), epochs=4, batch_size=50, seeds=(0, 1, 2, 3),\n"
+        "                hyper={'learning_rate': 0.01, 'l2': 0.0})]\n"
+    )
+    command = ["run", str(tmp_path / "four.py"), "--results", str(tmp_path), "--how", "vmap", "--save-every", "0"]
+    write_run, train_block, stored, blocks = results.write_run, train.train_block, [], []
+
+    def third(*arguments):
+        if len(stored) == 2:
+            raise Killed
+        stored.append(write_run(*arguments))
+
+    def noted(*arguments, **options):
+        blocks.append(train_block(*arguments, **options, chunk_seconds=0.0))
+        return blocks[-1]
+
+    monkeypatch.setattr(train, "train_block", noted)
+    if not kept:
+        monkeypatch.setattr(StateKeeper, "due_at_the_end", lambda *_: False)
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "write_run", third)
+        with pytest.raises(Killed):
+            cli.main(command)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("four/runs/*/*")}
+    assert len(results.read_index(tmp_path / "four")) == 2
+    assert cli.main(command) == 0
+    first, second = blocks
+    assert len(second.fits) == 4
+    assert (second.resumed_step == second.step == first.step) == kept
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert len(results.read_index(tmp_path / "four")) == 4
+    assert not list(tmp_path.glob("four/states/*"))

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple, Protocol
 from aejax import compare, datasets, errors, identities, rows, states, sweep, train
 from aejax.cluster import task
 from aejax.cluster.task import Call
+from aejax.desk import Emit, Spent
 from aejax.errors import AejaxError
 from aejax.interrupt import Interrupted
 from aejax.jobs import Job, Member
 from aejax.watcher import Watcher
-from aejax.work import Emit, Spent
 
 TRIES = 3
 """How often a run is tried whose worker is lost."""
@@ -120,6 +120,8 @@ class Driver:
                 continue
             if kind == "row":
                 self._store(attempt, *values)
+            elif kind == "forget":
+                self._forget(values[0])
             elif kind == "warn":
                 self.watcher.warn(values[0])
             elif kind == "beat":
@@ -185,9 +187,13 @@ class Driver:
         """Going on from them has killed a worker."""
         known = {member.run_id for member in job.members}
         for state_id in [name for name, block in self.saved.items() if set(block["order"]) <= known]:
-            del self.saved[state_id]
-            if self.call.folder is not None:
-                states.forget(self.call.folder, state_id)
+            self._forget(state_id)
+
+    def _forget(self, state_id: str) -> None:
+        """A worker says so once it has sent all runs of a block: they are stored by now."""
+        self.saved.pop(state_id, None)
+        if self.call.folder is not None:
+            states.forget(self.call.folder, state_id)
 
     def _fail(self, attempt: Attempt, reason: str) -> None:
         for member in list(attempt.members.values()):

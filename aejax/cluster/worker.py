@@ -15,12 +15,12 @@ from typing import Any
 
 from aejax import compare, datasets, loading, machine, train, work
 from aejax.cluster import task
+from aejax.desk import Desk, Spent
 from aejax.errors import AejaxError, DataError
 from aejax.interrupt import Interrupted
 from aejax.jobs import Job, Layouts
 from aejax.population import Layout
 from aejax.watcher import Watcher
-from aejax.work import Desk, Spent
 
 Post = Callable[..., None]
 """post(kind, *values): tell the driver."""
@@ -128,6 +128,7 @@ def _train(spec: Mapping[str, Any], post: Post, asked: Callable[[], int | None],
     desk = Desk(spec["experiment"], dataset, ruler, folder, layouts, teller, spent, spec["how"], spec["width"])
     desk.save_seconds = spec["save_seconds"]
     desk.saved = spec["saved"]
+    desk.forget = lambda _, state_id: post("forget", state_id)  # the driver may not have stored its runs yet
     desk.beat = lambda unsaved, kept: post("beat", unsaved, kept)
 
     def emit(row: dict[str, Any], params: dict[str, Any], arrays: dict[str, Any]) -> None:
