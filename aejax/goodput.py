@@ -18,7 +18,7 @@ SPENT = {
     "useful": "training steps whose outcome is stored, or saved to go on from",
     "compile": "compiling",
     "data": "reading data and fitting the reference PCA",
-    "saving": "writing runs and states, and tables and figures (those of the last call are counted in the next report)",
+    "saving": "writing runs and states, and tables and figures (not yet those of the last call)",
     "lost": "work of a run that failed, or of a killed call that had not saved it",
     "other": "all else; of a killed call all that is not known",
 }
@@ -48,11 +48,12 @@ def read(folder: Path) -> tuple[list[dict[str, Any]], int]:
 
 
 def add_report(folder: Path, started: str, device: str, seconds: float) -> None:
-    """Add the time that tables and figures took to what the call has said of itself, in a line of its own: the summary,
-    which is one of them, shows what was known before.
+    """Add the time that tables and figures took to what the call has said of itself, in a line of its own. The summary
+    is one of them: so that it can be rebuilt as it was, it leaves out such a line where it is the last one.
     """
     spent = {**dict.fromkeys(SPENT, 0.0), "saving": seconds}
-    append_line(folder / "goodput.jsonl", {"started": started, "wall": seconds, **spent, "runs": 0, "device": device})
+    line = {"started": started, "wall": seconds, **spent, "runs": 0, "device": device, "report": True}
+    append_line(folder / "goodput.jsonl", line)
 
 
 def of_a_killed(before: lock.Before | None) -> dict[str, Any] | None:
@@ -75,6 +76,8 @@ def of_a_killed(before: lock.Before | None) -> dict[str, Any] | None:
 def paragraphs(folder: Path, runs: Sequence[Row]) -> list[str]:
     """Markdown: seconds and shares over all calls, then how the runs were executed. Empty where nothing is recorded."""
     calls, damaged = read(folder)
+    if calls and calls[-1].get("report"):
+        calls = calls[:-1]
     parts = _spent(calls) if calls else []
     if damaged:
         parts.append(f"Not counted: {damaged} damaged line{'s' * (damaged > 1)} of goodput.jsonl.")

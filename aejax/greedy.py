@@ -47,6 +47,8 @@ _PHASES = 4  # what a seed's key is folded with for its phases: the program's ow
 class Greedy:
     """How the phases are trained: `epochs` of each, Adam's learning rate, the L2 of each pair's kernels, the way.
 
+    Phases are plain autoencoders, whatever the variant of the whole; a summary says so.
+
     Batches and schedule are those of the training that follows. Raises ConfigError naming the field.
     """
 

@@ -31,6 +31,8 @@ COUNTS_LARGE = {"pairs": 2, "traversed": 6, "units": 6, "each": 6}
 LARGE = 1024
 """Inputs above which COUNTS_LARGE are kept rather than COUNTS."""
 HISTOGRAMS, BINS = 16, 40
+SPARSE = 0.1
+"""Share of exact zeros from which a coding's histogram is of its other values."""
 DENSITY_ROWS = 5_000
 FIRST_BYTES = 65_536
 """Test codings are kept up to so many bytes."""
@@ -40,18 +42,23 @@ _NEAREST_ROWS = 4096
 def of(trained: Trained, z_nk: np.ndarray, stored: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """All such arrays of a run by name. `z_nk` are its test codings, `stored` what its scores found already."""
     arrays = _examples(trained)
-    if trained.codings == 2 <= trained.ruler.params.rank:
-        arrays |= _map(trained, z_nk)
     training_nk = training_codings(trained, DENSITY_ROWS)
     if not (np.isfinite(z_nk).all() and np.isfinite(training_nk).all()):
         return arrays
+    if trained.codings >= 2 <= trained.ruler.params.rank:
+        arrays |= _map(trained, z_nk)
     arrays |= density.fit(training_nk).arrays("density/gaussian")
     arrays["codings/quantiles"] = np.quantile(training_nk, LEVELS, axis=0).astype(np.float32)
     arrays["codings/first"] = z_nk[: max(2, FIRST_BYTES // (4 * trained.codings))]
     arrays["codings/spectrum"] = health.spectrum(z_nk)
     units = widest(z_nk, HISTOGRAMS)
-    histograms = [np.histogram(z_nk[:, i], BINS, range=_range(z_nk[:, i])) for i in units]
+    zeros = (z_nk[:, units] == 0).mean(axis=0)
+    sparse = zeros > SPARSE  # a bar of zeros would hide all else
+    apart = sparse & (zeros < 1)
+    lines = [z_nk[z_nk[:, i] != 0, i] if apart[at] else z_nk[:, i] for at, i in enumerate(units)]
+    histograms = [np.histogram(line, BINS, range=_range(line)) for line in lines]
     arrays["activations/units"] = units
+    arrays["activations/active"] = np.where(sparse, 1 - zeros, 1.0).astype(np.float32)
     arrays["activations/counts"] = np.stack([counts for counts, _ in histograms]).astype(np.int32)
     arrays["activations/edges"] = np.stack([edges for _, edges in histograms]).astype(np.float32)
     return arrays | _images(trained, z_nk, stored | arrays) if trained.dataset.image_shape is not None else arrays
@@ -181,8 +188,14 @@ def _examples(trained: Trained) -> dict[str, np.ndarray]:
 
 
 def _map(trained: Trained, z_nk: np.ndarray) -> dict[str, np.ndarray]:
-    """Test rows in the plane of two codings and of two components, with their labels."""
+    """Test rows in the plane of two codings, of more in that in which they vary most, and in the plane of two
+    components, with their labels.
+    """
     dataset, first = trained.dataset, pca.truncate(trained.ruler.params, 2)
+    if trained.codings > 2:
+        centred_nk = z_nk.astype(np.float64) - z_nk.mean(axis=0, dtype=np.float64)
+        directions_kk = np.linalg.eigh(centred_nk.T @ centred_nk)[1]
+        z_nk = (centred_nk[:MAP_ROWS] @ directions_kk[:, :-3:-1]).astype(np.float32)
     some = jnp.asarray(dataset.floats(dataset.x_test[:MAP_ROWS]))
     arrays = {"codings/test": z_nk[:MAP_ROWS], "codings/pca": np.asarray(pca.encode(first, some))}
     return arrays if dataset.y_test is None else arrays | {"codings/labels": dataset.y_test[:MAP_ROWS]}

@@ -30,9 +30,10 @@ _NOT_OPTIONS = {"experiment", "label", "dataset", "widths", "codings", "digests"
 class Setting:
     """A label with its options, and the rows of its seeds.
 
-    `rivals`: the settings with a completed run and the same dataset, label and codings, itself included; `group`: those
-    without one as well. `dataset` carries the data's fingerprint where one name stands for several data sets. `hyper`
-    leaves out a number of codings that was swept as a hyper-parameter: it is the setting's own.
+    `rivals`: the settings with a completed run and the same dataset, label, codings and score that chooses, itself
+    included; `group`: those without one as well. `dataset` carries the data's fingerprint where one name stands for
+    several data sets. `hyper` leaves out a number of codings that was swept as a hyper-parameter: it is the setting's
+    own.
     """
 
     dataset: str
@@ -62,7 +63,7 @@ class Setting:
 
     @functools.cached_property
     def validation(self) -> float:
-        """Mean validation error of the completed seeds, infinite where none is: what settings are chosen by."""
+        """Mean `criterion` of the completed seeds, infinite where none is: what settings are chosen by."""
         return fmean(map(criterion, self.completed)) if self.completed else math.inf
 
     @functools.cached_property
@@ -83,19 +84,14 @@ class Setting:
     @functools.cached_property
     def headers(self) -> list[tuple[str, str, str]]:
         """Field, header and meaning of the numbers that its scores measured."""
-        headers = [header for score in self._scores for header in score.headers]
+        headers = [header for score in _scores(self.config) for header in score.headers]
         held = {name for row in self.completed for name in row.get("scores", {})}
         return [header for header in dict.fromkeys(headers) if header[0] in held]
 
     @property
     def against(self) -> list[scores.Against]:
         """What its scores hold against PCA."""
-        return [one for score in self._scores for one in score.against]
-
-    @property
-    def _scores(self) -> list[scores.Score]:
-        asked = self.config.get("scores", [])
-        return [scores.from_config(one) for one in asked if one["name"] in scores.SCORES]
+        return [one for score in _scores(self.config) for one in score.against]
 
     def pairs(self, against: scores.Against) -> list[tuple[float, float]]:
         """Our number beside PCA's, of every completed seed that has both."""
@@ -121,7 +117,9 @@ class Setting:
         """What the table has no column of its own for, as text."""
         options = {**self.config, **{name: self.runs[0][name] for name in ("variant", "tied")}, **self.hyper}
         options |= options.pop("options", {})
-        options |= {f"pretraining {name}": value for name, value in (options.pop("pretraining", None) or {}).items()}
+        before = options.pop("pretraining", None)
+        if before:
+            options |= {f"pretraining {name}": value for name, value in {**before, "phases": "plain"}.items()}
         options |= {f"{name} digest": digest for name, digest in self.config.get("digests", {}).items()}
         if "codings" in self.runs[0]["hyper"] and self.config.get("widths"):
             options["codings masked of"] = self.config["widths"][-1]
@@ -143,8 +141,21 @@ class Setting:
 
 
 def criterion(row: Row) -> float:
-    """What a completed run is chosen by, lower being better: its squared error on validation, or its variant's own."""
-    return row.get("criterion_validation", row["sse_validation"])
+    """What a completed run is chosen by, lower being better: a number of one of its scores, where one chooses, else its
+    variant's own, else its squared error on validation.
+    """
+    score = _choosing(row["config"])
+    value = None if score is None else row.get("scores", {}).get(score.chosen_by)
+    return row.get("criterion_validation", row["sse_validation"]) if value is None else value
+
+
+def _choosing(config: dict[str, Any]) -> scores.Score | None:
+    """The first of a config's scores that settings are chosen by."""
+    return next((score for score in _scores(config) if score.chosen_by), None)
+
+
+def _scores(config: dict[str, Any]) -> list[scores.Score]:
+    return [scores.from_config(one) for one in config.get("scores", []) if one["name"] in scores.SCORES]
 
 
 def settings(rows: Sequence[Row]) -> list[Setting]:
@@ -161,7 +172,9 @@ def settings(rows: Sequence[Row]) -> list[Setting]:
         identity = [name, *(row[name] for name in ("label", "widths", "codings")), hyper, config]
         key = to_json([*identity, row["variant"], row["tied"], "codings" in row["hyper"]], sort_keys=True)
         if key not in found:
-            rivals, group = groups.setdefault((name, row["label"], row["codings"]), ([], []))
+            choosing = _choosing(config)  # what is chosen by other numbers is no rival
+            by = None if choosing is None else to_json(choosing.config(), sort_keys=True)
+            rivals, group = groups.setdefault((name, row["label"], row["codings"], by), ([], []))
             found[key] = Setting(*identity, runs=[], rivals=rivals, group=group)
         found[key].runs.append(row)
     for setting in found.values():

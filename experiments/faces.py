@@ -33,14 +33,14 @@ SHAPE: dict[str, Any] = {
     "batch_size": 56,
     "epochs": 16,
 }
-PATCHES: dict[str, Any] = {**SHAPE, "dataset": "olivetti_patches", "widths": (1000, 500, 30), "batch_size": 100}
+PATCHES: dict[str, Any] = {**SHAPE, "dataset": "olivetti_patches", "widths": (1000, 30), "batch_size": 100, "epochs": 6}
 SWEEPS = [
     *(
         Sweep(
             label="patches",
-            hyper={"learning_rate": 0.001, "l2": 1e-6},
+            hyper={"learning_rate": 0.002, "l2": (1e-6, 4e-6, 1.6e-5)},
             data_seed=people,
-            **{**PATCHES, "epochs": 10},
+            **PATCHES,
         )
         for people in (0, 1, 2)
     ),

@@ -53,7 +53,7 @@ def arrays_of(rows, *, epochs=5, labelled=True, test_rows=30):
         }
         arrays |= {"examples/pca": arrays["examples/original"], "pca_curve": CURVE}
         arrays |= {"features": rng.normal(size=(row["widths"][0], d)).astype("f4")}
-        if row["codings"] == 2:
+        if row["codings"] >= 2:
             arrays |= {f"codings/{kind}": rng.normal(size=(test_rows, 2)).astype("f4") for kind in ("test", "pca")}
             arrays |= {"codings/labels": np.arange(test_rows) % 3} if labelled else {}
     return held

@@ -98,6 +98,7 @@ PAIRS = [
 PAIRS += itertools.product(NETS.keys() - {"stacked", "tied stacked"}, ("plain", "plain cross-entropy"))
 PAIRS += itertools.product(("linear", "tied linear"), ("nested dropout",))  # in moments alone
 PAIRS += [(net, "plain") for net in ODD_NETS if net != "one-layer decoder"] + [("one-layer decoder", "topk")]
+PAIRS += itertools.product(("recurrent", "tied convolutional"), ("contractive", "variational optimal"))
 PAIRS.sort()  # in every process of a run in the same order
 TABLE = [pytest.param((NETS | ODD_NETS)[net], *VARIANTS[name], id=f"{net} × {name}") for net, name in PAIRS]
 contract = pytest.mark.parametrize(("net", "build", "hyper"), TABLE)

@@ -61,7 +61,7 @@ def test_old_figures_that_these_rows_cannot_have_are_deleted(tmp_path, status):
     data = make()["data"] | {"image_shape": None}
     _, written = write(tmp_path, [make(status=status, data=data)])
     assert {path.name for path in tmp_path.iterdir()} == written | {"mine.png"}
-    assert len(written & FIGURES) == (2 if status == "completed" else 0)
+    assert len(written & FIGURES) == (3 if status == "completed" else 0)
 
 
 def test_matplotlib_comes_late_and_without_pyplot(tmp_path):

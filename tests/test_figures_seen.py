@@ -128,7 +128,7 @@ def test_without_arrays_they_stay_as_they_are_and_without_a_panel_there_are_none
     text, written = write(tmp_path, [make(health=PANEL)], {})
     assert not written & SEEN
     assert (tmp_path / "samples.png").read_bytes() == b"drawn long ago"
-    assert text.count("are not in this copy") == 4 + 6
+    assert text.count("are not in this copy") == 5 + 6
     text, _ = write(tmp_path, [make()], {})
     assert not (tmp_path / "samples.png").exists()
-    assert text.count("are not in this copy") == 4
+    assert text.count("are not in this copy") == 5

@@ -2,10 +2,12 @@
 
 import math
 
+import jax
 import numpy as np
 import pytest
+from sklearn.decomposition import PCA
 
-from aejax import health, panel, pca, progress, rows, runner, sweep, train
+from aejax import health, panel, pca, progress, rows, runner, sweep, train, variants
 from aejax.compare import reference
 from aejax.settings import settings
 from fabricated import make, write
@@ -118,10 +120,41 @@ def test_every_completed_run_has_its_panel():
     assert 1 <= row["health"]["effective_rank"] <= 3
     assert health.effective_rank(arrays["codings/spectrum"]) == row["health"]["effective_rank"]
     np.testing.assert_allclose(arrays["activations/counts"].sum(axis=1), len(dataset.x_test))
+    assert arrays["codings/test"].shape == (len(dataset.x_test), 2)
     dead = fit._replace(params={**fit.params, "encoder": {n: _zero(v) for n, v in fit.params["encoder"].items()}})
     row, _, _ = rows.score(one, 0, hyper, dataset, reference(dataset), dead)
     assert row["status"] == "completed"
     assert "Collapsed: every test row has the same codings." in row["health"]["warnings"]
+
+
+def test_a_coding_that_is_often_zero_has_a_histogram_of_its_other_values():
+    dataset, hyper = small_dataset(), {"learning_rate": 0.01, "active": 1.0, "revive": 0.0, "l2": 0.0}
+    fields = {"variant": variants.topk, "widths": (3,), "activation": jax.nn.relu, "epochs": 1, "batch_size": 64}
+    one = sweep.Sweep(dataset="digits", hyper=hyper, **fields)
+    autoencoder = one.build(12)
+    fit = train.fit(autoencoder, dataset, seed=0, epochs=1, batch_size=18, **hyper)
+    _, _, arrays = rows.score(one, 0, hyper, dataset, reference(dataset), fit)
+    z_nk = np.asarray(autoencoder.encode(fit.params, dataset.floats(dataset.x_test)))
+    share_k = (z_nk != 0).mean(axis=0)
+    assert (share_k < 0.9).any()
+    for unit, counts, active in zip(
+        *(arrays[f"activations/{name}"] for name in ("units", "counts", "active")), strict=True
+    ):
+        assert active == pytest.approx(share_k[unit] if share_k[unit] < 0.9 else 1.0)
+        held = (z_nk[:, unit] != 0).sum() if 0 < share_k[unit] < 0.9 else len(z_nk)
+        assert counts.sum() == held
+
+
+def test_many_codings_are_mapped_in_the_plane_in_which_they_vary_most():
+    dataset, hyper = small_dataset(), {"learning_rate": 0.01, "l2": 0.0}
+    one = sweep.Sweep(dataset="digits", widths=(5,), epochs=1, batch_size=64, hyper=hyper)
+    autoencoder = one.build(12)
+    fit = train.fit(autoencoder, dataset, seed=0, epochs=1, batch_size=18, **hyper)
+    _, _, arrays = rows.score(one, 0, hyper, dataset, reference(dataset), fit)
+    z_nk = np.asarray(autoencoder.encode(fit.params, dataset.floats(dataset.x_test)), np.float64)
+    plane_n2 = PCA(2).fit_transform(z_nk)
+    signs_2 = np.sign((plane_n2 * arrays["codings/test"]).sum(axis=0))
+    np.testing.assert_allclose(arrays["codings/test"], plane_n2 * signs_2, atol=1e-4)
 
 
 def _zero(layer):

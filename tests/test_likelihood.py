@@ -10,6 +10,7 @@ maximum (Lucas et al. 2019).
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,15 @@ def test_chunks_and_padding_change_nothing_but_the_draws(linear, monkeypatch):
     one = estimate(autoencoder, params, jax.random.key(0), DATASET.x_test[:150], 1)
     np.testing.assert_allclose(one.log_likelihood_n, one.elbo_n, rtol=1e-6)
     np.testing.assert_allclose(one.effective_n, 1.0, rtol=1e-6)
+    # other blocks of rows and of draws, full ones and such as are padded: other draws, the same density
+    module, exact_n = sys.modules[estimate.__module__], density(params).logpdf(DATASET.x_test[:150])
+    for rows, at_once in ((16, 64), (64, 3), (150, 500)):
+        monkeypatch.setattr(module, "ROWS_AT_ONCE", rows)
+        monkeypatch.setattr(module, "PASSES", {"cpu": rows * at_once})
+        found = estimate(autoencoder, params, jax.random.key(0), DATASET.x_test[:150], 1000)
+        np.testing.assert_allclose(found.log_likelihood_n, exact_n, atol=0.2)
+        assert found.log_likelihood_n.mean() == pytest.approx(exact_n.mean(), abs=0.02)
+        assert 800 < np.median(found.effective_n) <= 1000.001
 
 
 def test_the_score_names_its_numbers(linear, refused):

@@ -15,6 +15,7 @@ from support import small_dataset
 
 QUADRATIC = [
     (variants.plain, {"l2": 0.01}),
+    (variants.contractive, {"l2": 0.01, "contraction": 0.1}),
     (variants.nonuniform_l2, {"l2": 0.01, "l2_spread": 0.01}),
     (variants.nested_dropout, {"l2": 0.01, "continuation": 0.7}),
     (variants.rotation_augmented, {"l2": 0.01, "rotation": 2.0}),

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from aejax import goodput, report
+from aejax import goodput, report, scores, settings
 from fabricated import FIGURES, falling, make, population, read_csv, verdict, write
 
 
@@ -65,6 +65,26 @@ def test_best_is_chosen_by_validation_not_by_test(tmp_path):
     assert "The ★ of" not in text
     text, _ = write(tmp_path, rows[:3] + rows[4:], {})  # the best has lost a seed
     assert " The ★ of stacked at 7 codings has 1 completed seed, a rival 2.*\n" in text
+
+
+def test_a_score_that_chooses_is_what_settings_are_chosen_by(tmp_path):
+    """Of two nets that are to take noise away, the one that does so better on validation, not the one that copies."""
+    asked = [scores.denoising("gaussian", 0.5).config()]
+
+    def one(rate, validation, denoised, asked=asked):
+        row = make(sse=denoised, validation=validation, hyper={"learning_rate": rate})
+        row["config"] = row["config"] | {"scores": asked}
+        return row | {"scores": {"denoised_sse_validation": denoised, "denoised_sse_test": denoised}}
+
+    rows = [one(0.1, 1.0, 5.0), one(0.01, 2.0, 4.0)]
+    chosen = {s.hyper["learning_rate"]: s.best for s in settings.settings(rows)}
+    assert chosen == {0.1: False, 0.01: True}
+    assert {s.hyper["learning_rate"]: s.validation for s in settings.settings(rows)} == {0.1: 5.0, 0.01: 4.0}
+    # of another noise, it is no rival: errors of different noises do not compare
+    other = one(0.001, 3.0, 9.0, [scores.denoising("gaussian", 0.9).config()])
+    assert sum(s.best for s in settings.settings([*rows, other])) == 2
+    text, _ = write(tmp_path, rows, {})
+    assert "what settings are chosen by" in text
 
 
 def test_failed_runs_are_listed_and_never_ranked(tmp_path):
@@ -163,6 +183,11 @@ def test_where_the_time_went(tmp_path):
     shares = {"useful": "96.0 | 64.0%", "compile": "20.0 | 13.3%", "data": "20.0 | 13.3%", "saving": "8.00 | 5.3%"}
     for name, cells in (shares | {"lost": "1.00 | 0.7%", "other": "5.00 | 3.3%"}).items():
         assert f"| {name} | {cells} | {goodput.SPENT[name]} |" in text
+    drawn = dict.fromkeys(goodput.SPENT, 0.0) | {"started": "2026-03-02", "wall": 9.0, "saving": 9.0, "report": True}
+    calls(tmp_path, first, first | {"started": "2026-03-02"} | second, drawn)
+    assert write(tmp_path, [make()], {})[0] == text, "it was written by the report that took so long"
+    calls(tmp_path, first, drawn, first | {"started": "2026-03-02"} | second)
+    assert "2 calls of `aejax run` on cpu, 159 s of wall time in all" in write(tmp_path, [make()], {})[0]
     assert "Not counted" not in text
     assert text.index("## Where the time went") < text.index("## Provenance")
 

@@ -44,7 +44,11 @@ FIGURES: dict[str, tuple[Callable[[Sequence[Setting], Looks, Arrays], Figure | N
         of_swept.swept_curves,
         "Validation error after each epoch, coloured by the value of a swept hyper-parameter.",
     ),
-    "codings_2d.png": (of_best.codings_2d, "Test rows in the plane of two codings; runs chosen by validation."),
+    "codings_2d.png": (
+        of_best.codings_2d,
+        "Test rows in the plane of two codings, of more in that in which they vary most, beside PCA's; runs chosen by "
+        "validation.",
+    ),
     "features.png": (
         of_best.features,
         "Weights of the first layer at the most codings; runs chosen by validation.",

@@ -124,17 +124,24 @@ def learning_curves(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Fi
 
 
 def codings_2d(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure | None:
-    """Test rows in the plane of two codings, a panel a label, and in that of the first two principal components."""
+    """Test rows in the plane of two codings, a panel a label, and in that of the first two principal components.
+
+    A label without a setting of two codings is shown at its most codings, in the plane in which they vary most.
+    """
     planes: list[tuple[str, np.ndarray, np.ndarray | None]] = []
-    for dataset in unique(s.dataset for s in best if s.codings == 2):
-        here = [s for s in best if (s.dataset, s.codings) == (dataset, 2)][:MOST_PANELS]
+    lines = [[s for s in line if s.codings >= 2] for line in by_label(best, most=None)]
+    chosen = [next((s for s in line if s.codings == 2), line[-1]) for line in lines if line]
+    # a run whose arrays are here, but without such a plane, has none
+    chosen = [s for s in chosen if "codings/test" in (arrays(s.shown["run_id"]) or ("codings/test",))]
+    for dataset in unique(s.dataset for s in chosen):
+        here = [s for s in chosen if s.dataset == dataset][:MOST_PANELS]
         for setting in here:
             run = setting.shown
             z_nk, pca_nk = need(arrays, [run], "codings/test", "codings/pca")
             labels = (arrays(run["run_id"]) or {}).get("codings/labels")
-            planes.append((f"{setting.label}, {dataset}: SSE {number(run['sse_test'], 3)}", z_nk, labels))
+            planes.append((f"{setting.label}, {dataset}\n{setting.codings} codings", z_nk, labels))
             if setting is here[-1]:
-                planes.append((f"PCA, {dataset}: SSE {number(run['pca_sse_test'], 3)}", pca_nk, labels))
+                planes.append((f"PCA, {dataset}\n2 components", pca_nk, labels))
     if not planes:
         return None
     classes = sorted({int(c) for *_, labels in planes if labels is not None for c in np.unique(labels)})
@@ -144,10 +151,10 @@ def codings_2d(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure 
     for ax, (title, z_nk, labels) in zip(axes, planes, strict=True):
         colours = palette[np.searchsorted(classes, labels)] if classes and labels is not None else "0.35"
         ax.scatter(z_nk[:, 0], z_nk[:, 1], c=colours, s=8, alpha=0.7, lw=0)
-        axis = "component" if title.startswith("PCA, ") else "coding"
+        axis = {"2 components": "component", "2 codings": "coding"}.get(title.split("\n")[-1], "direction of codings")
         dress(ax, title, f"first {axis}", f"second {axis}")
     handles = [Line2D([], [], marker="o", ls="", ms=7, color=colour) for colour in palette]
-    title = "Test rows in the plane of two codings" + ", coloured by class" * bool(classes)
+    title = "Test rows in the plane in which codings vary most" + ", coloured by class" * bool(classes)
     return finish(figure, title, handles, [str(c) for c in classes])
 
 

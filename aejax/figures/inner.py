@@ -48,7 +48,10 @@ def spectrum(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure | 
 
 
 def activations(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure | None:
-    """Histograms of the codings of test rows, a line a coding, each as high as its most frequent value."""
+    """Histograms of the codings of test rows, a line a coding, each as high as its most frequent value.
+
+    Of a coding that is often exactly zero it is of the other values, and the line says how many rows have one.
+    """
     shown = seen(best, images=False)
     if not shown:
         return None
@@ -56,11 +59,15 @@ def activations(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure
     for ax, setting in zip(axes, shown, strict=True):
         names = ("activations/counts", "activations/edges", "activations/units")
         counts, edges, units = need(arrays, [setting.shown], *names)
-        colour = looks[setting.label][0]
+        active = (arrays(setting.shown["run_id"]) or {}).get("activations/active", np.ones(len(units)))
+        colour, apart = looks[setting.label][0], (active < 1).any()
         for i in range(len(units)):
             height = 0.9 * counts[i] / counts[i].max()
             ax.stairs(height - i, edges[i], baseline=-i, fill=True, color=colour, alpha=0.55, lw=0)
             ax.stairs(height - i, edges[i], baseline=-i, color=colour, lw=0.7)
-        ax.set_yticks([-i for i in range(len(units))], [str(unit) for unit in units])
-        dress(ax, f"{setting.label}, {setting.dataset}\n{len(units)} of {setting.codings} codings", "value", "coding")
+        names = [f"{unit} ({share:.2g})" if share < 1 else str(unit) for unit, share in zip(units, active, strict=True)]
+        ax.set_yticks([-i for i in range(len(units))], names)
+        axis = "coding (share of rows where it is not 0)" if apart else "coding"
+        title = f"{setting.label}, {setting.dataset}\n{len(units)} of {setting.codings} codings"
+        dress(ax, title + ", values other than 0" * bool(apart), "value", axis)
     return finish(figure, "Values of codings on test rows: those that vary most, each scaled to its highest bar")

@@ -58,6 +58,7 @@ class Score(NamedTuple):
 
     `headers` says of each number how a table calls it and what it means, as (header, meaning); numbers without one
     are in the row only. `needs_labels` scores are for data with labels. `against`: what a summary's verdict says first.
+    `chosen_by` names a number on validation, lower being better, by which settings are chosen instead of their error.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Score(NamedTuple):
     headers: tuple[tuple[str, str, str], ...] = ()
     needs_labels: bool = False
     against: tuple[Against, ...] = ()
+    chosen_by: str = ""
 
     def config(self) -> dict[str, Any]:
         """Name and options as JSON values."""

@@ -34,6 +34,11 @@ HEADERS = (
         "the same of the affine map that is best for the mean and covariance of training and validation rows and this "
         "noise (a Wiener filter), the most that any linear method can do",
     ),
+    (
+        "denoised_sse_validation",
+        "denoised, validation",
+        "SSE of the reconstructions of noisy validation rows against the clean rows: what settings are chosen by",
+    ),
 )
 
 AGAINST = Against(
@@ -51,8 +56,8 @@ def denoising(
     """Squared error of reconstructions of noisy test rows against the clean ones, beside PCA's and an affine map's.
 
     `variants.denoising.corrupt` says what `noise`, `level`, `pepper` and `salt` are. The noise is the same for every
-    run, `repetitions` draws for each row; that of validation, by which settings may be chosen, is another. Numbers:
-    `denoised_sse_validation`, `noisy_sse_test` (the noise itself) and those of HEADERS; `denoised_ratio` is ours over
+    run, `repetitions` draws for each row; that of validation, by which settings are chosen, is another. Numbers:
+    `noisy_sse_test` (the noise itself) and those of HEADERS; `denoised_ratio` is ours over
     that of PCA with its best number of components. Raises ConfigError on a noise that cannot be.
     """
     where = "scores.denoising."
@@ -60,7 +65,8 @@ def denoising(
     level = checks.number(f"{where}level", level, within=None if noise == "gaussian" else (0.0, 1.0))
     repetitions = checks.whole_number(f"{where}repetitions", repetitions, least=1)
     options = {"noise": noise, "level": level, "pepper": float(pepper), "salt": float(salt), "repetitions": repetitions}
-    return Score("denoising", tuple(options.items()), _measure, HEADERS, against=(AGAINST,))
+    given = tuple(options.items())
+    return Score("denoising", given, _measure, HEADERS, against=(AGAINST,), chosen_by="denoised_sse_validation")
 
 
 class _Rulers(NamedTuple):

@@ -124,7 +124,7 @@ def _without_a_net(same: _Same, asked: tuple[int, ...], components: int, top: in
     raw_nd, raw_qd = dataset.floats(dataset.x_train), dataset.floats(dataset.x_test[some])
     to_kd, mean_d = params.components_kd[:components].astype(np.float32), params.mean_d.astype(np.float32)
     pca_nk, pca_qk = ((x_nd - mean_d) @ to_kd.T for x_nd in (raw_nd, raw_qd))
-    turn_kk = iterative_quantisation(pca_nk, components)
+    turn_kk = iterative_quantisation(pca_nk, seed=components)  # one random start for each number of bits
     pairs = {
         "_pca_signs": (pca_nk > 0, pca_qk > 0),
         "_itq": (pca_nk @ turn_kk > 0, pca_qk @ turn_kk > 0),
