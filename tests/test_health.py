@@ -1,8 +1,10 @@
 """The health panel: numbers of codings known beforehand, and warnings where there is something to warn of."""
 
 import math
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA
@@ -128,13 +130,14 @@ def test_every_completed_run_has_its_panel():
 
 
 def test_a_coding_that_is_often_zero_has_a_histogram_of_its_other_values():
-    dataset, hyper = small_dataset(), {"learning_rate": 0.01, "active": 1.0, "revive": 0.0, "l2": 0.0}
+    dataset = small_dataset()
+    hyper: dict[str, Any] = {"learning_rate": 0.01, "active": 1.0, "revive": 0.0, "l2": 0.0}
     fields = {"variant": variants.topk, "widths": (3,), "activation": jax.nn.relu, "epochs": 1, "batch_size": 64}
     one = sweep.Sweep(dataset="digits", hyper=hyper, **fields)
     autoencoder = one.build(12)
     fit = train.fit(autoencoder, dataset, seed=0, epochs=1, batch_size=18, **hyper)
     _, _, arrays = rows.score(one, 0, hyper, dataset, reference(dataset), fit)
-    z_nk = np.asarray(autoencoder.encode(fit.params, dataset.floats(dataset.x_test)))
+    z_nk = np.asarray(autoencoder.encode(fit.params, jnp.asarray(dataset.floats(dataset.x_test))))
     share_k = (z_nk != 0).mean(axis=0)
     assert (share_k < 0.9).any()
     for unit, counts, active in zip(
@@ -146,12 +149,13 @@ def test_a_coding_that_is_often_zero_has_a_histogram_of_its_other_values():
 
 
 def test_many_codings_are_mapped_in_the_plane_in_which_they_vary_most():
-    dataset, hyper = small_dataset(), {"learning_rate": 0.01, "l2": 0.0}
+    dataset = small_dataset()
+    hyper: dict[str, Any] = {"learning_rate": 0.01, "l2": 0.0}
     one = sweep.Sweep(dataset="digits", widths=(5,), epochs=1, batch_size=64, hyper=hyper)
     autoencoder = one.build(12)
     fit = train.fit(autoencoder, dataset, seed=0, epochs=1, batch_size=18, **hyper)
     _, _, arrays = rows.score(one, 0, hyper, dataset, reference(dataset), fit)
-    z_nk = np.asarray(autoencoder.encode(fit.params, dataset.floats(dataset.x_test)), np.float64)
+    z_nk = np.asarray(autoencoder.encode(fit.params, jnp.asarray(dataset.floats(dataset.x_test))), np.float64)
     plane_n2 = PCA(2).fit_transform(z_nk)
     signs_2 = np.sign((plane_n2 * arrays["codings/test"]).sum(axis=0))
     np.testing.assert_allclose(arrays["codings/test"], plane_n2 * signs_2, atol=1e-4)
