@@ -18,7 +18,7 @@ from aejax.datasets.pictures import as_bytes, brightness, example_rows
 from aejax.scores.base import Trained
 from aejax.scores.density import training_codings
 
-MAP_ROWS, FEATURES = 2000, 64
+MAP_ROWS, FEATURES = 2000, 64  # evenly spaced test rows on a map: neighbours may be alike
 SAMPLES = 60
 LEVELS = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 """Quantiles of training codings that a traversal goes through."""
@@ -192,13 +192,14 @@ def _map(trained: Trained, z_nk: np.ndarray) -> dict[str, np.ndarray]:
     components, with their labels.
     """
     dataset, first = trained.dataset, pca.truncate(trained.ruler.params, 2)
+    some_m = np.linspace(0, len(z_nk) - 1, min(MAP_ROWS, len(z_nk))).astype(int)
     if trained.codings > 2:
         centred_nk = z_nk.astype(np.float64) - z_nk.mean(axis=0, dtype=np.float64)
         directions_kk = np.linalg.eigh(centred_nk.T @ centred_nk)[1]
-        z_nk = (centred_nk[:MAP_ROWS] @ directions_kk[:, :-3:-1]).astype(np.float32)
-    some = jnp.asarray(dataset.floats(dataset.x_test[:MAP_ROWS]))
-    arrays = {"codings/test": z_nk[:MAP_ROWS], "codings/pca": np.asarray(pca.encode(first, some))}
-    return arrays if dataset.y_test is None else arrays | {"codings/labels": dataset.y_test[:MAP_ROWS]}
+        z_nk = (centred_nk @ directions_kk[:, :-3:-1]).astype(np.float32)
+    some = jnp.asarray(dataset.floats(dataset.x_test[some_m]))
+    arrays = {"codings/test": z_nk[some_m], "codings/pca": np.asarray(pca.encode(first, some))}
+    return arrays if dataset.y_test is None else arrays | {"codings/labels": dataset.y_test[some_m]}
 
 
 def _features(trained: Trained) -> dict[str, np.ndarray]:

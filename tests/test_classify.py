@@ -210,3 +210,14 @@ def test_fine_tuning_reaches_the_encoder_of_bits_too():
     frozen_logits = model.logits(params, x_bd)
     bits_bk = autoencoder.encode(trained, x_bd)
     np.testing.assert_allclose(frozen_logits[:, 0], bits_bk.sum(axis=1), rtol=1e-6)
+
+
+def test_a_decoder_of_which_only_biases_are_read_is_not_penalised():
+    autoencoder = variants.topk(nets.mlp(12, (4,)))
+    model = classify.classifier(autoencoder, 12, 3)
+    begin = model.init(KEY, autoencoder.init(KEY))
+    slopes = jax.grad(lambda p: model.loss(p, rows().x_train, rows().y_train, l2=1.0)[0])(begin)["encoder"]
+    assert not np.any(slopes["decoder"]["layer_0"]["kernel"])
+    np.testing.assert_allclose(  # the softmax layer is zero, so that the penalty is all there is
+        slopes["encoder"]["layer_0"]["kernel"], begin["encoder"]["encoder"]["layer_0"]["kernel"], rtol=1e-5
+    )

@@ -178,8 +178,13 @@ def test_faces_never_seen_are_reconstructed_as_the_docstring_says():
     ratios = {row["config"]["data_seed"]: row["sse_ratio"] for row in found["wide, mixture-sampled", 30]}
     assert sorted(ratios) == [0, 1, 2]
     assert max(ratios.values()) < 1
-    patches = {row["config"]["data_seed"]: row["sse_ratio"] for row in found["patches", 30]}
-    assert {people: round(ratio, 3) for people, ratio in patches.items()} == {0: 0.934, 1: 1.007, 2: 0.974}
+    for people, expected in enumerate((0.875, 0.913, 0.908)):
+        patches = [row for row in found["patches", 30] if row["config"]["data_seed"] == people]
+        assert len(patches) == 3
+        best = min(patches, key=lambda row: row["sse_validation"])
+        assert best["hyper"]["l2"] == 4e-6
+        assert best["sse_ratio"] == pytest.approx(expected, abs=0.001)
+        assert best["sse_ratio"] <= 0.933, "the published ratio"
     assert all(row["sse_ratio"] > 1 for row in found["variational", 30])
 
 

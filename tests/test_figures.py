@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from aejax import figures
+from aejax.figures import best as of_best
 from aejax.figures import swept
 from aejax.settings import settings
 from fabricated import FIGURES, SWEPT, arrays_of, blank, falling, make, population, write
@@ -233,3 +234,22 @@ def test_labels_of_the_x_axis_do_not_run_into_each_other(count):
     boxes = sorted((tick.get_window_extent() for tick in figure.axes[0].get_xticklabels()), key=lambda box: box.x0)
     assert len(boxes) >= 4
     assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
+
+
+def test_codings_are_mapped_once_for_each_label_however_many_there_are(tmp_path):
+    """Two codings as they are, more in their plane; of several splits of one data set the first."""
+    rows = [make("two", codings=2), make("two", codings=7), make("many", codings=5), make("many", codings=7)]
+    other = make("many", codings=7)
+    other["provenance"] = other["provenance"] | {"dataset_fingerprint": "f" * 16}
+    other["run_id"] = "other"
+    rows.append(other)
+    best = [setting for setting in settings(rows) if setting.best]
+    looks = dict.fromkeys(("two", "many"), ("#0072B2", "o"))
+    figure = of_best.codings_2d(best, looks, arrays_of(rows).get)
+    assert figure is not None
+    titles = [ax.get_title() for ax in figure.axes]
+    assert [title.split("\n")[-1] for title in titles] == ["7 codings", "2 codings", "2 components"]
+    assert [title.split(",")[0] for title in titles] == ["many", "two", "PCA"]
+    assert [ax.get_xlabel() for ax in figure.axes] == ["first direction of codings", "first coding", "first component"]
+    text, _ = write(tmp_path, rows)
+    assert "beside PCA's; runs chosen by validation.* Of data split in several ways the first split is drawn." in text

@@ -68,6 +68,7 @@ FIGURES: dict[str, tuple[Callable[[Sequence[Setting], Looks, Arrays], Figure | N
 }
 _IMAGES = ("samples.png", "interpolations.png", "traversals.png", "activating.png")
 _SEEN = (*_IMAGES, "activations.png", "spectrum.png")
+_FIRST_SPLIT = " Of data split in several ways the first split is drawn."
 GREYS = 64
 """As many colours has a figure of hundreds of small grey images."""
 
@@ -109,7 +110,9 @@ def _left_out(name: str, best: Sequence[Setting]) -> str:
         splits = generated.by_split(best, images)
         words += f" Only the first {MOST_SEEN} labels are drawn." if len(splits) > MOST_SEEN else ""
         several = any(len(found) > 1 for found in splits.values())
-        return words + " Of data split in several ways the first split is drawn." * several
+        return words + _FIRST_SPLIT * several
+    if name == "codings_2d.png":
+        return _FIRST_SPLIT * (len(lines) > len({(line[0].runs[0]["dataset"], line[0].label) for line in lines}))
     if name != "error_against_codings.png" and len(lines) > MOST_PANELS:
         words += f" Only the first {MOST_PANELS} labels are drawn."
     if name == "learning_curves.png" and max(map(len, lines)) > MOST_CURVES:

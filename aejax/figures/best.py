@@ -129,7 +129,10 @@ def codings_2d(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure 
     A label without a setting of two codings is shown at its most codings, in the plane in which they vary most.
     """
     planes: list[tuple[str, np.ndarray, np.ndarray | None]] = []
-    lines = [[s for s in line if s.codings >= 2] for line in by_label(best, most=None)]
+    first: dict[tuple[str, str], list[Setting]] = {}
+    for line in by_label(best, most=None):  # of a dataset that was split in several ways the first split
+        first.setdefault((line[0].runs[0]["dataset"], line[0].label), line)
+    lines = [[s for s in line if s.codings >= 2] for line in first.values()]
     chosen = [next((s for s in line if s.codings == 2), line[-1]) for line in lines if line]
     # a run whose arrays are here, but without such a plane, has none
     chosen = [s for s in chosen if "codings/test" in (arrays(s.shown["run_id"]) or ("codings/test",))]
@@ -150,7 +153,7 @@ def codings_2d(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure 
     figure, axes = grid(len(planes), 4.0, 3.7)
     for ax, (title, z_nk, labels) in zip(axes, planes, strict=True):
         colours = palette[np.searchsorted(classes, labels)] if classes and labels is not None else "0.35"
-        ax.scatter(z_nk[:, 0], z_nk[:, 1], c=colours, s=8, alpha=0.7, lw=0)
+        ax.scatter(z_nk[:, 0], z_nk[:, 1], c=colours, s=8 if len(z_nk) > 500 else 20, alpha=0.7, lw=0)
         axis = {"2 components": "component", "2 codings": "coding"}.get(title.split("\n")[-1], "direction of codings")
         dress(ax, title, f"first {axis}", f"second {axis}")
     handles = [Line2D([], [], marker="o", ls="", ms=7, color=colour) for colour in palette]
