@@ -111,7 +111,7 @@ def execute(
         watcher.start(sum(len(job.members) for job in planned), device)
         layouts = None if here is None else Layouts(here, watcher.warn)
         of = [(job, loaded[job.sweep.dataset, job.sweep.data_seed]) for job in planned]
-        saved = {} if here is None else saving.read_saved(here, of, watcher)
+        saved = {} if here is None else saving.read_saved(here, of, watcher, again)
         trained: list[str] = []
 
         def emit(row: dict[str, Any], params: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
@@ -165,7 +165,9 @@ def execute(
                 mine = [row for row in rows if row["run_id"] in set(ids)]
                 tensorboard.write(folder, mine, lambda run_id: _arrays(folder, run_id))
             if trained:
-                goodput.add_report(here, started.isoformat(timespec="seconds"), device, time.perf_counter() - start)
+                goodput.add_report(
+                    here, started.isoformat(timespec="milliseconds"), device, time.perf_counter() - start
+                )
     return Outcome(folder, rows, ids, trained)
 
 
@@ -241,12 +243,22 @@ def _conclude(
     rows = results.write_index(folder, watcher.warn)
     spent.since("saving", start)
     wall = time.perf_counter() - began
-    line = {"started": started.isoformat(timespec="seconds"), "wall": wall, **spent, "runs": runs, "device": device}
+    line = {
+        "started": started.isoformat(timespec="milliseconds"),
+        "wall": wall,
+        **spent,
+        "runs": runs,
+        "device": device,
+    }
     line["other"] = max(0.0, wall - sum(spent.values()))
     if runs or spent["useful"] or spent["lost"] or spent["compile"]:
         results.append_line(folder / "goodput.jsonl", line)
     held.beat(0.0, 0.0)
     return rows
+
+
+def _text(started: datetime) -> str:
+    return started.isoformat(timespec="milliseconds")
 
 
 def _arrays(folder: Path, run_id: str) -> dict[str, np.ndarray] | None:

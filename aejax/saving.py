@@ -115,11 +115,12 @@ def with_a_state(job: Job, desk: Desk, missing: set[str]) -> Iterator[tuple[list
 
 
 def read_saved(
-    folder: Path, planned: Sequence[tuple[Job, datasets.Dataset]], watcher: Watcher
+    folder: Path, planned: Sequence[tuple[Job, datasets.Dataset]], watcher: Watcher, again: bool = False
 ) -> dict[str, dict[str, Any]]:
     """What block each saved state of a folder is of. States of none of these jobs are named, with what differs.
 
-    Raises ResultsError where a block has states, none of them is valid, and they may be of one of these jobs.
+    With `again` those of these jobs are removed: everything is trained from the start. Raises ResultsError where a
+    block has states, none of them is valid, and they may be of one of these jobs.
     """
     saved = {}
     for state_id in states.saved_ids(folder):
@@ -127,16 +128,22 @@ def read_saved(
             found = states.newest(folder, state_id, watcher.warn)
         except ResultsError as error:
             known = states.about_of_damaged(folder, state_id)
-            if known is None or any(_is_of(job, dataset, known["block"]) for job, dataset in planned):
+            if known is None:
                 raise
-            watcher.warn(f"{error.field}: {error.found}; of another sweep, kept, and not used")
+            mine = [job for job, dataset in planned if _is_of(job, dataset, known["block"])]
+            if _needless(known["block"], mine, again):
+                states.forget(folder, state_id)  # the damaged ones are kept, out of the way
+            elif mine and known["block"].get("machine") == jobs.machine_class():
+                raise
+            else:
+                watcher.warn(f"{error.field}: {error.found}; of another sweep or machine, kept, and not used")
             continue
         if found is None:
             continue
         block = found.about["block"]
         mine = [job for job, dataset in planned if _is_of(job, dataset, block)]
-        if any(set(block["order"]) <= set(job.stored) for job in mine):
-            states.forget(folder, state_id)  # killed after its last run was stored, before the state was removed
+        if _needless(block, mine, again):
+            states.forget(folder, state_id)
             continue
         saved[state_id] = block
         if planned and not mine:
@@ -146,6 +153,11 @@ def read_saved(
             if differ is not None:
                 watcher.warn(f"{differ.field}: of another sweep: {differ.found}; kept, and not used")
     return saved
+
+
+def _needless(block: Mapping[str, Any], mine: Sequence[Job], again: bool) -> bool:
+    """Whether a block of these jobs is trained anew, or was: killed after its last run was stored."""
+    return any(again or set(block["order"]) <= set(job.stored) for job in mine)
 
 
 def _differ(found: Mapping[str, Any], asked: Mapping[str, Any], state_id: str) -> ResultsError | None:

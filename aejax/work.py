@@ -109,31 +109,28 @@ def _train(job: Job, desk: Desk, emit: Emit, chosen: Choice, members: list[Membe
         failed = rows.failed(job.sweep, *members[0].run, desk.dataset, desk.ruler, error)
         emit(*_finish(job, desk, missing.pop(members[0].run_id), failed, chosen))
         return
-    _account(desk, keeper, start)
     kept = block.step == block.resumed_step
     if not kept and hosts.most(int(keeper.due_at_the_end(block.train_seconds))):
-        _keep(desk, keeper, block)
+        keeper.save(block.step, block.arrays, block.train_seconds)
         kept = True
+    _account(desk, keeper, start)
+    check = (lambda: None) if hosts.several() else watcher.check  # several processes stop together, between members
     for member, fitted in zip(members, block.fits, strict=True):
         if member.run_id not in missing:
             continue
         try:
-            watcher.check()
-            parts = rows.score(job.sweep, *member.run, desk.dataset, desk.ruler, fitted, watcher.check)
+            hosts.check(watcher.check)
+            parts = rows.score(job.sweep, *member.run, desk.dataset, desk.ruler, fitted, check)
         except Interrupted:
             if not kept:
-                _keep(desk, keeper, block)
+                start = time.perf_counter()
+                keeper.save(block.step, block.arrays, block.train_seconds)
+                desk.spent.since("saving", start)
+            desk.beat(0.0, desk.spent["useful"])
             raise
         emit(*_finish(job, desk, missing.pop(member.run_id), parts, chosen))
     keeper.forget()
     desk.beat(0.0, desk.spent["useful"])
-
-
-def _keep(desk: Desk, keeper: StateKeeper, block: train.Block) -> None:
-    """Save a block that is trained, so that no end of this process costs its training."""
-    start = time.perf_counter()
-    keeper.save(block.step, block.arrays, block.train_seconds)
-    desk.spent.since("saving", start)
 
 
 def _account(desk: Desk, keeper: StateKeeper, start: float, kept: float = math.inf) -> None:

@@ -77,12 +77,19 @@ def main():
         outcome = runner.execute(
             name, sweeps, root=root, watcher=seen, on=place, source=source, save_seconds=0.2, how="map"
         )
+        left_running = ray.is_initialized() or signal.getsignal(signal.SIGTERM) is not before
+        nodes.add_node(num_cpus=1, num_gpus=1, **NODE)  # Ray takes its word for it
+        path = path.with_name("gpu.py")
+        name, sweeps = experiment.load(path)
+        place, source = cluster.Ray(str(nodes.address), gpus=1), cluster.Source(path)
+        on_gpu = runner.execute(name, sweeps, root=root, watcher=Watcher(), on=place, source=source)
         found = {
+            "on_gpu": [row["status"] for row in on_gpu.rows],
             "killed": seen.killed,
             "warned": seen.warned,
             "ids": seen.ids,
             "failed": outcome.failed,
-            "left_running": ray.is_initialized() or signal.getsignal(signal.SIGTERM) is not before,
+            "left_running": left_running,
             "threads": threading.active_count(),
         }
     finally:

@@ -244,7 +244,7 @@ def test_codings_are_mapped_once_for_each_label_however_many_there_are(tmp_path)
     other["run_id"] = "other"
     rows.append(other)
     best = [setting for setting in settings(rows) if setting.best]
-    looks = dict.fromkeys(("two", "many"), ("#0072B2", "o"))
+    looks = {str(setting.label): ("#0072B2", "o") for setting in best}
     figure = of_best.codings_2d(best, looks, arrays_of(rows).get)
     assert figure is not None
     titles = [ax.get_title() for ax in figure.axes]

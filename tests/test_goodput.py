@@ -7,7 +7,7 @@ import time
 import pytest
 
 import kills
-from aejax import cli, goodput, lock, results, train
+from aejax import cli, goodput, lock, results, rows, train
 from aejax.desk import Spent
 from aejax.interrupt import Interrupted
 from support import TINY, wait_for
@@ -67,6 +67,30 @@ def test_an_interrupted_call_tells_of_what_it_saved(tiny, tmp_path, monkeypatch)
     assert call["useful"] == pytest.approx(json.loads(state.read_text())["about"]["seconds"], rel=0.05, abs=0.02)
     assert call["saving"] > 0
     assert call["lost"] < 0.1
+
+
+def test_a_call_killed_while_it_scores_has_told_of_its_training_once(tiny, tmp_path, monkeypatch):
+    """Whoever comes next reads it in the lock: the block's training is kept, and not counted twice."""
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_):
+        told.append(json.loads((tmp_path / "tiny/.lock").read_bytes()))
+        raise Killed
+
+    def noted(*arguments, **options):
+        blocks.append(train_block(*arguments, **options))
+        return blocks[-1]
+
+    told, blocks, train_block = [], [], train.train_block
+    monkeypatch.setattr(train, "train_block", noted)
+    monkeypatch.setattr(rows, "score", killed)
+    with pytest.raises(Killed):
+        cli.main(["run", str(tiny), "--results", str(tmp_path), "--set", "epochs=400", "--save-every", "0"])
+    (record,), (block,) = told, blocks
+    assert record["unsaved_seconds"] == 0
+    assert record["kept_seconds"] == pytest.approx(block.train_seconds, rel=0.2)
 
 
 def test_a_block_that_fails_is_lost_time(tiny, tmp_path, monkeypatch):

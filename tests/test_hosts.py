@@ -1,6 +1,7 @@
 """Two processes of one job on this machine give the rows of one; what they have to agree on."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 from aejax import cli, hosts
 from aejax.errors import ConfigError
 from kills import contents
-from support import rows_of
+from support import rows_of, wait_for
 
 SWEEP = """
 from aejax import Sweep
@@ -44,6 +45,49 @@ def test_two_processes_give_the_rows_of_one(tmp_path):
     assert len(rows) == 15
     assert {row["execution"]["devices"] for row in rows} == {4}
     assert {row["provenance"]["devices"] for row in rows} == {4}
+
+
+SCORING = """
+import pathlib, sys, time
+from aejax import cli, rows
+score = rows.score
+def slow(*arguments):
+    pathlib.Path(sys.argv[1]).touch()
+    time.sleep(0.5)
+    return score(*arguments)
+rows.score = slow
+sys.exit(cli.main(sys.argv[2:]))
+"""
+
+
+def test_a_signal_to_one_of_two_processes_stops_both_while_they_score(tmp_path):
+    """No state was due yet: saving the block takes both of them. Two processes go on from there."""
+    (tmp_path / "two.py").write_text(SWEEP + "SWEEPS = SWEEPS[1:]\n")
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
+    options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True, "env": environment}
+    run = ["run", str(tmp_path / "two.py"), "--results", str(tmp_path), "--processes", "2"]
+
+    def both(*command):
+        job = ["--coordinator", f"127.0.0.1:{free_port()}", "--process"]
+        return [subprocess.Popen([sys.executable, *command, *run, *job, str(i)], **options) for i in (0, 1)]
+
+    processes = both("-c", SCORING, str(tmp_path / "scores"))
+    wait_for((tmp_path / "scores").exists)
+    processes[0].send_signal(signal.SIGTERM)
+    try:
+        errors = [process.communicate(timeout=100)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [143, 143], errors
+    assert "the same command goes on from there" in errors[0]
+    assert len(list(tmp_path.glob("two/states/*/*"))) == 1
+    assert len(rows_of(tmp_path / "two")) < 3
+    processes = both("-m", "aejax")
+    errors = [process.communicate(timeout=240)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], errors
+    assert len(rows_of(tmp_path / "two")) == 3
+    assert not list(tmp_path.glob("two/states/*"))
 
 
 ASKED = """

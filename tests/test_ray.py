@@ -26,6 +26,17 @@ SWEEPS = [
     Sweep(**COMMON, widths=(8, 5), hyper=HYPER, activation=own),
 ]
 """
+ON_GPU = """
+import json, os, pathlib
+from aejax import Sweep
+variables = {name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "JAX_PLATFORMS", "NPROC")}
+with open(pathlib.Path(__file__).with_name("gpu.jsonl"), "a") as file:
+    file.write(json.dumps(variables) + "\\n")
+def own(x):
+    return abs(x) * 0.5
+SWEEPS = [Sweep(dataset="digits", epochs=2, batch_size=128, widths=(8, 5), activation=own,
+                hyper={"learning_rate": 0.01, "l2": 0.0})]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +48,7 @@ def found(tmp_path_factory):
         "map",
     )  # as in ray_cluster.py: on a busy machine the choice by measurement may differ, and its bits
     here = start(EXPERIMENT, folder / "here", *layout, cache=folder / "cache")  # beside the start of the cluster
+    (folder / "here/gpu.py").write_text(ON_GPU)
     with tempfile.TemporaryDirectory(dir="/tmp") as short:  # the paths of Ray's sockets may not be long
         environment = {
             **os.environ,
@@ -79,6 +91,16 @@ def test_rows_say_where_they_were_trained(found):
     for run in (folder / "ray/x/runs").glob("[!.]*"):
         provenance = json.loads((run / "run.json").read_text())["provenance"]
         assert (provenance["platform"], provenance["threads"], provenance["devices"]) == ("cpu", 1, 1)
+
+
+def test_a_task_that_wants_a_gpu_gets_one_of_rays_and_its_choice_of_platform(found):
+    """On a node that only says it has one: what Ray gives such a task, and what JAX is left to choose from."""
+    told, *_, folder = found
+    assert told["on_gpu"] == ["completed"]
+    driver, *workers = [json.loads(line) for line in (folder / "here/gpu.jsonl").read_text().splitlines()]
+    assert workers
+    assert all(one == {"CUDA_VISIBLE_DEVICES": "0", "JAX_PLATFORMS": "", "NPROC": "1"} for one in workers), workers
+    assert driver["CUDA_VISIBLE_DEVICES"] is None
 
 
 def test_no_state_and_no_connection_is_left(found):

@@ -1,5 +1,7 @@
 """A state is gone on from by what it was saved by, and by nothing else: another config, other data, another format."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -124,7 +126,10 @@ def test_a_state_beyond_repair_stops_only_the_sweep_that_it_is_of(stopped, seen,
     capsys.readouterr()
     other = [*command, "--set", "epochs=3"]
     assert cli.main(other) == 0
-    assert f"states/{state.name}: states were saved, and none is valid; of another sweep" in capsys.readouterr().err
+    assert (
+        f"states/{state.name}: states were saved, and none is valid; of another sweep or machine"
+        in capsys.readouterr().err
+    )
     assert [block.resumed_step for block in seen] == [0]
     for _ in range(2):
         assert cli.main(command) == 4
@@ -133,6 +138,25 @@ def test_a_state_beyond_repair_stops_only_the_sweep_that_it_is_of(stopped, seen,
     head.write_text(head.read_text().replace('"epochs": 40', '"epochs": 41'))  # now nobody knows whose it is
     assert cli.main(other) == 4
     assert len(seen) == 1
+
+
+def test_again_trains_from_the_start(stopped, seen, capsys):
+    """Also where a call was killed between the last run of a block and the end of its state."""
+    command, state, _ = stopped
+    seen.clear()
+    assert cli.main([*command, "--again"]) == 0
+    assert [block.resumed_step for block in seen] == [0]
+    assert not list(state.parent.iterdir())
+
+
+def test_a_damaged_state_of_what_is_stored_is_in_nobodys_way(stopped, seen, capsys, tmp_path):
+    command, state, _ = stopped
+    shutil.copytree(state, tmp_path / "copy")
+    assert cli.main(command) == 0
+    shutil.copytree(tmp_path / "copy", state)
+    spoil(state)
+    assert cli.main(command) == 0
+    assert len(list(state.parent.glob(".corrupt-*"))) == 1
 
 
 def test_a_state_of_a_newer_format(stopped, capsys, monkeypatch):
