@@ -118,7 +118,7 @@ def test_of_a_dataset_split_in_several_ways_the_first_is_drawn_and_the_caption_s
     titles = [ax.get_title(loc="left") or ax.get_title() for ax in figure.axes[::2]]
     assert ["aaaa" in title and "bbbb" not in title for title in titles] == [True, True]
     text, _ = write(tmp_path, rows, seen_of(rows))
-    assert text.count("Of data split in several ways the first split is drawn.") == 6
+    assert text.count("Of data split in several ways the first split is drawn.") == 7
     text, _ = write(tmp_path, rows[::2], seen_of(rows[::2]))
     assert "split in several ways" not in text
 
