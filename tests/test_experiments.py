@@ -142,6 +142,12 @@ def test_denoising_beats_pca_at_its_best_and_the_best_affine_map_in_every_seed()
         assert len(found) == 3
         assert all(one["denoised_sse_test"] < 0.87 * one["affine_denoised_sse_test"] for one in found)
         assert all(one["denoised_sse_test"] < 0.65 * one["pca_best_denoised_sse_test"] for one in found)
+    for noise in ("gaussian", "masking"):  # linear: between PCA and the best affine map
+        found = [row["scores"] for row in rows[f"linear, {noise} marginalised", 100]]
+        assert len(found) == 3
+        for one in found:
+            assert one["affine_denoised_sse_test"] < one["denoised_sse_test"] < 1.08 * one["affine_denoised_sse_test"]
+            assert one["denoised_sse_test"] < 0.8 * one["pca_best_denoised_sse_test"]
     plain = [row["scores"] for row in rows["plain", 100]]
     assert all(one["denoised_sse_test"] > one["pca_denoised_sse_test"] for one in plain)
 
