@@ -3,16 +3,17 @@
 784-300-100 and its mirror, trained to give the clean image from a noisy one: Gaussian noise of standard deviation .5,
 half of the pixels masked, a quarter of them salt or pepper; and the same net without noise in training, given Gaussian
 noise in the test. Every one is held against PCA with its best number of components (chosen on noisy validation rows)
-and against the best affine map for that noise. Then linear nets with 100 codings whose loss averages over all Gaussian or
-masking noise exactly, in full batches. Three seeds each.
+and against the best affine map for that noise. Then linear nets with 100 codings whose loss averages over all
+Gaussian or masking noise exactly, in full batches. Three seeds each.
 
     aejax run experiments/denoising.py --data-dir DIR
 
 Takes about 5 minutes on 2 cores. Expect, as SSE against the clean test images (ours; PCA at its best; the best affine
 map): Gaussian 12.3, 21.0 with 40 components, 15.6; masking 11.6, 31.8 with 80, 14.7; salt and pepper 11.2, 18.3 with
 65, 13.4. Every seed wins against both. The plain one makes 34 of the Gaussian noise, worse than PCA with as many
-components (29.4). The linear ones make 16.7 of the Gaussian and 15.7 of the masking noise: better than PCA, not quite the
-best affine map, whose rank is not bounded by 100. Clean images cost the denoising ones more than PCA-100's 4.4: they were not trained on them.
+components (29.4). The linear ones make 16.7 of the Gaussian and 15.7 of the masking noise: better than PCA, not quite
+the best affine map, whose rank is not bounded by 100. Clean images cost the denoising ones more than PCA-100's 4.4:
+they were not trained on them.
 """
 
 import jax
