@@ -69,9 +69,8 @@ def classifier(autoencoder: Autoencoder, inputs: int, classes: int, *, frozen: b
         error_b = optax.softmax_cross_entropy_with_integer_labels(logits_bc, jnp.maximum(y_b, 0))
         error = jnp.sum(error_b * counted_b) / rows
         right_b = (jnp.argmax(logits_bc, axis=-1) == y_b).astype(jnp.float32)
-        own = {
-            name: part for name, part in params["encoder"].items() if name != "decoder"
-        }  # only biases of that are read
+        # of a decoder, encoders read no more than biases
+        own = {name: part for name, part in params["encoder"].items() if name != "decoder"}
         penalty = l2 * penalties.l2(params["head"] if frozen else {"encoder": own, "head": params["head"]})
         return error + penalty, {"error": error, "accuracy": jnp.sum(right_b * counted_b) / rows}
 

@@ -130,7 +130,7 @@ def read_saved(
             known = states.about_of_damaged(folder, state_id)
             if known is None:
                 raise
-            mine = [job for job, dataset in planned if _is_of(job, dataset, known["block"])]
+            mine = _sharing(known["block"], planned)
             if _needless(known["block"], mine, again):
                 states.forget(folder, state_id)  # the damaged ones are kept, out of the way
             elif mine and known["block"].get("machine") == jobs.machine_class():
@@ -141,18 +141,23 @@ def read_saved(
         if found is None:
             continue
         block = found.about["block"]
-        mine = [job for job, dataset in planned if _is_of(job, dataset, block)]
-        if _needless(block, mine, again):
+        if _needless(block, _sharing(block, planned), again):
             states.forget(folder, state_id)
             continue
         saved[state_id] = block
-        if planned and not mine:
+        if planned and not any(_is_of(job, dataset, block) for job, dataset in planned):
             job, dataset = max(planned, key=lambda one: _in_common(block["config"], one[0].sweep.config()))
             asked = job.identity(dataset)
             differ = _differ({name: block[name] for name in asked}, asked, state_id)
             if differ is not None:
                 watcher.warn(f"{differ.field}: of another sweep: {differ.found}; kept, and not used")
     return saved
+
+
+def _sharing(block: dict[str, Any], planned: Sequence[tuple[Job, datasets.Dataset]]) -> list[Job]:
+    """The jobs that a block is of and has a member in common with: others of the same config have other members."""
+    jobs_of = [job for job, dataset in planned if _is_of(job, dataset, block)]
+    return [job for job in jobs_of if {member.run_id for member in job.members} & set(block["order"])]
 
 
 def _needless(block: Mapping[str, Any], mine: Sequence[Job], again: bool) -> bool:

@@ -15,10 +15,10 @@ with three amounts of L2, of which validation people choose one.
 
 Takes about 9 minutes on 2 cores. Expect, as the ratio of our error to PCA-30's on people never seen (Hinton &
 Salakhutdinov 2006, with pretraining and four layers: .933): on patches .875, .913 and .908, with L2 of 4e-6, which is
-best by validation on each split; with a quarter of it .915 to .948, with four times as much .974 to 1.02. On the whole
-faces .912, .972 and .946: a win on each split of the people, on two of them by less than published, and part of it
-because PCA is fitted on the moved pictures as well. The variational one loses (1.07): its reconstructions pay for
-codings that can be drawn.
+best by validation on each split (as this net is of those tried, on the same splits); with a quarter of it .915 to .948,
+with four times as much .974 to 1.02. On the whole faces .912, .972 and .946: a win on each split of the people, on two
+of them by less than published, and part of it because PCA is fitted on the moved pictures as well. The variational one
+loses (1.07): its reconstructions pay for codings that can be drawn.
 """
 
 from typing import Any

@@ -50,7 +50,7 @@ def watched(arguments: Sequence[str]) -> int:
     """`aejax` with these arguments, noting in its results folder whom each block has trained, once for each block."""
     from aejax import cli, train, work
 
-    train_block, train_members, at = work.train.train_block, work._train, {}
+    train_block, train_members, at = train.train_block, work._train, {}
 
     def note_members(job, desk, emit, chosen, members, missing):
         at["folder"], at["ids"] = desk.folder, [member.run_id for member in members]

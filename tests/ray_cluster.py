@@ -64,6 +64,14 @@ class Seen(Watcher):
             self.after = time.monotonic() + 0.5
 
 
+def train(path, root, place, **options):
+    """The outcome of an experiment, and whether a connection or a handler of signals was left behind."""
+    before = signal.getsignal(signal.SIGTERM)  # the cluster of the test puts its own there with every node
+    name, sweeps = experiment.load(path)
+    outcome = runner.execute(name, sweeps, root=root, on=place, source=cluster.Source(path), **options)
+    return outcome, ray.is_initialized() or signal.getsignal(signal.SIGTERM) is not before
+
+
 def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     path, root = Path(sys.argv[1]), Path(sys.argv[2])
@@ -71,25 +79,17 @@ def main():
     try:
         pair = [nodes.add_node(num_cpus=1, **NODE) for _ in range(2)]
         seen = Seen(pair, lambda node: nodes.remove_node(node, allow_graceful=False))
-        before = signal.getsignal(signal.SIGTERM)
-        name, sweeps = experiment.load(path)
-        place, source = cluster.Ray(str(nodes.address)), cluster.Source(path)
-        outcome = runner.execute(
-            name, sweeps, root=root, watcher=seen, on=place, source=source, save_seconds=0.2, how="map"
-        )
-        left_running = ray.is_initialized() or signal.getsignal(signal.SIGTERM) is not before
+        address = str(nodes.address)
+        outcome, left = train(path, root, cluster.Ray(address), watcher=seen, save_seconds=0.2, how="map")
         nodes.add_node(num_cpus=1, num_gpus=1, **NODE)  # Ray takes its word for it
-        path = path.with_name("gpu.py")
-        name, sweeps = experiment.load(path)
-        place, source = cluster.Ray(str(nodes.address), gpus=1), cluster.Source(path)
-        on_gpu = runner.execute(name, sweeps, root=root, watcher=Watcher(), on=place, source=source)
+        on_gpu, left_again = train(path.with_name("gpu.py"), root, cluster.Ray(address, gpus=1))
         found = {
             "on_gpu": [row["status"] for row in on_gpu.rows],
             "killed": seen.killed,
             "warned": seen.warned,
             "ids": seen.ids,
             "failed": outcome.failed,
-            "left_running": left_running,
+            "left_running": left or left_again,
             "threads": threading.active_count(),
         }
     finally:

@@ -51,25 +51,26 @@ def jax_epoch(x_nd: np.ndarray) -> Callable[[], float]:
 
 
 def torch_epoch(x_nd: np.ndarray, compiled: bool) -> Callable[[], float]:
-    """The same in PyTorch's usual loop."""
+    """The same in PyTorch's usual loop, on a GPU where it sees one, the rows and their order there as well."""
     torch.manual_seed(0)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     widths = (784, 300, 150, 300, 784)
     layers: list[torch.nn.Module] = []
     for inputs, outputs in itertools.pairwise(widths):
         layers += [torch.nn.Linear(inputs, outputs), torch.nn.ELU()]
-    net = torch.nn.Sequential(*layers[:-1])
+    net = torch.nn.Sequential(*layers[:-1]).to(device)
     kernels = [layer.weight for layer in layers if isinstance(layer, torch.nn.Linear)]
-    x = torch.from_numpy(x_nd.astype(np.float32) / 255)
+    x = torch.from_numpy(x_nd.astype(np.float32) / 255).to(device)
     adam = torch.optim.Adam(net.parameters(), lr=RATE, fused=True)
 
     def loss_of(x_b: torch.Tensor) -> torch.Tensor:
-        penalty = sum((kernel.square().sum() for kernel in kernels), torch.zeros(()))
+        penalty = sum((kernel.square().sum() for kernel in kernels), torch.zeros((), device=device))
         return torch.nn.functional.mse_loss(net(x_b), x_b) + 0.5 * L2 * penalty
 
     compute = torch.compile(loss_of) if compiled else loss_of
 
     def epoch() -> float:
-        total, order = torch.zeros(()), torch.randperm(ROWS)
+        total, order = torch.zeros((), device=device), torch.randperm(ROWS, device=device)
         for start in range(0, ROWS, BATCH):
             adam.zero_grad()
             loss = compute(x[order[start : start + BATCH]])

@@ -3,7 +3,8 @@
 784-300-150-300-784, ELU, squared error + L2, Adam, batch 150, 55 000 MNIST-sized rows, eight learning rates, an epoch
 each. Contestants: a population mapped and vmapped, of which the faster counts, its members one after another, and with
 `--torch` PyTorch's eager loop and `torch.compile`, which train the same net once. Rounds alternate, everything is
-compiled before; the ratio of medians is what counts. Not a test: nothing is asserted.
+compiled before; the ratio of medians is what counts. What trains members one after another has the same rate for
+however many: `--alone` says how many of them it trains here. Not a test: nothing is asserted.
 
     pip install torch && python tests/speed_of_populations.py --torch --out results/speed
 """
@@ -52,8 +53,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--members", type=int, default=MEMBERS)
+    parser.add_argument("--alone", type=int, help="members trained one after another; all unless said")
+    parser.add_argument("--name", default="populations", help="of the file in the folder")
     parser.add_argument("--torch", action="store_true", help="time PyTorch too")
-    parser.add_argument("--out", type=Path, help="folder for populations.json")
+    parser.add_argument("--out", type=Path, help="folder for the record")
     options = parser.parse_args()
     machine.use_all_cores()
     dataset = data()
@@ -61,16 +64,24 @@ def main() -> None:
     runs = [(seed, {"learning_rate": 0.001 * 1.2**seed, "l2": 0.001}) for seed in range(options.members)]
     what = population.task(autoencoder, dataset, NAMES, epochs=1, batch_size=BATCH)
     layouts = {"fit, one after another": population.layout("loop", 1)}
-    layouts["population, map"] = population.layout("map", options.members)
+    alone = options.alone or options.members
+    layouts["population, map"] = population.layout("map", alone if jax.device_count() == 1 else options.members)
     layouts["population, vmap"] = population.layout("vmap", options.members)
     compile_seconds = {name: population.compiled(what, layout).seconds for name, layout in layouts.items()}
-    for members in (2 * options.members, 8 * options.members):
+    for members in (2 * alone, 8 * alone):
         layout = population.layout("map", members)
         compile_seconds[f"population, map, {members} members"] = population.compiled(what, layout).seconds
-    contestants = {name: contestant(what, dataset, runs, layout) for name, layout in layouts.items()}
-    samples = dict.fromkeys(contestants, ROWS * options.members)
+    taken = {
+        name: runs if layout.devices > 1 or layout.how == "vmap" else runs[:alone] for name, layout in layouts.items()
+    }
+    contestants = {name: contestant(what, dataset, taken[name], layout) for name, layout in layouts.items()}
+    samples = {name: ROWS * len(some) for name, some in taken.items()}
+    torch_version = None
     if options.torch:
+        import torch  # pyright: ignore[reportMissingImports]
         from speed_against_torch import torch_epoch
+
+        torch_version = torch.__version__
 
         contestants["torch eager"] = torch_epoch(dataset.x_train, compiled=False)
         contestants["torch.compile"] = torch_epoch(dataset.x_train, compiled=True)
@@ -87,20 +98,21 @@ def main() -> None:
     best = max((name for name in rates if name.startswith("population")), key=lambda name: rates[name])
     record = {
         "what": "samples per second while training 784-300-150-300-784, batch 150; medians of alternating rounds",
-        "members": options.members,
+        "members": {name: len(some) for name, some in taken.items()},
         "rounds": options.rounds,
         "devices": {name: layout.devices for name, layout in layouts.items()},
         "samples_per_second": {name: round(rate) for name, rate in rates.items()},
         "fastest_population": best,
         "times_as_fast_as": {name: round(rates[best] / rate, 2) for name, rate in rates.items() if name != best},
         "compile_seconds": {name: round(value, 2) for name, value in compile_seconds.items()},
+        "torch": torch_version,
         "provenance": provenance.describe("default", ""),
     }
     text = json.dumps(record, indent=1, allow_nan=False)
     print(text)
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "populations.json").write_text(text + "\n")
+        (options.out / f"{options.name}.json").write_text(text + "\n")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,10 @@ SWEEPS = [
 """
 
 
+class Killed(BaseException):
+    """Nothing catches it: as good as SIGKILL to whatever is stored afterwards."""
+
+
 def small_dataset(rows: int = 72, inputs: int = 12, seed: int = 0, unit: float = 255.0) -> Dataset:
     """Byte rows near a curved two-dimensional sheet; half of `rows` again as validation, and as many as test."""
     rng = np.random.default_rng(seed)

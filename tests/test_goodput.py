@@ -10,7 +10,7 @@ import kills
 from aejax import cli, goodput, lock, results, rows, train
 from aejax.desk import Spent
 from aejax.interrupt import Interrupted
-from support import TINY, wait_for
+from support import TINY, Killed, wait_for
 
 
 def calls_of(folder):
@@ -71,9 +71,6 @@ def test_an_interrupted_call_tells_of_what_it_saved(tiny, tmp_path, monkeypatch)
 
 def test_a_call_killed_while_it_scores_has_told_of_its_training_once(tiny, tmp_path, monkeypatch):
     """Whoever comes next reads it in the lock: the block's training is kept, and not counted twice."""
-
-    class Killed(BaseException):
-        pass
 
     def killed(*_):
         told.append(json.loads((tmp_path / "tiny/.lock").read_bytes()))

@@ -149,6 +149,17 @@ def test_again_trains_from_the_start(stopped, seen, capsys):
     assert not list(state.parent.iterdir())
 
 
+def test_again_leaves_the_state_of_other_members_alone(stopped, seen, capsys):
+    command, state, _ = stopped
+    seen.clear()
+    assert cli.main([*command, "--again", "--set", "seeds=7"]) == 0
+    assert [block.resumed_step for block in seen] == [0]
+    assert list(state.glob("*/manifest.json"))
+    assert cli.main(command) == 0
+    assert seen[1].resumed_step > 0
+    assert not list(state.parent.iterdir())
+
+
 def test_a_damaged_state_of_what_is_stored_is_in_nobodys_way(stopped, seen, capsys, tmp_path):
     command, state, _ = stopped
     shutil.copytree(state, tmp_path / "copy")

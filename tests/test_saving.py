@@ -6,6 +6,7 @@ from aejax import cli, results, saving, states, train
 from aejax.desk import Desk, Spent
 from aejax.saving import StateKeeper
 from aejax.watcher import Watcher
+from support import Killed
 
 
 @pytest.fixture
@@ -91,10 +92,6 @@ def test_whoever_watches_is_told_what_would_be_lost_and_what_is_kept(clock, desk
     train_block(clock, desk, 8)
     saves = [((1.0, kept), (2.0, kept), (0.0, kept + 2.0)) for kept in (100.0, 102.0, 104.0)]
     assert told == [call for calls in saves for call in calls]
-
-
-class Killed(BaseException):
-    """Nothing catches it: as good as SIGKILL to whatever is stored afterwards."""
 
 
 @pytest.mark.parametrize("kept", [True, False])
