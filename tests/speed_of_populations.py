@@ -65,10 +65,11 @@ def main() -> None:
     what = population.task(autoencoder, dataset, NAMES, epochs=1, batch_size=BATCH)
     layouts = {"fit, one after another": population.layout("loop", 1)}
     alone = options.alone or options.members
-    layouts["population, map"] = population.layout("map", alone if jax.device_count() == 1 else options.members)
+    if jax.device_count() > 1:  # on one device that is one after another
+        layouts["population, map"] = population.layout("map", options.members)
     layouts["population, vmap"] = population.layout("vmap", options.members)
     compile_seconds = {name: population.compiled(what, layout).seconds for name, layout in layouts.items()}
-    for members in (2 * alone, 8 * alone):
+    for members in () if options.alone else (2 * options.members, 8 * options.members):
         layout = population.layout("map", members)
         compile_seconds[f"population, map, {members} members"] = population.compiled(what, layout).seconds
     taken = {
