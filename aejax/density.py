@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.linalg import solve_triangular
+from scipy.linalg import eigh, solve_triangular
 from scipy.special import logsumexp
 
 from aejax import checks
@@ -24,13 +24,16 @@ REGULARISATION = 1e-6
 MOST_NUMBERS = 65_536
 """Numbers in a Gaussian's factor: with more codings than 256 it keeps the leading directions of the covariance, and the
 variance of each coding that is left."""
+MOST_OF_A_COMPONENT = 16_384
+"""The same of each component of a mixture of so many codings."""
 
 
 class Density(NamedTuple):
     """A mixture of c Gaussians over k codings: weights, means, and covariances `factor @ factor.T + diag(noise)`.
 
     weights_c, means_ck, factors_ckr, noise_k, all float32. Of a full Gaussian c is 1; of a mixture each factor is the
-    Cholesky factor of its covariance and the noise 0.
+    Cholesky factor of its covariance and the noise 0, but with more than 256 codings a factor of low rank and the noise
+    what the factors leave, on average.
     """
 
     weights_c: np.ndarray
@@ -58,6 +61,8 @@ def from_arrays(arrays: Mapping[str, np.ndarray], prefix: str) -> Density | None
 def fit(z_nk: np.ndarray, kind: str = "gaussian", components: int = 10, seed: int = 0) -> Density:
     """Fit a full Gaussian, or a mixture of `components` full Gaussians (scikit-learn's, by EM from k-means).
 
+    With more than 256 codings Gaussians are of low rank, and those of a mixture are fitted to the clusters of k-means:
+    a covariance of 1024 codings has more numbers than most data sets can say anything about.
     Raises ConfigError for a kind there is not, a number of components below 1 or above the number of rows, and codings
     that are not finite.
     """
@@ -75,14 +80,44 @@ def _gaussian(z_nk: np.ndarray) -> Density:
     if rank >= k:
         values_k, directions_kk = np.linalg.eigh(centred_nk.T @ centred_nk / n)
         factor_kr = directions_kk * np.sqrt(np.maximum(values_k, 0.0))
+        left_k = np.maximum(centred_nk.var(axis=0) - np.square(factor_kr).sum(axis=1), 0.0)
     else:
-        from sklearn.utils.extmath import randomized_svd  # a slow import
+        factor_kr, left_k = _leading(centred_nk, rank)
+    return _density(np.ones(1), mean_k[None], factor_kr[None], left_k + _floor(z_nk))
 
-        _, values_r, directions_rk = randomized_svd(centred_nk, max(1, min(rank, n)), random_state=0)
-        factor_kr = directions_rk.T * (values_r / np.sqrt(n))
-    left_k = np.maximum(centred_nk.var(axis=0) - np.square(factor_kr).sum(axis=1), 0.0)
-    floor = REGULARISATION * float(z_nk.var(axis=0).mean()) or REGULARISATION
-    return _density(np.ones(1), mean_k[None], factor_kr[None], left_k + floor)
+
+def _leading(centred_nk: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    """A factor (k, rank) of the leading directions of the rows' covariance, and each coding's variance that is left."""
+    n, k = centred_nk.shape
+    factor_kr, held = np.zeros((k, max(1, rank))), min(max(1, rank), n)
+    small = centred_nk.T @ centred_nk if n > k else centred_nk @ centred_nk.T  # of the same eigenvalues
+    values_r, vectors = eigh(small, subset_by_index=(len(small) - held, len(small) - 1))
+    values_r = np.maximum(values_r, 0.0)
+    if n > k:
+        factor_kr[:, :held] = vectors * np.sqrt(values_r / n)
+    else:
+        factor_kr[:, :held] = centred_nk.T @ vectors / np.sqrt(n)
+    return factor_kr, np.maximum(np.square(centred_nk).mean(axis=0) - np.square(factor_kr).sum(axis=1), 0.0)
+
+
+def _floor(z_nk: np.ndarray) -> float:
+    return REGULARISATION * float(z_nk.var(axis=0).mean()) or REGULARISATION
+
+
+def _clusters(z_nk: np.ndarray, components: int, seed: int) -> Density:
+    from sklearn.cluster import MiniBatchKMeans  # slow imports
+    from sklearn.exceptions import ConvergenceWarning
+
+    model = MiniBatchKMeans(components, batch_size=2048, n_init=1, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct codings than components
+        which_n = model.fit(z_nk).labels_
+    clusters = [z_nk[which_n == c] for c in np.unique(which_n)]
+    weights_c, means_ck = np.asarray([len(one) / len(z_nk) for one in clusters]), [one.mean(axis=0) for one in clusters]
+    rank = MOST_OF_A_COMPONENT // z_nk.shape[1]
+    factors = [_leading(one - mean_k, rank) for one, mean_k in zip(clusters, means_ck, strict=True)]
+    left_k = weights_c @ np.stack([left_k for _, left_k in factors])
+    return _density(weights_c, means_ck, np.stack([factor_kr for factor_kr, _ in factors]), left_k + _floor(z_nk))
 
 
 def _mixture(z_nk: np.ndarray, components: int, seed: int) -> Density:
@@ -90,6 +125,8 @@ def _mixture(z_nk: np.ndarray, components: int, seed: int) -> Density:
     from sklearn.mixture import GaussianMixture
 
     components = checks.whole_number("density.components", components, least=1, most=len(z_nk))
+    if MOST_NUMBERS // z_nk.shape[1] < z_nk.shape[1]:
+        return _clusters(z_nk, components, seed)
     scale = float(np.sqrt(z_nk.var(axis=0).mean())) or 1.0  # so that the regularisation is a share of the variance
     model = GaussianMixture(components, reg_covar=REGULARISATION, random_state=seed)
     with warnings.catch_warnings():
@@ -117,11 +154,31 @@ def sample(density: Density, key: jax.Array, n: int) -> jax.Array:
 
 def log_density(density: Density, z_nk: np.ndarray) -> np.ndarray:
     """Log-density of codings in nats, (n,), in float64."""
-    z_nk, logs = np.asarray(z_nk, np.float64), []
-    for weight, mean_k, covariance_kk in zip(density.weights_c, density.means_ck, density.covariances_ckk, strict=True):
-        lower_kk = np.linalg.cholesky(covariance_kk)
-        whitened_kn = solve_triangular(lower_kk, (z_nk - mean_k).T, lower=True)
-        determinant = 2 * np.log(np.diag(lower_kk)).sum()
-        squares_n = np.square(whitened_kn).sum(axis=0)
+    z_nk, noise_k, logs = np.asarray(z_nk, np.float64), density.noise_k.astype(np.float64), []
+    for weight, mean_k, factor in zip(density.weights_c, density.means_ck, density.factors_ckr, strict=True):
+        centred_nk, factor_kr = z_nk - mean_k, factor.astype(np.float64)
+        squares_n, determinant = (_whitened if noise_k.all() else _whitened_in_full)(centred_nk, factor_kr, noise_k)
         logs.append(np.log(float(weight)) - 0.5 * (squares_n + determinant + z_nk.shape[1] * np.log(2 * np.pi)))
     return np.asarray(logsumexp(np.stack(logs), axis=0))
+
+
+def _whitened_in_full(centred_nk: np.ndarray, factor_kr: np.ndarray, noise_k: np.ndarray) -> tuple[np.ndarray, float]:
+    """Squared Mahalanobis distances (n,) of centred codings, and the log determinant of the covariance."""
+    lower_kk = np.linalg.cholesky(factor_kr @ factor_kr.T + np.diag(noise_k))
+    whitened_kn = solve_triangular(lower_kk, centred_nk.T, lower=True)
+    return np.square(whitened_kn).sum(axis=0), 2 * np.log(np.diag(lower_kk)).sum()
+
+
+def _whitened(centred_nk: np.ndarray, factor_kr: np.ndarray, noise_k: np.ndarray) -> tuple[np.ndarray, float]:
+    """The same out of r x r matrices (Woodbury's identity; the matrix determinant lemma), where every coding has noise.
+
+    It squares the factor over the noise, so that it wants r well below k: the noise is then no mere regularisation.
+    """
+    (k, r), scale_k = factor_kr.shape, np.sqrt(noise_k)
+    if r >= k:
+        return _whitened_in_full(centred_nk, factor_kr, noise_k)
+    scaled_nk, scaled_kr = centred_nk / scale_k, factor_kr / scale_k[:, None]
+    lower_rr = np.linalg.cholesky(np.eye(r) + scaled_kr.T @ scaled_kr)
+    along_rn = solve_triangular(lower_rr, scaled_kr.T @ scaled_nk.T, lower=True)
+    squares_n = np.square(scaled_nk).sum(axis=1) - np.square(along_rn).sum(axis=0)
+    return squares_n, 2 * np.log(np.diag(lower_rr)).sum() + np.log(noise_k).sum()

@@ -4,7 +4,8 @@ MNIST, 784-1024-784, overcomplete, an affine decoder, few of the 1024 codings ac
 so, two sparsities each: KL with a target activity, L1, TopK, BatchTopK, JumpReLU, gated, Matryoshka. R2 against L0, the
 mean number of active codings, beside PCA's R2 against its number of components. What that compares: PCA keeps the same
 components for every row, a sparse code chooses its own out of 1024, and which ones it chose is part of the code. KL's
-sigmoid codings are small, never zero: its L0 is 1024.
+sigmoid codings are small, never zero: its L0 is 1024. New digits are drawn from 30 Gaussians, fitted to clusters of
+each run's training codings.
 
     aejax run experiments/sparse.py --data-dir DIR
 
@@ -24,7 +25,7 @@ COMMON = {
     "batch_size": 256,
     "schedule": schedules.warmup_cosine,
 }
-COMMON |= {"scores": (scores.sparsity(),)}
+COMMON |= {"scores": (scores.sparsity(), scores.density(components=30))}
 RATE = {"learning_rate": 0.003, "l2": 0.0}
 TOPK = {"hyper": {**RATE, "active": (10, 30), "revive": 0.03125}, "options": {"dead_after": 50}}
 KL = {**RATE, "sparsity": (3e-6, 3e-5), "target": 0.03}

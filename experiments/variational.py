@@ -32,6 +32,16 @@ SHAPE: dict[str, Any] = {
 }
 SHORT: dict[str, Any] = SHAPE | {"epochs": 15, "scores": (scores.likelihood(samples=1000),)}
 WEIGHTED = {name: value for name, value in SHAPE["hyper"].items() if name != "free_bits"}
+LINEAR: dict[str, Any] = {
+    "dataset": "mnist",
+    "variant": variants.variational,
+    "widths": (50,),
+    "schedule": schedules.warmup_cosine,
+    "epochs": 20,
+    "batch_size": 200,
+    "scores": (scores.likelihood(samples=2000),),
+}
+RATE = {**SHAPE["hyper"], "learning_rate": 0.003}
 SWEEPS = [
     Sweep(
         label="variational",
@@ -42,21 +52,21 @@ SWEEPS = [
     ),
     Sweep(label="variational, 15 epochs", options={"binarise": True}, **SHORT),
     Sweep(
+        label="variational, 15 epochs, warm-up",
+        options={"binarise": True},
+        **{**SHORT, "hyper": {**SHAPE["hyper"], "warmup": 0.3}},
+    ),
+    Sweep(
+        label="variational, 15 epochs, free bits",
+        options={"binarise": True},
+        **{**SHORT, "hyper": {**SHAPE["hyper"], "free_bits": 0.1}},
+    ),
+    Sweep(
         label="importance-weighted, 15 epochs",
         options={"binarise": True, "samples": 5},
         **{**SHORT, "hyper": WEIGHTED},
     ),
-    Sweep(
-        label="linear variational",
-        dataset="mnist",
-        variant=variants.variational,
-        widths=(50,),
-        options={"variance": "learned"},
-        schedule=schedules.warmup_cosine,
-        epochs=20,
-        batch_size=200,
-        hyper={"learning_rate": 0.003, "beta": 1.0, "warmup": 0.0, "free_bits": 0.0, "l2": 0.0},
-        seeds=(0, 1, 2),
-        scores=(scores.likelihood(samples=500),),
-    ),
+    Sweep(label="linear variational", options={"variance": "learned"}, hyper=RATE, seeds=(0, 1, 2), **LINEAR),
+    Sweep(label="linear variational, optimal variance", options={"variance": "optimal"}, hyper=RATE, **LINEAR),
+    Sweep(label="linear variational, fixed variance", hyper={**RATE, "sigma": 0.11}, **LINEAR),
 ]

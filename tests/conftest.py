@@ -1,6 +1,7 @@
 """Where tests find data, a TFDS folder of their own, strict JAX, and one store of compiled programs for a whole run."""
 
 import atexit
+import importlib.util
 import os
 import shutil
 import tempfile
@@ -21,6 +22,9 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # the first process of a run:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="aejax-tests-")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+if any(importlib.util.find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)):
+    # on GPUs JAX multiplies float32 matrices in TF32 unless told otherwise; tests compare with float64
+    os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
 _TFDS_DATA_DIR = os.environ.get("TFDS_DATA_DIR")
 
 

@@ -38,6 +38,7 @@ VARIATIONAL = {"beta": 1.0, "warmup": 0.5, "free_bits": 0.01, "l2": 1e-3}
 ON_ANY_NET: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, float]]] = {
     "plain": (variants.plain, {}, {"l2": 1e-3}),
     "denoising": (variants.denoising, {}, {"level": 0.5, "l2": 1e-3}),
+    "denoising masking": (variants.denoising, {"noise": "masking"}, {"level": 0.5, "l2": 1e-3}),
     "denoising salt and pepper": (variants.denoising, {"noise": "salt_and_pepper"}, {"level": 0.3, "l2": 1e-3}),
     "hashing": (variants.hashing, {}, {"noise": 1.0, "l2": 1e-3}),
     "kl_sparse": (variants.kl_sparse, {}, {"sparsity": 1e-3, "target": 0.2, "l2": 1e-3}),
@@ -59,7 +60,8 @@ ON_AFFINE_NETS = {
     "marginalised masking": (
         functools.partial(variants.marginalised_denoising, noise="masking"),
         {"level": 0.3, "l2": 1e-3},
-    )
+    ),
+    "marginalised Gaussian": (variants.marginalised_denoising, {"level": 0.3, "l2": 1e-3}),
 }
 WITH_A_LIKELIHOOD_OF_THEIR_OWN = {
     "variational": (variants.variational, VARIATIONAL | {"sigma": 0.5}),
@@ -71,6 +73,10 @@ WITH_A_LIKELIHOOD_OF_THEIR_OWN = {
     "variational cross-entropy": (
         functools.partial(variants.variational, binarise=True, **LIKELIHOODS[" cross-entropy"]),
         VARIATIONAL,
+    ),
+    "importance-weighted": (
+        functools.partial(variants.variational, samples=3, variance="learned"),
+        {name: value for name, value in VARIATIONAL.items() if name != "free_bits"},
     ),
     "importance-weighted cross-entropy": (
         functools.partial(variants.variational, samples=3, **LIKELIHOODS[" cross-entropy"]),
@@ -182,12 +188,14 @@ def test_loss_falls_and_the_second_fit_compiles_nothing(net, build, hyper):
 
 @contract
 @pytest.mark.parametrize("sign", [1, -1])
-def test_losses_are_finite_for_outputs_of_1e4_and_constant_or_one_hot_inputs(net, build, hyper, sign):
+@pytest.mark.parametrize("part", ["decoder", "encoder"])
+def test_losses_are_finite_for_logits_of_1e4_and_constant_or_one_hot_inputs(net, build, hyper, part, sign):
+    """What decoders end in, and what encoders do before an activation or a gate, moved by its bias to about ±1e4."""
     _, init, loss_and_gradients = made(net, build)
     params = init(jax.random.key(0))
-    last = f"layer_{len(params['decoder']) - 1}"
-    bias = {"bias": jnp.full_like(params["decoder"][last]["bias"], sign * 1e4)}  # outputs, or logits, of about ±1e4
-    extreme = {**params, "decoder": {**params["decoder"], last: {**params["decoder"][last], **bias}}}
+    last = list(params[part])[-1] if part == "encoder" else f"layer_{len(params[part]) - 1}"
+    bias = {"bias": jnp.full_like(params[part][last]["bias"], sign * 1e4)}
+    extreme = {**params, part: {**params[part], last: {**params[part][last], **bias}}}
     for x_bd in (jnp.zeros((INPUTS, INPUTS)), jnp.ones((INPUTS, INPUTS)), jnp.eye(INPUTS)):
         (value, _), gradients = loss_and_gradients(extreme, x_bd, hyper)
         assert np.isfinite(value)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aejax import fields, nets, scores, train, variants
+from aejax import compare, fields, nets, scores, train, variants
 from aejax.compare import reference
 from aejax.errors import ConfigError
 from aejax.scores.base import Trained
@@ -115,6 +115,15 @@ def test_more_contraction_makes_steadier_codings():
     free, held = measured
     assert held["jacobian_norm"] < 0.8 * free["jacobian_norm"]
     assert held["pca_coding_sensitivity"] == free["pca_coding_sensitivity"]
+    clean_nd, first = dataset.floats(dataset.x_test), ruler.params
+    noise_nd = 0.1 * np.asarray(jax.random.normal(jax.random.key(0), clean_nd.shape))
+    for numbers, fit in zip(measured, fits, strict=True):  # PCA with the fewest components that do as well
+        sse = compare.sse(autoencoder, fit.params, dataset.x_test, unit=dataset.unit)
+        k = next(k for k, error in enumerate(ruler.curve) if error <= sse)
+        kernel_dk = first.components_kd[:k].T
+        z_nk = (clean_nd - first.mean_d) @ kernel_dk
+        assert 0 < k < INPUTS
+        assert numbers["equal_pca_coding_sensitivity"] == pytest.approx(sensitivity(z_nk, z_nk + noise_nd @ kernel_dk))
     assert fits[1].history["validation_error"][-1] > fits[0].history["validation_error"][-1]
 
 

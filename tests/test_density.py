@@ -99,6 +99,35 @@ def test_with_very_many_codings_a_gaussian_keeps_variances_and_leading_direction
     np.testing.assert_allclose(fitted.covariances_ckk[0], np.cov(base.T, bias=True), atol=0.02)
 
 
+def test_with_very_many_codings_a_mixture_has_a_gaussian_of_low_rank_a_cluster():
+    rng = np.random.default_rng(3)
+    mixing_rk, centres_ck = rng.normal(size=(2, 2, 300)), 5 * rng.normal(size=(2, 300))
+    which_n = (np.arange(900) % 3 == 0).astype(int)
+    z_nk = np.einsum("nr,nrk->nk", rng.normal(size=(900, 2)), mixing_rk[which_n]) + centres_ck[which_n]
+    z_nk += 0.3 * rng.normal(size=z_nk.shape)
+    fitted = density.fit(z_nk, "mixture", components=2, seed=1)
+    order = np.argsort(fitted.weights_c)
+    np.testing.assert_allclose(fitted.weights_c[order], [1 / 3, 2 / 3], rtol=1e-5)
+    assert ((fitted.noise_k > 0.02) & (fitted.noise_k < 0.09)).all()  # what a factor of rank 54 leaves of 0.09
+    for c, own in zip(order, (1, 0), strict=True):
+        np.testing.assert_allclose(fitted.means_ck[c], z_nk[which_n == own].mean(axis=0), rtol=1e-3, atol=1e-4)
+        wanted_kk = mixing_rk[own].T @ mixing_rk[own]
+        assert np.linalg.norm(fitted.covariances_ckk[c] - wanted_kk) < 0.25 * np.linalg.norm(wanted_kk)
+    parts = [
+        multivariate_normal(mean_k, covariance).logpdf(z_nk) + np.log(weight)
+        for weight, mean_k, covariance in zip(
+            fitted.weights_c, fitted.means_ck, list(fitted.covariances_ckk), strict=True
+        )
+    ]
+    np.testing.assert_allclose(density.log_density(fitted, z_nk), np.logaddexp(*parts), rtol=1e-6)
+    assert density.log_density(fitted, z_nk).mean() > density.log_density(density.fit(z_nk), z_nk).mean()
+    drawn = np.asarray(density.sample(fitted, jax.random.key(0), 3000))
+    near_n = np.linalg.norm(drawn[:, None] - fitted.means_ck[None, order], axis=2).argmin(axis=1)
+    assert near_n.mean() == pytest.approx(2 / 3, abs=0.03)
+    same = density.fit(np.ones((40, 300)), "mixture", components=3)
+    np.testing.assert_allclose(np.asarray(density.sample(same, jax.random.key(0), 5)), 1.0, atol=0.02)
+
+
 def test_what_cannot_be_fitted_is_named(refused):
     refused(ConfigError, "density", "mixture", call=lambda: density.fit(Z, "mixtrue"))
     refused(ConfigError, "density.components", "0", call=lambda: density.fit(Z, "mixture", components=0))

@@ -27,7 +27,7 @@ from aejax.errors import ConfigError
 from aejax.penalties import cross_entropy
 from aejax.schedules import cosine
 from aejax.scores.base import Trained
-from aejax.scores.likelihood import estimate
+from aejax.scores.likelihood import estimate, exact
 from aejax.sweep import Sweep
 from support import small_dataset
 
@@ -161,12 +161,31 @@ def test_the_score_names_its_numbers(linear, refused):
     assert numbers["nelbo_test"] == pytest.approx(-exact.mean(), abs=0.1)
     assert numbers["nelbo_test"] >= numbers["nll_test"]
     assert numbers["ppca_nll_test"] == pytest.approx(numbers["nll_test"], abs=0.2)
+    assert numbers["exact_nll_test"] == pytest.approx(-exact.mean(), rel=1e-6)
     assert numbers["active_units"] == CODINGS
     assert 0 <= numbers["nll_bias"] < 0.01
     assert arrays["likelihood/test"].shape == (100,)
     assert arrays["likelihood/kl"].sum() == pytest.approx(numbers["kl_test"], rel=1e-5)
     plain = variants.plain(nets.mlp(12, (CODINGS,)))
     refused(ConfigError, "likelihood", call=lambda: scores.likelihood()(trained._replace(autoencoder=plain)))
+
+
+@pytest.mark.parametrize("variance", ["fixed", "optimal"])
+def test_the_exact_likelihood_is_that_of_any_affine_decoder_and_of_no_other(variance):
+    autoencoder = variants.variational(nets.mlp(12, (CODINGS,)), variance=variance)
+    hyper = HYPER | ({"sigma": 0.7} if variance == "fixed" else {})
+    fit = train.fit(autoencoder, DATASET, seed=0, epochs=3, batch_size=50, learning_rate=0.01, **hyper)
+    layer, noise = fit.params["decoder"]["layer_0"], float(fit.params["memory"]["variance"])
+    w_dk = np.asarray(layer["kernel"], np.float64).T
+    model: Any = scipy.stats.multivariate_normal(np.asarray(layer["bias"]), w_dk @ w_dk.T + noise * np.eye(12))
+    found = exact(autoencoder, fit.params, CODINGS, DATASET.x_test)
+    assert found is not None
+    np.testing.assert_allclose(found, model.logpdf(DATASET.x_test), rtol=1e-4)
+    assert noise == pytest.approx(0.49) if variance == "fixed" else noise > 0
+    bent = variants.variational(nets.mlp(12, (6, CODINGS)), variance=variance)
+    assert exact(bent, bent.init(jax.random.key(0)), CODINGS, DATASET.x_test) is None
+    plain = variants.plain(nets.mlp(12, (CODINGS,)))
+    assert exact(plain, plain.init(jax.random.key(0)), CODINGS, DATASET.x_test) is None
 
 
 def test_binary_rows_are_the_same_for_every_run_and_constants_are_known():
@@ -230,6 +249,7 @@ def test_the_committed_numbers_are_what_is_claimed():
         measured = row["scores"]
         assert measured["nll_test"] == pytest.approx(measured["ppca_nll_test"], rel=0.01)
         assert measured["ppca_nll_test"] < measured["nll_test"] < measured["nelbo_test"]
+        assert measured["nll_test"] == pytest.approx(measured["exact_nll_test"], abs=0.05)
         assert row["sse_ratio"] < 1.005
 
 

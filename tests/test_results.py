@@ -308,7 +308,8 @@ def test_provenance_says_where_a_number_comes_from():
     for name in ("aejax", "jax", "jaxlib", "flax", "optax", "numpy", "python", "device_kind", "processor", "created"):
         assert isinstance(found[name], str), name
         assert found[name], name
-    assert (found["precision"], found["dataset_fingerprint"], found["platform"]) == ("highest", "abc", "cpu")
+    assert (found["precision"], found["dataset_fingerprint"]) == ("highest", "abc")
+    assert found["platform"] in ("cpu", "gpu", "tpu")
     assert results.to_json(found)
 
 

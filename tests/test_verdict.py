@@ -105,6 +105,26 @@ def test_a_density_is_judged_in_nats_and_only_beside_another(tmp_path):
     assert verdict(tmp_path, [binary]).startswith("**a** on blobs wins against PCA at 7 codings")
 
 
+def test_steadiness_is_held_against_pca_with_as_many_components_and_with_no_more_error(tmp_path):
+    numbers = {"coding_sensitivity": 0.05, "pca_coding_sensitivity": 0.06, "equal_pca_coding_sensitivity": 0.04}
+    said = verdict(tmp_path, [scored("contraction", numbers, sse=20.0)])
+    assert said.startswith("**a** on blobs wins against PCA with as many components in the steadiness of codings: sens")
+    assert "It loses to PCA with no more error in the steadiness of codings: sensitivity 0.05000 against 0.04" in said
+    assert ". In squared error it loses to PCA at 7 codings" in said
+    nothing_left = numbers | {"equal_pca_coding_sensitivity": None}
+    assert "no more error" not in verdict(tmp_path, [scored("contraction", nothing_left)])
+
+
+def test_classifiers_are_judged_at_every_number_of_labels(tmp_path):
+    accuracies = {"logistic_codings": 0.8, "logistic_pca": 0.9, "finetuned": 0.95, "scratch": 0.9}
+    numbers = {f"accuracy_{n}_{name}": value for n in (100, 1000) for name, value in accuracies.items()}
+    said = verdict(tmp_path, [scored("classification", numbers | {"accuracy_1000_scratch": None})])
+    assert "loses to as many principal components as features, with 100 labels: accuracy 0.8000 against 0.9000" in said
+    assert "It wins against the same net from scratch as a classifier, with 100 labels: accuracy 0.9500 ag" in said
+    assert "principal components as features, with 1000 labels" in said
+    assert "as a classifier, with 1000 labels" not in said
+
+
 def test_the_higher_precision_wins_and_only_bits_are_held_against_bits(tmp_path):
     means = {"": 0.6, "_itq": 0.5, "_pca": 0.7}
     numbers = {f"mean_average_precision{name}": value for name, value in means.items()}

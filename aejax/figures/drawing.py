@@ -17,7 +17,7 @@ from aejax.settings import Arrays, Row
 Looks = dict[str, tuple[str, str]]
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe & Ito's, safe for the colour-blind
 MARKERS = "osD^vPX"
-MOST_PANELS, MOST_BLOCKS, MOST_CURVES, MOST_CLASSES, MOST_FEATURES, MOST_SEEN = 12, 4, 4, 20, 36, 6
+MOST_PANELS, MOST_BLOCKS, MOST_CURVES, MOST_CLASSES, MOST_FEATURES, MOST_SEEN = 12, 4, 4, 20, 36, 8
 
 
 class MissingArraysError(Exception):

@@ -9,7 +9,7 @@ import numpy as np
 
 from aejax import checks, classify, compare, pca
 from aejax.errors import ConfigError
-from aejax.scores.base import Measured, Score, Trained
+from aejax.scores.base import Against, Measured, Score, Trained
 
 VALIDATION_SHARE = 0.2
 METHODS = {
@@ -21,6 +21,10 @@ METHODS = {
     "neighbours_codings": "3 nearest neighbours, weighted by 1 / distance, on the codings",
     "neighbours_pca": "3 nearest neighbours, weighted by 1 / distance, on as many principal components",
 }
+RIVALS = (
+    ("logistic_codings", "logistic_pca", "as many principal components as features"),
+    ("finetuned", "scratch", "the same net from scratch as a classifier"),
+)
 _INVERSE_PENALTIES = (0.01, 0.1, 1.0)  # scikit-learn's C
 _TINY = 1e-6
 
@@ -61,7 +65,19 @@ def classification(
         for n in labels
         for name, what in METHODS.items()
     )
-    return Score("classification", tuple(options.items()), _measure, headers, needs_labels=True)
+    against = tuple(
+        Against(
+            f"accuracy_{n}_{ours}",
+            f"accuracy_{n}_{theirs}",
+            f"{rival}, with {n} labels",
+            "accuracy {ours} against {theirs}",
+            "In squared error",
+            higher=True,
+        )
+        for n in labels
+        for ours, theirs, rival in RIVALS
+    )
+    return Score("classification", tuple(options.items()), _measure, headers, needs_labels=True, against=against)
 
 
 def in_proportion(y_n: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import numpy as np
 
 from aejax import checks, compare
 from aejax.nets import Params
-from aejax.scores.base import Measured, Score, Trained
+from aejax.scores.base import Against, Measured, Score, Trained
 from aejax.variants import Autoencoder
 from aejax.variants.contractive import squared_jacobian_norms
 
@@ -27,6 +29,29 @@ HEADERS = (
         "steady, whatever the codings' scale",
     ),
     ("pca_coding_sensitivity", "PCA sensitivity", "the same of PCA with as many components"),
+    (
+        "equal_pca_coding_sensitivity",
+        "PCA sensitivity, equal SSE",
+        "the same of PCA with the fewest components whose error on test is no larger than ours",
+    ),
+)
+AGAINST = (
+    Against(
+        "coding_sensitivity",
+        "pca_coding_sensitivity",
+        "PCA with as many components in the steadiness of codings",
+        "sensitivity {ours} against {theirs}",
+        "In squared error",
+        curve=True,
+    ),
+    Against(
+        "coding_sensitivity",
+        "equal_pca_coding_sensitivity",
+        "PCA with no more error in the steadiness of codings",
+        "sensitivity {ours} against {theirs}",
+        "In squared error",
+        curve=True,
+    ),
 )
 
 
@@ -39,7 +64,7 @@ def contraction(level: float = 0.25, *, rows: int = 1000) -> Score:
     """
     level = checks.number("scores.contraction.level", level, positive=True)
     rows = checks.whole_number("scores.contraction.rows", rows, least=1)
-    return Score("contraction", (("level", level), ("rows", rows)), _measure, HEADERS)
+    return Score("contraction", (("level", level), ("rows", rows)), _measure, HEADERS, against=AGAINST)
 
 
 def _measure(trained: Trained, *, level: float, rows: int) -> Measured:
@@ -50,14 +75,19 @@ def _measure(trained: Trained, *, level: float, rows: int) -> Measured:
     def codings(x_nd: np.ndarray) -> np.ndarray:
         return compare.reconstruct(trained.autoencoder, trained.params, x_nd)[0]
 
-    k = min(trained.codings, principal.rank)
-    components_kd = principal.components_kd[:k]
-    pca_nk = (clean_nd - principal.mean_d) @ components_kd.T
+    def of_pca(k: int) -> float:
+        components_kd = principal.components_kd[:k]
+        pca_nk = (clean_nd - principal.mean_d) @ components_kd.T
+        return sensitivity(pca_nk, pca_nk + noise_nd @ components_kd.T)
+
     clean_nk = codings(clean_nd)
+    sse = compare.sse(trained.autoencoder, trained.params, dataset.x_test, unit=dataset.unit)
+    equal = math.ceil(compare.pca_equivalent_dimension(sse, trained.ruler.curve))
     return {
         "jacobian_norm": jacobian_norm(trained.autoencoder, trained.params, clean_nd[:rows]),
         "coding_sensitivity": sensitivity(clean_nk, codings(clean_nd + noise_nd)),
-        "pca_coding_sensitivity": sensitivity(pca_nk, pca_nk + noise_nd @ components_kd.T),
+        "pca_coding_sensitivity": of_pca(min(trained.codings, principal.rank)),
+        "equal_pca_coding_sensitivity": of_pca(equal) if equal else None,
     }, {}
 
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from aejax import checks, likelihoods, pca
+from aejax import checks, compare, likelihoods, pca
 from aejax.errors import ConfigError
 from aejax.nets import Params
 from aejax.scores.base import Against, Measured, Score, Trained
@@ -38,6 +38,7 @@ _HEADERS = (
     ("kl_test", "KL", "rate: KL of a test row's codings from the prior in nats"),
     ("active_units", "active", "codings whose posterior mean varies by more than 0.01 over test rows"),
     ("nll_bias", "bias", "how much too high the NLL is estimated to be for its number of samples, in nats"),
+    ("exact_nll_test", "exact NLL", "the exact one of the same model, where its decoder is affine and rows continuous"),
     ("ppca_nll_test", "pPCA NLL", "the exact one of probabilistic PCA with as many codings, where rows are continuous"),
 )
 _AGAINST = Against(
@@ -55,7 +56,8 @@ def likelihood(samples: int = 5000, rows: int | None = None) -> Score:
 
     Numbers, in nats a row: `nll_test`; `nelbo_test`, the negative bound by the same samples; `kl_test`, in closed form;
     `reconstruction_test`, their difference, -log p(x | z) on average. Then `active_units`, `effective_samples`, the
-    median over rows of (sum w)^2 / sum w^2, `nll_bias`, estimated from it, and for continuous rows `ppca_nll_test`.
+    median over rows of (sum w)^2 / sum w^2, `nll_bias`, estimated from it, and for continuous rows `ppca_nll_test` and
+    `exact_nll_test`, None where the decoder is not affine.
     Raises ConfigError for numbers below 1, and, when it measures, for a variant that is no density or binary rows that
     are not.
     """
@@ -107,8 +109,36 @@ def _measure(trained: Trained, samples: int, rows: int | None) -> Measured:
     if not generative.binary:
         exact_n = pca.log_likelihood(trained.ruler.params, trained.codings, dataset.x_test[:rows], unit=dataset.unit)
         numbers["ppca_nll_test"] = None if exact_n is None else -float(exact_n.mean())
+        exact_n = exact(trained.autoencoder, trained.params, trained.codings, x_nd)
+        numbers["exact_nll_test"] = None if exact_n is None else -float(exact_n.mean())
     kl_k = np.asarray(found.kl_nk.mean(axis=0), np.float32)
     return numbers, {"likelihood/test": found.log_likelihood_n.astype(np.float32), "likelihood/kl": kl_k}
+
+
+def exact(autoencoder: Autoencoder, params: Params, codings: int, x_nd: np.ndarray) -> np.ndarray | None:
+    """Log-likelihood of each row in nats, (n,) float64, where the decoder is affine and rows are Gaussian around it.
+
+    With x = b + z W + sigma e, z and e standard normal, rows are normal with mean b, covariance W^T W + sigma^2 I. W is
+    what the decoder makes of unit codings; None where other codings show that it is not affine.
+    """
+    variance = None if autoencoder.generative is None else autoencoder.generative.variance
+    if variance is None:
+        return None
+    others_mk = 3 * np.random.default_rng(0).standard_normal((20, codings)).astype(np.float32)
+    probes_nk = np.concatenate([np.zeros((1, codings), np.float32), np.eye(codings, dtype=np.float32), others_mk])
+    decoded_nd = compare.decode(autoencoder, params, probes_nk).astype(np.float64)
+    mean_d, kernel_kd = decoded_nd[0], decoded_nd[1 : codings + 1] - decoded_nd[0]
+    expected_md = others_mk @ kernel_kd + mean_d
+    if not np.allclose(decoded_nd[codings + 1 :], expected_md, rtol=0, atol=1e-4 * max(1.0, np.abs(expected_md).max())):
+        return None
+    noise, centred_nd, inputs = float(variance(params)), x_nd.astype(np.float64) - mean_d, x_nd.shape[1]
+    inner_kk = np.eye(codings) + kernel_kd @ kernel_kd.T / noise
+    along_nk = centred_nd @ kernel_kd.T / noise
+    squares_n = np.square(centred_nd).sum(axis=1) / noise - (along_nk * np.linalg.solve(inner_kk, along_nk.T).T).sum(
+        axis=1
+    )
+    log_determinant = np.linalg.slogdet(inner_kk)[1] + inputs * np.log(noise)
+    return -0.5 * (squares_n + log_determinant + inputs * np.log(2 * np.pi))
 
 
 def estimate(

@@ -64,6 +64,7 @@ class Generative(NamedTuple):
     log p(x, z) - log q(z | x) in nats: their mean over draws is the ELBO, their log-mean-exp the log-likelihood.
     `posterior(params, x_bd)` is mean and log variance, (b, k), of the codings of rows. `observed(key, x_bd)` are the
     rows that it is a density of: those given, or draws of zeros and ones. `binary` says whether its rows are these.
+    `variance(params)` is that of each input of other rows around what is decoded.
     """
 
     sample: Callable[[Params, jax.Array, jax.Array], jax.Array]
@@ -71,6 +72,7 @@ class Generative(NamedTuple):
     posterior: Callable[[Params, jax.Array], tuple[jax.Array, jax.Array]]
     observed: Callable[[jax.Array, jax.Array], jax.Array]
     binary: bool
+    variance: Callable[[Params], jax.Array] | None = None
 
 
 Decode = Callable[[Params, jax.Array], jax.Array]

@@ -181,6 +181,6 @@ def variational(
         watched=("nelbo", "kl") if samples == 1 else ("nelbo", "kl", "bound"),
         criterion="nelbo" if samples == 1 else "bound",
         settle=None if bernoulli or variance == "learned" else settle,
-        generative=Generative(sample, log_weights, posterior, observed, binary=bernoulli),
+        generative=Generative(sample, log_weights, posterior, observed, bernoulli, None if bernoulli else variance_of),
         ranges=RANGES,
     )
