@@ -2,15 +2,17 @@
 
 MNIST less its mean image (so that no biases are needed), 784 inputs, 20 codings, full batches on 712 rows with the
 moments of all 55 000: plain, tied, uniform L2, L2 that grows along the codings, nested dropout with all its prefixes,
-and the rotation augmented gradient; and nested dropout with one drawn prefix a row, in batches for 20 epochs. The axis distance is 0 where every component is one decoder column, the subspace distance
-where the columns span PCA's subspace, both of the training rows' components (Bao et al. 2020, figure 2). What does not
-prefer any rotation of the codings is trained with Nesterov's momentum, what does with Adam.
+and the rotation augmented gradient; and nested dropout with one drawn prefix a row, in batches for 20 epochs. The axis
+distance is 0 where every component is one decoder column, the subspace distance where the columns span PCA's subspace,
+both of the training rows' components (Bao et al. 2020, figure 2). What does not prefer any rotation of the codings is
+trained with Nesterov's momentum, what does with Adam.
 
     aejax run experiments/ordered.py --data-dir DIR
 
 Takes about 5 minutes on 2 cores. Expect after 10 000 steps an axis distance below 1e-11 from nested dropout, and below
-1e-7 from the rotation augmented gradient, on each of three seeds; after 30 000 about .07 from nonuniform L2, which does
-not get there; .30 with drawn prefixes; about .74 from plain, tied and uniform L2. Subspace distances are below 1e-6 from all but one seed of plain (4e-5).
+1e-7 from the rotation augmented gradient, on each of three seeds; after 30 000 about .07 from nonuniform L2, which
+does not get there; .30 with drawn prefixes; about .74 from plain, tied and uniform L2. Subspace distances are below
+1e-6 from all but one seed of plain (4e-5).
 """
 
 from typing import Any
