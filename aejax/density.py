@@ -108,12 +108,13 @@ def _clusters(z_nk: np.ndarray, components: int, seed: int) -> Density:
     from sklearn.cluster import MiniBatchKMeans  # slow imports
     from sklearn.exceptions import ConvergenceWarning
 
-    model = MiniBatchKMeans(components, batch_size=2048, n_init=1, random_state=seed)
+    model = MiniBatchKMeans(components, batch_size=2048, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct codings than components
         which_n = model.fit(z_nk).labels_
     clusters = [z_nk[which_n == c] for c in np.unique(which_n)]
-    weights_c, means_ck = np.asarray([len(one) / len(z_nk) for one in clusters]), [one.mean(axis=0) for one in clusters]
+    weights_c = np.asarray([len(one) / len(z_nk) for one in clusters])
+    means_ck = np.stack([one.mean(axis=0) for one in clusters])
     rank = MOST_OF_A_COMPONENT // z_nk.shape[1]
     factors = [_leading(one - mean_k, rank) for one, mean_k in zip(clusters, means_ck, strict=True)]
     left_k = weights_c @ np.stack([left_k for _, left_k in factors])

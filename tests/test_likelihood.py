@@ -173,11 +173,12 @@ def test_the_score_names_its_numbers(linear, refused):
 @pytest.mark.parametrize("variance", ["fixed", "optimal"])
 def test_the_exact_likelihood_is_that_of_any_affine_decoder_and_of_no_other(variance):
     autoencoder = variants.variational(nets.mlp(12, (CODINGS,)), variance=variance)
-    hyper = HYPER | ({"sigma": 0.7} if variance == "fixed" else {})
+    hyper: dict[str, Any] = HYPER | ({"sigma": 0.7} if variance == "fixed" else {})
     fit = train.fit(autoencoder, DATASET, seed=0, epochs=3, batch_size=50, learning_rate=0.01, **hyper)
     layer, noise = fit.params["decoder"]["layer_0"], float(fit.params["memory"]["variance"])
     w_dk = np.asarray(layer["kernel"], np.float64).T
-    model: Any = scipy.stats.multivariate_normal(np.asarray(layer["bias"]), w_dk @ w_dk.T + noise * np.eye(12))
+    covariance_dd: Any = w_dk @ w_dk.T + noise * np.eye(12)
+    model: Any = scipy.stats.multivariate_normal(np.asarray(layer["bias"]), covariance_dd)
     found = exact(autoencoder, fit.params, CODINGS, DATASET.x_test)
     assert found is not None
     np.testing.assert_allclose(found, model.logpdf(DATASET.x_test), rtol=1e-4)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from aejax.figures.drawing import Looks, dress, finish, grid, need, plain_ticks
 from aejax.figures.generated import seen
@@ -38,6 +39,8 @@ def spectrum(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure | 
         if most > 40:
             ax.set_xscale("log")
             plain_ticks(ax.xaxis, most)
+        else:
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel = setting.shown["health"]
         ranks = [number(panel[name], 3) for name in ("effective_rank", "pca_effective_rank")]
         dress(ax, f"{setting.label}, {setting.dataset}\neffective rank {ranks[0]}, PCA's {ranks[1]}")

@@ -75,7 +75,7 @@ def _measure(trained: Trained, *, level: float, rows: int) -> Measured:
     def codings(x_nd: np.ndarray) -> np.ndarray:
         return compare.reconstruct(trained.autoencoder, trained.params, x_nd)[0]
 
-    def of_pca(k: int) -> float:
+    def of_pca(k: int) -> float | None:
         components_kd = principal.components_kd[:k]
         pca_nk = (clean_nd - principal.mean_d) @ components_kd.T
         return sensitivity(pca_nk, pca_nk + noise_nd @ components_kd.T)
