@@ -102,17 +102,27 @@ def _by_a_score(setting: Setting, one: Against, at: str) -> str:
     if not several:
         return ""
     sign = -1 if one.higher else 1
-    outcomes, texts = [], []
+    outcomes, texts, won = [], [], []
     for s, pairs in several:
         wins = sum(sign * ours < sign * theirs for ours, theirs in pairs)
         outcomes.append(_outcome(pairs, wins, one.rival))
+        won.append(wins == len(pairs) and not outcomes[-1].startswith("matches"))
         ours, theirs = ([pair[i] for pair in pairs] for i in (0, 1))
         text = one.words.format(ours=_interval(ours), theirs=number(fmean(theirs)))
         if one.nats:
             text += f" (difference {number(fmean(ours) - fmean(theirs), 2)})"
         elif all(value > 0 for value in theirs):
             text += f" (ratio {number(fmean(ours) / fmean(theirs), 3)})"
-        texts.append(f"{text}, {_wins(len(s.runs), wins, len(s.runs) - len(pairs))}")
-    said = outcomes[0] if len(set(outcomes)) == 1 else f"is at some of its settings better than {one.rival}"
+        without = len(s.completed) - len(pairs)
+        text += f", {_wins(len(s.runs) - without, wins, len(s.runs) - len(s.completed))}"
+        texts.append(text + f" ({without} of {len(s.runs)} have no such number)" * bool(without))
+    if len(set(outcomes)) == 1:
+        said = outcomes[0]
+    elif all(won):
+        said = f"wins against {one.rival} at every setting, at some within the 95 % interval,"
+    elif any(won):
+        said = f"is at some of its settings better than {one.rival}"
+    else:
+        said = f"is at none of its settings better than {one.rival} in every seed"
     said = said if at else said.removesuffix(",")
     return f"{said}{at}: {'; '.join(texts)}"

@@ -154,17 +154,18 @@ def test_denoising_beats_pca_at_its_best_and_the_best_affine_map_in_every_seed()
 
 def test_the_more_contraction_the_steadier_the_codings_and_the_larger_the_error():
     rows = committed("contractive")
-    for label, codings, weights in (
-        ("contractive", 100, (0.0, 1e-5, 1e-4, 1e-3)),
-        ("contractive, two layers", 16, (0.0, 1e-4, 1e-3)),
-    ):
+    for layers, codings, weights in (("", 100, (0.0, 1e-4, 3e-4, 1e-3)), (", two layers", 16, (0.0, 1e-4, 1e-3))):
+        both = rows[f"no penalty{layers}", codings] + rows[f"contractive{layers}", codings]
         for seed in (0, 1, 2):
-            mine = {row["hyper"]["contraction"]: row for row in rows[label, codings] if row["seed"] == seed}
+            mine = {row["hyper"]["contraction"]: row for row in both if row["seed"] == seed}
             for measure in ("jacobian_norm", "coding_sensitivity"):
                 found = [mine[weight]["scores"][measure] for weight in weights]
                 assert found == sorted(found, reverse=True)
                 assert found[-1] < 0.6 * found[0]
             assert mine[weights[-1]]["sse_test"] > mine[0.0]["sse_test"]
+            for weight in weights:  # no win over PCA with no more error
+                scored = mine[weight]["scores"]
+                assert scored["coding_sensitivity"] > scored["equal_pca_coding_sensitivity"]
 
 
 def test_ordered_finds_components_as_its_docstring_says():
@@ -173,9 +174,10 @@ def test_ordered_finds_components_as_its_docstring_says():
     assert max(one["axis_distance"] for one in rows["rotation-augmented"]) < 1e-7
     assert max(one["axis_distance"] for one in rows["nested dropout"]) < 1e-11
     assert max(one["axis_distance"] for one in rows["nonuniform L2"]) < 0.1
-    for label in ("plain", "uniform L2"):
+    for label in ("plain", "tied", "uniform L2"):
         assert min(one["axis_distance"] for one in rows[label]) > 0.7
-    for label in rows.keys() - {"plain"}:
+    assert 0.2 < rows["nested dropout, sampled prefixes"][0]["axis_distance"] < 0.4
+    for label in rows.keys() - {"plain", "nested dropout, sampled prefixes"}:
         assert max(one["subspace_distance"] for one in rows[label]) < 1e-6
 
 

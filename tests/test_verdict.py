@@ -96,6 +96,28 @@ def test_sparse_codings_are_judged_at_every_sparsity_by_how_many_are_active(tmp_
     assert said.startswith("**a** on blobs wins against PCA at equal R²")
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "outcome"),
+    [
+        ((0.2, 0.21), (0.15, 0.9), "is at none of its settings better than"),  # the second within the interval
+        ((0.05, 0.051), (0.05, 0.0999), "wins against"),
+        ((0.05, 0.06), (0.2, 0.21), "is at some of its settings better than"),
+        ((0.05, 0.06), (0.2, None), "is at some of its settings better than"),
+    ],
+)
+def test_settings_that_all_lose_or_win_are_not_called_better_at_some(tmp_path, first, second, outcome):
+    rows = [
+        scored("contraction", {"coding_sensitivity": ours, "pca_coding_sensitivity": ours and 0.1}, seed=seed, hyper=at)
+        for found, at in ((first, {"l1": 0.1}), (second, {"l1": 0.9}))
+        for seed, ours in enumerate(found)
+    ]
+    said = verdict(tmp_path, rows)
+    assert said.startswith(f"**a** on blobs {outcome} PCA with as many components in the steadiness of codings")
+    assert ("(1 of 2 have no such number)" in said) == (None in second)
+    assert "did not complete" not in said
+    assert ("at every setting, at some within the 95 % interval: " in said) == (second == (0.05, 0.0999))
+
+
 def test_a_density_is_judged_in_nats_and_only_beside_another(tmp_path):
     density = scored("likelihood", {"nll_test": -513.5, "ppca_nll_test": -517.5})
     said = verdict(tmp_path, [density])
