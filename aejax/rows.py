@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -95,9 +96,12 @@ def score(
         numbers = compare.score(autoencoder, fitted.params, dataset, ruler, **given)
         numbers["sse_validation"] = compare.sse(autoencoder, fitted.params, dataset.x_validation, unit=dataset.unit)
         measured: dict[str, float | None] = {}
+        score_seconds: dict[str, float] = {}
         trained = Trained(autoencoder, fitted.params, others, dataset, ruler, codings, train.make_key(seed), check)
         for measure in one.scores:
+            start = time.perf_counter()
             found, more = measure(trained)
+            score_seconds[measure.name] = score_seconds.get(measure.name, 0.0) + time.perf_counter() - start
             measured |= found
             arrays |= more
         every = {**numbers, **measured}
@@ -113,7 +117,7 @@ def score(
         return failed(one, seed, hyper, dataset, ruler, error)
     numbers |= {"best_epoch": fitted.best_epoch + 1}
     if one.scores:
-        numbers["scores"] = measured
+        numbers |= {"scores": measured, "score_seconds": score_seconds}
     if autoencoder.criterion != "error":
         numbers["criterion"], numbers["criterion_validation"] = autoencoder.criterion, fitted.best_error
     return row | numbers, jax.tree.map(np.asarray, fitted.params), arrays

@@ -37,11 +37,11 @@ LINEAR: dict[str, Any] = {
     "variant": variants.variational,
     "widths": (50,),
     "schedule": schedules.warmup_cosine,
-    "epochs": 20,
-    "batch_size": 200,
+    "epochs": 60,
+    "batch_size": 500,
     "scores": (scores.likelihood(samples=2000),),
 }
-RATE = {**SHAPE["hyper"], "learning_rate": 0.003}
+RATE = {**SHAPE["hyper"], "learning_rate": 0.01}
 SWEEPS = [
     Sweep(
         label="variational",

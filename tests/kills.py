@@ -31,7 +31,7 @@ SWEEPS = [
     for tied in (False, True)
 ] + [Sweep(**COMMON, widths=(8,), hyper={{"learning_rate": (0.01, 0.003), "l2": 0.001}})]
 """
-OF_THE_MOMENT = ("compile_seconds", "train_seconds", "pca_seconds", "provenance", "execution")
+OF_THE_MOMENT = ("compile_seconds", "train_seconds", "score_seconds", "pca_seconds", "provenance", "execution")
 RUNS, PER_SWEEP = 20, 10
 WATCHED, NOTES = "--watched", "trained.jsonl"
 PHASES = ("starting", "compiling the first", "training", "between programs")

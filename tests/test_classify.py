@@ -14,7 +14,7 @@ from aejax import classify, compare, datasets, nets, scores, train, variants
 from aejax.classify import Labelled
 from aejax.errors import ConfigError
 from aejax.scores.base import Trained
-from aejax.scores.classification import in_proportion, neighbours
+from aejax.scores.classification import in_proportion, logistic, neighbours
 from support import small_dataset
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -83,6 +83,22 @@ def test_a_frozen_encoder_stands_still_bit_for_bit_and_another_does_not(frozen):
     assert not same(found.params["head"], begin["head"])
     assert same(before, encoder())  # the autoencoder's own
     assert float(found.history["train_loss"][29]) < float(found.history["train_loss"][0])
+
+
+def test_logistic_regression_does_not_drown_the_signal_of_components_in_their_noise():
+    """Two wide columns tell four classes apart, 150 narrow ones are noise: scaled alike those are worth as much."""
+    rng = np.random.default_rng(0)
+    y_n = np.arange(460) % 4
+    x_nk = np.concatenate([3 * np.stack([y_n % 2, y_n // 2], axis=1) - 1.5, np.zeros((460, 150))], axis=1)
+    x_nk += rng.normal(size=x_nk.shape) * np.where(np.arange(152) < 2, 0.8, 0.05)
+    x_nk = np.concatenate([x_nk, np.zeros((460, 1))], axis=1)
+    x_nk[100:, -1] = rng.normal(size=360) * 0.01  # constant in the labelled rows, not in the others
+    rows = {"fit": slice(0, 80), "validation": slice(80, 100), "test": slice(100, None)}
+    splits = {name: (x_nk[some], y_n[some]) for name, some in rows.items()}
+    assert logistic(splits) > 0.9
+    whitened = {name: (x / splits["fit"][0].std(axis=0).clip(1e-2), y) for name, (x, y) in splits.items()}
+    assert logistic(whitened) < 0.85
+    assert logistic({name: (0 * x, y) for name, (x, y) in splits.items()}) == pytest.approx(0.25, abs=0.01)
 
 
 def test_a_frozen_softmax_layer_is_multinomial_logistic_regression_on_the_codings():

@@ -25,6 +25,7 @@ NETS |= {f"tied {name}": (lambda build=build: nets.tied(build())) for name, buil
 ODD_NETS = {
     "overlong": lambda: nets.mlp(INPUTS, (6, 3), decoder_widths=(10, 7)),
     "precise": lambda: nets.mlp(INPUTS, (8, 3), precision="highest"),
+    "convolutional": lambda: nets.conv(INPUTS, (4, 3), image_shape=(2, 2, 3)),
     "tied convolutional": lambda: nets.tied(nets.conv(INPUTS, (4, 3), image_shape=(2, 2, 3))),
     "recurrent": lambda: nets.recurrent(INPUTS, (8, 3), image_shape=(3, 4)),
     "one-layer decoder": lambda: nets.mlp(INPUTS, (8, 3), decoder_widths=()),
@@ -79,7 +80,7 @@ WITH_A_LIKELIHOOD_OF_THEIR_OWN = {
         {name: value for name, value in VARIATIONAL.items() if name != "free_bits"},
     ),
     "importance-weighted cross-entropy": (
-        functools.partial(variants.variational, samples=3, **LIKELIHOODS[" cross-entropy"]),
+        functools.partial(variants.variational, samples=3, binarise=True, **LIKELIHOODS[" cross-entropy"]),
         {name: value for name, value in VARIATIONAL.items() if name != "free_bits"},
     ),
 }
@@ -105,6 +106,7 @@ PAIRS += itertools.product(NETS.keys() - {"stacked", "tied stacked"}, ("plain", 
 PAIRS += itertools.product(("linear", "tied linear"), ("nested dropout",))  # in moments alone
 PAIRS += [(net, "plain") for net in ODD_NETS if net != "one-layer decoder"] + [("one-layer decoder", "topk")]
 PAIRS += itertools.product(("recurrent", "tied convolutional"), ("contractive", "variational optimal"))
+PAIRS += itertools.product(("recurrent", "convolutional"), ("denoising cross-entropy", "hashing"))
 PAIRS.sort()  # in every process of a run in the same order
 TABLE = [pytest.param((NETS | ODD_NETS)[net], *VARIANTS[name], id=f"{net} × {name}") for net, name in PAIRS]
 contract = pytest.mark.parametrize(("net", "build", "hyper"), TABLE)
@@ -186,20 +188,32 @@ def test_loss_falls_and_the_second_fit_compiles_nothing(net, build, hyper):
     assert not np.array_equal(first.history["train_loss"], second.history["train_loss"])
 
 
-@contract
-@pytest.mark.parametrize("sign", [1, -1])
-@pytest.mark.parametrize("part", ["decoder", "encoder"])
-def test_losses_are_finite_for_logits_of_1e4_and_constant_or_one_hot_inputs(net, build, hyper, part, sign):
-    """What decoders end in, and what encoders do before an activation or a gate, moved by its bias to about ±1e4."""
+def check_finite_at_1e4(net, build, hyper, sign, part):
+    """Loss and gradients for constant and one-hot inputs, the last bias of a part being +1e4 or -1e4."""
     _, init, loss_and_gradients = made(net, build)
     params = init(jax.random.key(0))
-    last = list(params[part])[-1] if part == "encoder" else f"layer_{len(params[part]) - 1}"
+    last = f"layer_{len(params[part]) - 1}" if part == "decoder" else list(params[part])[-1]
     bias = {"bias": jnp.full_like(params[part][last]["bias"], sign * 1e4)}
     extreme = {**params, part: {**params[part], last: {**params[part][last], **bias}}}
     for x_bd in (jnp.zeros((INPUTS, INPUTS)), jnp.ones((INPUTS, INPUTS)), jnp.eye(INPUTS)):
         (value, _), gradients = loss_and_gradients(extreme, x_bd, hyper)
         assert np.isfinite(value)
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
+
+
+@contract
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("part", ["decoder", "encoder"])
+def test_losses_are_finite_for_logits_of_1e4_and_constant_or_one_hot_inputs(net, build, hyper, part, sign):
+    """What decoders end in, and what encoders do before an activation or a gate."""
+    check_finite_at_1e4(net, build, hyper, sign, part)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("name", WITH_A_LIKELIHOOD_OF_THEIR_OWN)
+def test_losses_are_finite_for_log_variances_of_1e4(name, sign):
+    build, hyper = VARIANTS[name]
+    check_finite_at_1e4(NETS["stacked"], build, hyper, sign, "posterior")
 
 
 @contract

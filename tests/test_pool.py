@@ -87,7 +87,7 @@ def stored(folder):
         run = results.read_run(folder / "runs" / row["run_id"])
         assert run.row == row
         leaves = [leaf.tobytes() for _, leaf in sorted(results.flat(run.params).items())]
-        timed = ("compile_seconds", "train_seconds", "pca_seconds", "provenance", "execution")
+        timed = ("compile_seconds", "train_seconds", "score_seconds", "pca_seconds", "provenance", "execution")
         found[row["run_id"]] = (leaves, {name: value for name, value in row.items() if name not in timed})
     return found
 

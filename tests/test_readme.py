@@ -98,6 +98,23 @@ def test_the_committed_speed_reaches_what_is_claimed():
     assert max(more) <= 1.2 * few
 
 
+def test_the_speed_on_an_accelerator_that_the_readme_gives_is_the_record():
+    folder, text = CHECKOUT / "results/h200", " ".join(README.split())
+    record = json.loads((folder / "populations.json").read_text())
+    rates, ratios = record["samples_per_second"], record["times_as_fast_as"]
+    names = ("fit, one after another", "torch eager", "torch.compile")
+    assert record["provenance"]["device_kind"] == "NVIDIA H200"
+    assert f"take {round(rates['population, vmap'], -3):,} samples/s".replace(",", " ") in text
+    assert all(f"{float(f'{rates[name]:.3g}'):,.0f}".replace(",", " ") in text for name in names)
+    assert f"{ratios[names[0]]:.1f}, {ratios[names[1]]:.0f} and {ratios[names[2]]:.0f} times as fast" in text
+    assert ratios["torch eager"] >= 50
+    found = json.loads((folder / "share_of_peak.json").read_text())["precisions"].values()
+    assert "{}, {} and {} % of what".format(*(round(100 * one["share"]) for one in found)) in text
+    rows = [json.loads(line) for line in (folder / "variational/runs.jsonl").read_text().splitlines()]
+    (first,) = (row for row in rows if row["label"] == "variational")
+    assert f"take {first['train_seconds']:.1f} s and end at an NLL of {first['scores']['nll_test']:.2f}" in text
+
+
 def test_the_difference_that_vmap_makes_is_the_record():
     record = json.loads((CHECKOUT / "results/speed/vmap_difference.json").read_text())
     relative, errors = record["relative_difference_of_parameters"], record["mean_validation_error"]

@@ -106,8 +106,9 @@ def test_sparse_codings_are_judged_at_every_sparsity_by_how_many_are_active(tmp_
     ],
 )
 def test_settings_that_all_lose_or_win_are_not_called_better_at_some(tmp_path, first, second, outcome):
+    theirs = {"pca_coding_sensitivity": 0.1, "equal_pca_coding_sensitivity": 0.01}
     rows = [
-        scored("contraction", {"coding_sensitivity": ours, "pca_coding_sensitivity": ours and 0.1}, seed=seed, hyper=at)
+        scored("contraction", {"coding_sensitivity": ours, **(theirs if ours else {})}, seed=seed, hyper=at)
         for found, at in ((first, {"l1": 0.1}), (second, {"l1": 0.9}))
         for seed, ours in enumerate(found)
     ]
@@ -134,16 +135,24 @@ def test_steadiness_is_held_against_pca_with_as_many_components_and_with_no_more
     assert "It loses to PCA with no more error in the steadiness of codings: sensitivity 0.05000 against 0.04" in said
     assert ". In squared error it loses to PCA at 7 codings" in said
     nothing_left = numbers | {"equal_pca_coding_sensitivity": None}
-    assert "no more error" not in verdict(tmp_path, [scored("contraction", nothing_left)])
+    assert "steadiness" not in verdict(tmp_path, [scored("contraction", nothing_left)])
 
 
 def test_classifiers_are_judged_at_every_number_of_labels(tmp_path):
-    accuracies = {"logistic_codings": 0.8, "logistic_pca": 0.9, "finetuned": 0.95, "scratch": 0.9}
+    accuracies = {
+        "logistic_codings": 0.8,
+        "logistic_pca": 0.9,
+        "neighbours_codings": 0.7,
+        "neighbours_pca": 0.6,
+        "finetuned": 0.95,
+        "scratch": 0.9,
+    }
     numbers = {f"accuracy_{n}_{name}": value for n in (100, 1000) for name, value in accuracies.items()}
     said = verdict(tmp_path, [scored("classification", numbers | {"accuracy_1000_scratch": None})])
-    assert "loses to as many principal components as features, with 100 labels: accuracy 0.8000 against 0.9000" in said
+    assert "loses to as many principal components as features of logistic regression, with 100 labels: acc" in said
+    assert "accuracy 0.8000 against 0.9000" in said
     assert "It wins against the same net from scratch as a classifier, with 100 labels: accuracy 0.9500 ag" in said
-    assert "principal components as features, with 1000 labels" in said
+    assert "It wins against as many principal components as features of nearest neighbours, with 1000 labels" in said
     assert "as a classifier, with 1000 labels" not in said
 
 

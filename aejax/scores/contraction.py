@@ -43,6 +43,7 @@ AGAINST = (
         "sensitivity {ours} against {theirs}",
         "In squared error",
         curve=True,
+        only="equal_pca_coding_sensitivity",  # codings that tell no more than the mean are steady for nothing
     ),
     Against(
         "coding_sensitivity",

@@ -2,6 +2,8 @@
 
 log p(x) is the log of the mean of p(x, z) / q(z | x) over codings drawn from the posterior q (Burda et al. 2015,
 section 5). The mean is unbiased, its logarithm is too low by about half its relative variance: what `nll_bias` says.
+Where a posterior is too narrow for the exact one, the weights have no variance, and the logarithm is too low by more
+than any sample shows: few effective samples are the sign of that.
 Rows that are binary by nature of the model are drawn once from the test rows as probabilities, the same draws for
 every run, so that runs are compared on the same zeros and ones.
 """
@@ -37,7 +39,8 @@ _HEADERS = (
     ("nelbo_test", "−ELBO", "negative evidence lower bound of a test row in nats"),
     ("kl_test", "KL", "rate: KL of a test row's codings from the prior in nats"),
     ("active_units", "active", "codings whose posterior mean varies by more than 0.01 over test rows"),
-    ("nll_bias", "bias", "how much too high the NLL is estimated to be for its number of samples, in nats"),
+    ("effective_samples", "effective samples", "median over test rows of (sum of weights)² / sum of squared weights"),
+    ("nll_bias", "bias", "by how much, at least, the NLL is too high for its number of samples, in nats"),
     ("exact_nll_test", "exact NLL", "the exact one of the same model, where its decoder is affine and rows continuous"),
     ("ppca_nll_test", "pPCA NLL", "the exact one of probabilistic PCA with as many codings, where rows are continuous"),
 )
