@@ -171,6 +171,7 @@ def test_the_more_contraction_the_steadier_the_codings_and_the_larger_the_error(
 def test_ordered_finds_components_as_its_docstring_says():
     rows = {label: [row["scores"] for row in found] for (label, _), found in committed("ordered").items()}
     assert len(rows["rotation-augmented"]) == 3
+    assert all(row["train_seconds"] < 60 for row in committed("ordered")["rotation-augmented", 20])
     assert max(one["axis_distance"] for one in rows["rotation-augmented"]) < 1e-7
     assert max(one["axis_distance"] for one in rows["nested dropout"]) < 1e-11
     assert max(one["axis_distance"] for one in rows["nonuniform L2"]) < 0.1
