@@ -80,7 +80,7 @@ WITH_A_LIKELIHOOD_OF_THEIR_OWN = {
         {name: value for name, value in VARIATIONAL.items() if name != "free_bits"},
     ),
     "importance-weighted cross-entropy": (
-        functools.partial(variants.variational, samples=3, binarise=True, **LIKELIHOODS[" cross-entropy"]),
+        functools.partial(variants.variational, samples=3, **LIKELIHOODS[" cross-entropy"]),
         {name: value for name, value in VARIATIONAL.items() if name != "free_bits"},
     ),
 }
