@@ -210,6 +210,9 @@ def test_pretraining_helps_where_labels_are_few_if_it_denoises():
             else:
                 assert abs(sum(gains) / 3) < 0.004
         assert all(one["accuracy_20000_frozen"] < one["accuracy_20000_scratch"] for one in found)
+        for n in (100, 1000, 20_000):  # as features: denoised codings win against components, plain ones lose
+            gains = [one[f"accuracy_{n}_logistic_codings"] - one[f"accuracy_{n}_logistic_pca"] for one in found]
+            assert min(gains) > 0 if label == "denoising" else max(gains) < 0
         assert all(one["accuracy_1000_neighbours_pca"] > one["accuracy_1000_scratch"] for one in found)
 
 
