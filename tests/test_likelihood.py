@@ -244,13 +244,27 @@ def test_the_committed_numbers_are_what_is_claimed():
     assert short["nll_test"] == pytest.approx(100.5, abs=0.05)
     assert weighted["nll_test"] == pytest.approx(97.0, abs=0.05)
     assert (short["active_units"], weighted["active_units"]) == (22, 38)
-    linear = [row for row in rows if row["label"] == "linear variational"]
-    assert len(linear) == 3
+    warm, free = (
+        next(row for row in rows if row["label"] == f"variational, 15 epochs, {how}")
+        for how in ("warm-up", "free bits")
+    )
+    assert warm["scores"]["nll_test"] == pytest.approx(97.7, abs=0.05)
+    assert warm["sse_test"] == pytest.approx(6.43, abs=0.01)
+    assert free["scores"]["nll_test"] == pytest.approx(100.2, abs=0.05)
+    assert free["scores"]["active_units"] == 50
+    linear = [row for row in rows if row["label"].startswith("linear variational")]
+    assert len([row for row in linear if row["label"] == "linear variational"]) == 3
+    assert len(linear) == 5
     for row in linear:
         measured = row["scores"]
-        assert measured["nll_test"] == pytest.approx(measured["ppca_nll_test"], rel=0.01)
+        assert measured["exact_nll_test"] == pytest.approx(measured["ppca_nll_test"], rel=0.007)
         assert measured["ppca_nll_test"] < measured["nll_test"] < measured["nelbo_test"]
-        assert measured["nll_test"] == pytest.approx(measured["exact_nll_test"], abs=0.05)
+        if row["label"].endswith("fixed variance"):  # its posteriors have not settled: samples do not get there
+            assert measured["nll_test"] > measured["exact_nll_test"] + 1
+            assert measured["effective_samples"] < 20
+        else:
+            assert measured["nll_test"] == pytest.approx(measured["exact_nll_test"], abs=0.05)
+            assert measured["effective_samples"] > 300
         assert row["sse_ratio"] < 1.005
 
 
