@@ -104,9 +104,9 @@ def test_spectra_are_shares_beside_those_of_pca():
 
 
 def test_only_so_many_labels_are_drawn_and_the_caption_says_so(tmp_path):
-    rows = [make(f"label {i}", health=PANEL) for i in range(8)]
+    rows = [make(f"label {i}", health=PANEL) for i in range(10)]
     text, _ = write(tmp_path, rows, seen_of(rows))
-    assert text.count("Only the first 6 labels are drawn.") == 6
+    assert text.count("Only the first 8 labels are drawn.") == 6
 
 
 def test_of_a_dataset_split_in_several_ways_the_first_is_drawn_and_the_caption_says_so(tmp_path):
