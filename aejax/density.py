@@ -75,14 +75,8 @@ def fit(z_nk: np.ndarray, kind: str = "gaussian", components: int = 10, seed: in
 
 
 def _gaussian(z_nk: np.ndarray) -> Density:
-    (n, k), mean_k = z_nk.shape, z_nk.mean(axis=0)
-    centred_nk, rank = z_nk - mean_k, MOST_NUMBERS // k
-    if rank >= k:
-        values_k, directions_kk = np.linalg.eigh(centred_nk.T @ centred_nk / n)
-        factor_kr = directions_kk * np.sqrt(np.maximum(values_k, 0.0))
-        left_k = np.maximum(centred_nk.var(axis=0) - np.square(factor_kr).sum(axis=1), 0.0)
-    else:
-        factor_kr, left_k = _leading(centred_nk, rank)
+    k, mean_k = z_nk.shape[1], z_nk.mean(axis=0)
+    factor_kr, left_k = _leading(z_nk - mean_k, min(k, MOST_NUMBERS // k))
     return _density(np.ones(1), mean_k[None], factor_kr[None], left_k + _floor(z_nk))
 
 
@@ -158,26 +152,23 @@ def log_density(density: Density, z_nk: np.ndarray) -> np.ndarray:
     z_nk, noise_k, logs = np.asarray(z_nk, np.float64), density.noise_k.astype(np.float64), []
     for weight, mean_k, factor in zip(density.weights_c, density.means_ck, density.factors_ckr, strict=True):
         centred_nk, factor_kr = z_nk - mean_k, factor.astype(np.float64)
-        squares_n, determinant = (_whitened if noise_k.all() else _whitened_in_full)(centred_nk, factor_kr, noise_k)
+        squares_n, determinant = _whitened(centred_nk, factor_kr, noise_k)
         logs.append(np.log(float(weight)) - 0.5 * (squares_n + determinant + z_nk.shape[1] * np.log(2 * np.pi)))
     return np.asarray(logsumexp(np.stack(logs), axis=0))
 
 
-def _whitened_in_full(centred_nk: np.ndarray, factor_kr: np.ndarray, noise_k: np.ndarray) -> tuple[np.ndarray, float]:
-    """Squared Mahalanobis distances (n,) of centred codings, and the log determinant of the covariance."""
-    lower_kk = np.linalg.cholesky(factor_kr @ factor_kr.T + np.diag(noise_k))
-    whitened_kn = solve_triangular(lower_kk, centred_nk.T, lower=True)
-    return np.square(whitened_kn).sum(axis=0), 2 * np.log(np.diag(lower_kk)).sum()
-
-
 def _whitened(centred_nk: np.ndarray, factor_kr: np.ndarray, noise_k: np.ndarray) -> tuple[np.ndarray, float]:
-    """The same out of r x r matrices (Woodbury's identity; the matrix determinant lemma), where every coding has noise.
+    """Squared Mahalanobis distances (n,) of centred codings, and the log determinant of the covariance.
 
-    It squares the factor over the noise, so that it wants r well below k: the noise is then no mere regularisation.
+    Of a factor of low rank, beside which every coding has noise, out of r x r matrices (Woodbury's identity and the
+    matrix determinant lemma).
     """
-    (k, r), scale_k = factor_kr.shape, np.sqrt(noise_k)
+    k, r = factor_kr.shape
     if r >= k:
-        return _whitened_in_full(centred_nk, factor_kr, noise_k)
+        lower_kk = np.linalg.cholesky(factor_kr @ factor_kr.T + np.diag(noise_k))
+        whitened_kn = solve_triangular(lower_kk, centred_nk.T, lower=True)
+        return np.square(whitened_kn).sum(axis=0), 2 * np.log(np.diag(lower_kk)).sum()
+    scale_k = np.sqrt(noise_k)
     scaled_nk, scaled_kr = centred_nk / scale_k, factor_kr / scale_k[:, None]
     lower_rr = np.linalg.cholesky(np.eye(r) + scaled_kr.T @ scaled_kr)
     along_rn = solve_triangular(lower_rr, scaled_kr.T @ scaled_nk.T, lower=True)

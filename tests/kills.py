@@ -194,14 +194,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home:
         record = torture(Path(home), options.kills, options.epochs, options.seed, options.ways)
     from aejax import machine, provenance
+    from support import write_record
 
     machine.use_all_cores()  # as the sweeps have done
     record |= {"seed": options.seed, "epochs": options.epochs, "provenance": provenance.describe("default", "")}
-    text = json.dumps(record, indent=1, allow_nan=False)
-    print(text)
-    if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "kills.json").write_text(text + "\n")
+    write_record(record, options.out, "kills")
 
 
 if __name__ == "__main__":

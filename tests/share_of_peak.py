@@ -10,7 +10,6 @@ precision in the same process. Not a test: nothing is asserted. On a processor, 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 
 from aejax import nets, provenance, variants
 from aejax.program import Data, program
+from support import write_record
 
 PRECISIONS = {"float32": "highest", "tensorfloat32": "TF32_TF32_F32", "bfloat16": "BF16_BF16_F32"}
 ON_PROCESSORS = ("float32",)
@@ -85,11 +85,7 @@ def main() -> None:
         "precisions": found,
         "provenance": provenance.describe("default", ""),
     }
-    text = json.dumps(record, indent=1, allow_nan=False)
-    print(text)
-    if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "share_of_peak.json").write_text(text + "\n")
+    write_record(record, options.out, "share_of_peak")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -24,6 +23,7 @@ import torch  # pyright: ignore[reportMissingImports]
 
 from aejax import nets, provenance, variants
 from aejax.program import Data, program
+from support import write_record
 
 ROWS, BATCH, L2, RATE = 55_000, 150, 0.001, 0.01
 FLOP = 6 * ROWS * (2 * (784 * 300 + 300 * 150))  # 6 x weights per example
@@ -113,11 +113,7 @@ def main() -> None:
         "torch": torch.__version__,
         "provenance": provenance.describe("default", ""),
     }
-    text = json.dumps(record, indent=1, allow_nan=False)
-    print(text)
-    if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "speed.json").write_text(text + "\n")
+    write_record(record, options.out, "speed")
 
 
 if __name__ == "__main__":

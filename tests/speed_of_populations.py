@@ -12,7 +12,6 @@ however many: `--alone` says how many of them it trains here. Not a test: nothin
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -23,6 +22,7 @@ import numpy as np
 
 from aejax import machine, nets, population, provenance, train, variants
 from aejax.datasets.base import Dataset, Scaling
+from support import write_record
 
 ROWS, BATCH, MEMBERS = 55_000, 150, 8
 NAMES = ("learning_rate", "l2")
@@ -109,11 +109,7 @@ def main() -> None:
         "torch": torch_version,
         "provenance": provenance.describe("default", ""),
     }
-    text = json.dumps(record, indent=1, allow_nan=False)
-    print(text)
-    if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / f"{options.name}.json").write_text(text + "\n")
+    write_record(record, options.out, options.name)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,6 +23,15 @@ SWEEPS = [
     Sweep(dataset="digits", widths=(3,), epochs=2, batch_size=128, hyper=HYPER),
 ]
 """
+
+
+def write_record(record: Mapping[str, Any], folder: Path | None, name: str) -> None:
+    """Print what a script measured, and write it to NAME.json in a folder where there is one."""
+    text = json.dumps(record, indent=1, allow_nan=False)
+    print(text)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.json").write_text(text + "\n")
 
 
 class Killed(BaseException):

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import jax
 import numpy as np
 
 from aejax import datasets, machine, nets, provenance, train, variants
+from support import write_record
 
 ROWS, EPOCHS, BATCH = 15_000, 3, 150
 RUNS = [(seed, {"learning_rate": rate, "l2": 0.0001}) for rate in (0.0003, 0.001, 0.003, 0.005) for seed in range(8)]
@@ -73,11 +73,7 @@ def main() -> None:
         **difference(ways[0].fits, ways[1].fits),
         "provenance": provenance.describe("default", whole.fingerprint),
     }
-    text = json.dumps(record, indent=1, allow_nan=False)
-    print(text)
-    if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "vmap_difference.json").write_text(text + "\n")
+    write_record(record, options.out, "vmap_difference")
 
 
 if __name__ == "__main__":

@@ -81,8 +81,8 @@ def _measure(trained: Trained, *, level: float, rows: int) -> Measured:
         pca_nk = (clean_nd - principal.mean_d) @ components_kd.T
         return sensitivity(pca_nk, pca_nk + noise_nd @ components_kd.T)
 
-    clean_nk = codings(clean_nd)
-    sse = compare.sse(trained.autoencoder, trained.params, dataset.x_test, unit=dataset.unit)
+    clean_nk, _, error_n = compare.reconstruct(trained.autoencoder, trained.params, clean_nd)
+    sse = float(error_n.astype(np.float64).mean())
     equal = math.ceil(compare.pca_equivalent_dimension(sse, trained.ruler.curve))
     return {
         "jacobian_norm": jacobian_norm(trained.autoencoder, trained.params, clean_nd[:rows]),
