@@ -34,6 +34,7 @@ HISTOGRAMS, BINS = 16, 40
 SPARSE = 0.1
 """Share of exact zeros from which a coding's histogram is of its other values."""
 DENSITY_ROWS = 5_000
+"""Training rows, evenly spaced, that a density and the deviations of inputs are taken from."""
 FIRST_BYTES = 65_536
 """Test codings are kept up to so many bytes."""
 _NEAREST_ROWS = 4096
@@ -203,8 +204,8 @@ def _map(trained: Trained, z_nk: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _features(trained: Trained) -> dict[str, np.ndarray]:
-    """First-layer kernels, one a unit: (units, d) of a dense layer, (units, h, w) or in colour (units, h, w, 3) of a
-    convolution; a recurrent layer has none.
+    """First-layer kernels, one a unit: (units, d) of a dense layer, with the inputs' standard deviations (d,), or
+    (units, h, w) or in colour (units, h, w, 3) of a convolution; a recurrent layer has none.
     """
     kernel = trained.params["encoder"].get("layer_0", {}).get("kernel")
     if kernel is None:
@@ -213,4 +214,10 @@ def _features(trained: Trained) -> dict[str, np.ndarray]:
     if units.ndim == 4 and units.shape[3] == 1:
         units = units[..., 0]
     images = units.ndim == 3 or (units.ndim == 4 and units.shape[3] == 3)
-    return {"features": units} if images or units.shape[1:] == (trained.dataset.inputs,) else {}
+    if images:
+        return {"features": units}
+    if units.shape[1:] != (trained.dataset.inputs,):
+        return {}
+    rows = trained.dataset.x_train
+    some = np.linspace(0, len(rows) - 1, min(DENSITY_ROWS, len(rows))).astype(int)
+    return {"features": units, "features/deviation": np.std(trained.dataset.floats(rows[some]), axis=0)}

@@ -24,18 +24,23 @@ COMMON = {
     "batch_size": 256,
     "schedule": schedules.warmup_cosine,
 }
-COMMON |= {"scores": (scores.sparsity(),)}
+COMMON |= {"scores": (scores.sparsity(), scores.density(components=30))}
 RATE = {"learning_rate": 0.003, "l2": 0.0}
-TOPK = {"hyper": {**RATE, "active": (10, 30), "revive": 0.03125}, "options": {"dead_after": 50}}
+OPTIONS = {"dead_after": 10}  # steps; an epoch has 215
+TOPK = {"hyper": {**RATE, "active": (10, 30), "revive": 1.0}, "options": OPTIONS}
 KL = {**RATE, "sparsity": (3e-6, 3e-5), "target": 0.03}
-JUMP = {**RATE, "l0": (1e-4, 3e-4), "bandwidth": 0.2}
+JUMP = {**RATE, "l0": (1e-4, 3e-4), "bandwidth": 0.2, "revive": 1e-6}
+GATED = {**RATE, "l1": (0.0015, 0.003), "revive": 1e-4}
+L1 = {**RATE, "l1": (0.0006, 0.001), "revive": 1e-4}
 
 SWEEPS = [
     Sweep(**COMMON, **TOPK, label="TopK", variant=variants.topk),
     Sweep(**COMMON, **TOPK, label="BatchTopK", variant=variants.batch_topk),
     Sweep(**COMMON, **TOPK, label="Matryoshka", variant=variants.matryoshka),
-    Sweep(**COMMON, label="JumpReLU", variant=variants.jump_relu, hyper=JUMP, options={"first_threshold": 0.5}),
-    Sweep(**COMMON, label="gated", variant=variants.gated, hyper={**RATE, "l1": (0.0015, 0.003)}),
-    Sweep(**COMMON, label="L1", variant=variants.l1_sparse, hyper={**RATE, "l1": (0.0006, 0.001)}),
+    Sweep(
+        **COMMON, label="JumpReLU", variant=variants.jump_relu, hyper=JUMP, options=OPTIONS | {"first_threshold": 0.5}
+    ),
+    Sweep(**COMMON, label="gated", variant=variants.gated, hyper=GATED, options=OPTIONS),
+    Sweep(**COMMON, label="L1", variant=variants.l1_sparse, hyper=L1, options=OPTIONS),
     Sweep(**COMMON, label="KL", variant=variants.kl_sparse, hyper=KL),
 ]

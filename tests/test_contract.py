@@ -50,11 +50,11 @@ ON_ANY_NET: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, float]
     "rotation-augmented": (variants.rotation_augmented, {}, {"rotation": 1.0, "l2": 1e-3}),
 }
 ON_DICTIONARIES = {  # these want a decoder of one dense layer
-    "l1_sparse": (variants.l1_sparse, {}, {"l1": 1e-3, "l2": 1e-3}),
+    "l1_sparse": (variants.l1_sparse, {"dead_after": 2}, {"l1": 1e-3, "revive": 0.1, "l2": 1e-3}),
     "topk": (variants.topk, {"dead_after": 2}, TOPK),
     "batch_topk": (variants.batch_topk, {"dead_after": 2}, TOPK),
-    "jump_relu": (variants.jump_relu, {}, {"l0": 1e-3, "bandwidth": 0.5, "l2": 1e-3}),
-    "gated": (variants.gated, {}, {"l1": 1e-3, "l2": 1e-3}),
+    "jump_relu": (variants.jump_relu, {"dead_after": 2}, {"l0": 1e-3, "bandwidth": 0.5, "revive": 0.1, "l2": 1e-3}),
+    "gated": (variants.gated, {"dead_after": 2}, {"l1": 1e-3, "revive": 0.1, "l2": 1e-3}),
     "matryoshka": (variants.matryoshka, {}, TOPK),
 }
 ON_AFFINE_NETS = {

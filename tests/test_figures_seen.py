@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from aejax.figures import generated, inner
+from aejax.figures import best, generated, inner
 from aejax.settings import settings
 from fabricated import CURVE, arrays_of, blank, make, write
 
@@ -37,8 +37,8 @@ def seen_of(rows, kinds=("gaussian",)):
 
 
 def drawn(draw, rows, held):
-    best = [setting for setting in settings(rows) if setting.best]
-    return draw(best, {setting.label: ("#0072B2", "o") for setting in best}, held.get)
+    chosen = [setting for setting in settings(rows) if setting.best]
+    return draw(chosen, {setting.label: ("#0072B2", "o") for setting in chosen}, held.get)
 
 
 @pytest.mark.parametrize("shape", [[4, 3], [2, 2, 3], None])
@@ -132,3 +132,21 @@ def test_without_arrays_they_stay_as_they_are_and_without_a_panel_there_are_none
     text, _ = write(tmp_path, [make()], {})
     assert not (tmp_path / "samples.png").exists()
     assert text.count("are not in this copy") == 5
+
+
+def test_features_are_weights_times_their_inputs_deviation_or_of_older_runs_the_weights_alone():
+    rows = [make(health=PANEL)]
+    held = seen_of(rows)
+    arrays = held[rows[0]["run_id"]]
+    first_d = arrays["features"][0].copy()
+    for deviation_d, says in ((None, False), (np.linspace(0, 2, len(first_d)), True)):
+        if deviation_d is not None:
+            arrays["features/deviation"] = deviation_d
+        figure = drawn(best.features, rows, held)
+        assert figure is not None
+        image, wanted_d = (
+            figure.axes[0].images[0].get_array(),
+            first_d if deviation_d is None else first_d * deviation_d,
+        )
+        np.testing.assert_allclose(np.asarray(image)[:4, :3], wanted_d.reshape(4, 3), rtol=1e-6)
+        assert ("s.d." in figure.axes[0].get_title(loc="left")) is says

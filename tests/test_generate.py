@@ -219,6 +219,7 @@ def test_pictures_of_a_run_are_its_own(finished):
         np.testing.assert_allclose(images / 255 * 16, dataset.x_test[most], atol=0.05)
     samples, nearest = (arrays[f"samples/gaussian/{name}"] / 255 for name in ("images", "nearest"))
     train = dataset.x_train / 16
+    np.testing.assert_allclose(arrays["features/deviation"], train.std(axis=0), rtol=1e-3, atol=1e-6)
     assert samples.shape == nearest.shape == (60, 64)
     held, autoencoder = stored.load(run)
     key = jax.random.split(jax.random.key(row["seed"]), 3)[1]

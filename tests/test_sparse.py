@@ -191,7 +191,7 @@ def test_jump_relu_charges_for_every_active_coding(x_bd):
     units_bk, kernel_kd, bias_d = units_of(params, x_bd)
     z_bk = np.where(units_bk > np.exp(params["threshold"]["log"]), units_bk, 0)
     np.testing.assert_allclose(autoencoder.encode(params, x_bd), z_bk, rtol=1e-4, atol=1e-5)
-    loss = autoencoder.loss(params, KEY, x_bd, l0=0.01, bandwidth=0.1, l2=0.0)[0]
+    loss = autoencoder.loss(params, KEY, x_bd, l0=0.01, bandwidth=0.1, revive=0.0, l2=0.0)[0]
     error = error_of(z_bk, kernel_kd, bias_d, x_bd)
     assert 0 < (z_bk > 0).mean() < 1
     assert float(loss) == pytest.approx(error + 0.01 * (z_bk > 0).sum(axis=1).mean(), rel=1e-5)
@@ -207,11 +207,11 @@ def test_gated_is_its_definition_and_its_auxiliary_error_leaves_the_decoder_alon
     np.testing.assert_allclose(autoencoder.encode(params, x_bd), z_bk, rtol=1e-4, atol=1e-5)
     open_bk = np.maximum(gate_bk, 0)
     errors = [error_of(codings, kernel_kd, bias_d, x_bd) for codings in (z_bk, open_bk)]
-    loss = autoencoder.loss(params, KEY, x_bd, l1=0.01, l2=0.0)[0]
+    loss = autoencoder.loss(params, KEY, x_bd, l1=0.01, revive=0.0, l2=0.0)[0]
     assert float(loss) == pytest.approx(sum(errors) + 0.01 * open_bk.sum(axis=1).mean(), rel=1e-5)
 
     def part(name):
-        return jax.grad(lambda p: autoencoder.loss(p, KEY, x_bd, l1=0.01, l2=0.0)[1][name])(params)
+        return jax.grad(lambda p: autoencoder.loss(p, KEY, x_bd, l1=0.01, revive=0.0, l2=0.0)[1][name])(params)
 
     assert not np.any(part("auxiliary")["decoder"]["layer_0"]["kernel"])
     assert np.any(part("auxiliary")["encoder"]["layer_0"]["bias"])
@@ -223,30 +223,62 @@ def test_l1_is_the_sum_of_the_codings_and_its_columns_have_length_1(x_bd):
     params = unit_columns(moved(autoencoder))
     units_bk, kernel_kd, bias_d = units_of(params, x_bd)
     z_bk = np.maximum(units_bk, 0)
-    loss = autoencoder.loss(params, KEY, x_bd, l1=0.01, l2=0.0)[0]
+    loss = autoencoder.loss(params, KEY, x_bd, l1=0.01, revive=0.0, l2=0.0)[0]
     error = error_of(z_bk, kernel_kd, bias_d, x_bd)
     assert float(loss) == pytest.approx(error + 0.01 * z_bk.sum(axis=1).mean(), rel=1e-5)
-    gradients = jax.grad(lambda p: autoencoder.loss(p, KEY, x_bd, l1=0.01, l2=0.0)[0])(params)["decoder"]["layer_0"]
+    gradients = jax.grad(lambda p: autoencoder.loss(p, KEY, x_bd, l1=0.01, revive=0.0, l2=0.0)[0])(params)["decoder"][
+        "layer_0"
+    ]
     along_k = (np.asarray(gradients["kernel"]) * kernel_kd).sum(axis=1)
     np.testing.assert_allclose(along_k, 0, atol=1e-6)  # nothing to gain by a longer column
 
 
 @pytest.mark.parametrize(
-    ("name", "hyper"), [("l1_sparse", {"l1": 1e-3}), ("gated", {"l1": 1e-3}), ("jump_relu", {"l0": 1e-3})]
+    ("name", "hyper"),
+    [("l1_sparse", {"l1": 1e-3}), ("gated", {"l1": 1e-3}), ("jump_relu", {"l0": 1e-3, "bandwidth": 0.1})],
 )
 def test_columns_stay_at_length_1_and_masked_ones_at_0(name, hyper):
-    bandwidth, ones_bd = {"bandwidth": 0.1} if name == "jump_relu" else {}, jnp.ones((2, INPUTS))
+    hyper, ones_bd = {**hyper, "revive": 0.1, "l2": 0.1}, jnp.ones((2, INPUTS))
     for net in (NET, TIED):
-        autoencoder = getattr(variants, name)(net)
+        autoencoder = getattr(variants, name)(net, dead_after=1)
         params = autoencoder.init(KEY, 5)
         assert autoencoder.settle is not None
-        gradients = jax.grad(lambda p, a=autoencoder: a.loss(p, KEY, ones_bd, **hyper, **bandwidth, l2=0.1)[0])(params)
+        gradients, metrics = jax.grad(lambda p, a=autoencoder: a.loss(p, KEY, ones_bd, **hyper), has_aux=True)(params)
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
         stepped = jax.tree.map(lambda p, g: p - 0.1 * g, params, nets.narrow(gradients, autoencoder.coding_axes, 5))
-        lengths_k = np.linalg.norm(columns(autoencoder.settle(stepped, {})), axis=1)
+        lengths_k = np.linalg.norm(columns(autoencoder.settle(stepped, metrics)), axis=1)
         np.testing.assert_allclose(lengths_k, [1] * 5 + [0] * (CODINGS - 5), rtol=1e-5)
         z_bk = autoencoder.encode(stepped, ones_bd)
         assert not np.any(z_bk[:, 5:])
+
+
+@pytest.mark.parametrize(
+    ("name", "hyper"),
+    [("l1_sparse", {"l1": 1e-3}), ("gated", {"l1": 1e-3}), ("jump_relu", {"l0": 1e-3, "bandwidth": 0.1})],
+)
+def test_dead_units_are_drawn_to_their_threshold_and_living_ones_are_not(name, hyper, x_bd):
+    autoencoder = getattr(variants, name)(NET, dead_after=5)
+    params = autoencoder.init(KEY, CODINGS - 1)  # the last one is masked, and stays as it is
+    dead, asleep, masked = 3, 7, CODINGS - 1
+    bias_k = params["encoder"]["layer_0"]["bias"].at[jnp.array([dead, asleep])].set(-20.0)
+    params = {**params, "encoder": {"layer_0": {**params["encoder"]["layer_0"], "bias": bias_k}}}
+    idle_k = params["memory"]["idle"].at[dead].set(4.0)  # the fifth step without it
+    params = {**params, "memory": {"idle": idle_k.at[masked].set(99.0)}}
+
+    def loss(p, revive):
+        return autoencoder.loss(p, KEY, x_bd, **hyper, revive=revive, l2=0.0)
+
+    units_bk, *_ = units_of(unit_columns(params), x_bd)
+    threshold = 0.1 if name == "jump_relu" else 0.0
+    more = float(loss(params, 0.5)[0]) - float(loss(params, 0.0)[0])
+    assert more == pytest.approx(0.5 * np.mean(threshold - units_bk[:, dead]), rel=1e-4)
+    pulled = jax.grad(lambda p: loss(p, 0.5)[0] - loss(p, 0.0)[0])(params)["encoder"]["layer_0"]["bias"]
+    assert pulled[dead] == pytest.approx(-0.5)
+    np.testing.assert_allclose(np.delete(pulled, dead), 0, atol=1e-6)
+    idle_after_k = loss(params, 0.5)[1]["memory"]["idle"]
+    assert (idle_after_k[dead], idle_after_k[asleep]) == (5, 1)
+    awake_bk = autoencoder.encode({**params, "memory": {"idle": idle_k}}, x_bd)
+    assert set(np.flatnonzero(np.asarray(idle_after_k) == 0)) == set(np.flatnonzero(np.any(awake_bk != 0, axis=0)))
 
 
 def test_matryoshka_without_prefixes_is_topk_and_with_them_adds_their_errors(x_bd):
@@ -285,6 +317,8 @@ def test_what_cannot_be_is_named(refused):
             refused(ConfigError, "decoder_widths", "2 layers", "decoder_widths=()", call=call)
         refused(ConfigError, "error", "sigmoid", call=lambda build=build: build(NET, error=cross_entropy))
     refused(ConfigError, "dead_after", "0", call=lambda: variants.topk(NET, dead_after=0))
+    for build in (variants.l1_sparse, variants.jump_relu, variants.gated):
+        refused(ConfigError, "dead_after", "0", call=lambda build=build: build(NET, dead_after=0))
     refused(ConfigError, "revived", "0", call=lambda: variants.matryoshka(NET, revived=0))
     refused(ConfigError, "memory_of", "1.0", call=lambda: variants.batch_topk(NET, memory_of=1.0))
     refused(ConfigError, "first_threshold", "0", call=lambda: variants.jump_relu(NET, first_threshold=0.0))

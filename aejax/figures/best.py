@@ -162,7 +162,11 @@ def codings_2d(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure 
 
 
 def features(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure | None:
-    """First-layer weights as images, one a hidden unit: the best run of each label at its most codings."""
+    """First-layer weights as images, one a hidden unit: the best run of each label at its most codings.
+
+    Those of dense layers are times the standard deviation of their input: what it adds to the unit on these rows. The
+    weight of an input that is constant never moves from where it started, and would drown the others.
+    """
     shown = [line[-1] for line in by_label([s for s in best if s.image_shape])]
     # a run whose arrays are here, but without features, has none
     shown = [s for s in shown if "features" in (arrays(s.shown["run_id"]) or ("features",))]
@@ -171,11 +175,14 @@ def features(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure | 
     figure, axes = grid(len(shown), 4.2, 3.9)
     for ax, setting in zip(axes, shown, strict=True):
         weights = next(need(arrays, [setting.shown], "features"))[:MOST_FEATURES]
+        deviation = (arrays(setting.shown["run_id"]) or {}).get("features/deviation")  # older runs have none
+        weights = weights if deviation is None else weights * deviation
         limit = float(np.quantile(np.abs(weights), 0.995)) or 1.0
         shape = weights.shape[1:] if weights.ndim > 2 else setting.image_shape  # a convolution's are smaller
         image = mosaic(weights, shape, math.ceil(math.sqrt(len(weights))))
         units = f"{setting.codings} codings, {len(weights)} of {setting.widths[0]} units"
-        dress(ax, f"{setting.label}, {setting.dataset}\n{units}", images=True)
+        scaled = "\nweights × input's s.d." * (deviation is not None)
+        dress(ax, f"{setting.label}, {setting.dataset}\n{units}{scaled}", images=True)
         if image.ndim == 3:  # in colour, grey is zero
             ax.imshow(np.clip(0.5 + image / (2 * limit), 0, 1), interpolation="nearest")
         else:

@@ -12,6 +12,7 @@ from aejax import checks, penalties
 from aejax.nets import Activation, Net, Params, identity
 from aejax.variants.base import Autoencoder, decoders
 from aejax.variants.sparse.dictionary import check_dictionary, starting, unit_columns
+from aejax.variants.sparse.revival import idle_steps, shortfall
 
 
 @functools.lru_cache(maxsize=256, typed=True)
@@ -21,18 +22,22 @@ def jump_relu(
     output: Activation = identity,
     error: Callable[[jax.Array, jax.Array], jax.Array] = penalties.squared_error,
     first_threshold: float = 0.1,
+    dead_after: int = 200,
 ) -> Autoencoder:
-    """Codings above their unit's threshold, unchanged: `error + l0 * mean_b L0(z_b) + l2 * l2_penalty`.
+    """Codings above their unit's threshold, unchanged: `error + l0 * mean_b L0(z_b) + revive * shortfall +
+    l2 * l2_penalty`.
 
     The thresholds, kept as logarithms, get the pseudo-derivatives of `jump` and `step`: kernel estimates, over units
     within half a `bandwidth` of their threshold, of the derivative of the expected loss. They start at
     `first_threshold`. The decoder's columns have length 1; the reconstruction of no codings at all is subtracted from
-    the input. Hyper-parameters: `l0` >= 0 in units of the error per active coding, `bandwidth` > 0 in units of the
-    codings, `l2` >= 0. Raises ConfigError where the decoder is not one dense layer, an option cannot be, or error and
-    output do not belong together.
+    the input. A unit that was active on no row of `dead_after` steps is dead, and drawn towards its threshold from
+    below by its `shortfall`. Hyper-parameters: `l0` >= 0 in units of the error per active coding, `bandwidth` > 0 in
+    units of the codings, `revive` >= 0 in units of the error per unit of a coding, `l2` >= 0. Raises ConfigError where
+    the decoder is not one dense layer, an option cannot be, or error and output do not belong together.
     """
     check_dictionary(net)
     checks.number("first_threshold", first_threshold, positive=True)
+    checks.whole_number("dead_after", dead_after, least=1)
     decode, predict = decoders(net, output, error)
 
     def units(params: Params, x_bd: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -43,25 +48,37 @@ def jump_relu(
         units_bk, threshold_1k = units(params, x_bd)
         return jnp.where(units_bk > threshold_1k, units_bk, 0.0)
 
-    def loss(params: Params, key: jax.Array, x_bd: jax.Array, *, l0: jax.Array, bandwidth: jax.Array, l2: jax.Array):
+    def loss(
+        params: Params,
+        key: jax.Array,
+        x_bd: jax.Array,
+        *,
+        l0: jax.Array,
+        bandwidth: jax.Array,
+        revive: jax.Array,
+        l2: jax.Array,
+    ):
         del key  # nothing random
         params = unit_columns(params)
         units_bk, threshold_1k = units(params, x_bd)
         z_bk = jump(units_bk, threshold_1k, bandwidth)
         reconstruction_error = error(predict(params, z_bk), x_bd)
         active_b = jnp.sum(step(units_bk, threshold_1k, bandwidth), axis=1)
-        penalty = l0 * jnp.mean(active_b) + l2 * penalties.l2(params)
-        return reconstruction_error + penalty, {"error": reconstruction_error, "penalty": penalty}
+        idle_k = idle_steps(params["memory"]["idle"], z_bk)
+        revival = shortfall(net, params, units_bk, threshold_1k, idle_k >= dead_after)
+        penalty = l0 * jnp.mean(active_b) + revive * revival + l2 * penalties.l2(params)
+        metrics = {"error": reconstruction_error, "penalty": penalty, "memory": {"idle": idle_k}}
+        return reconstruction_error + penalty, metrics
 
     def init(key: jax.Array, codings: jax.Array | None = None) -> Params:
         log_k = jnp.full(net.codings, jnp.log(first_threshold))
-        return {**starting(net)(key, codings), "threshold": {"log": log_k}}
+        memory = {"idle": jnp.zeros(net.codings)}
+        return {**starting(net)(key, codings), "threshold": {"log": log_k}, "memory": memory}
 
     def settle(params: Params, metrics: dict) -> Params:
-        del metrics
-        return unit_columns(params)
+        return {**unit_columns(params), "memory": metrics["memory"]}
 
-    axes = (*net.coding_axes, (("threshold", "log"), 0))
+    axes = (*net.coding_axes, (("threshold", "log"), 0), (("memory", "idle"), 0))
     ranges = (("bandwidth", 1e-6, 1e6),)
     return Autoencoder(
         init, encode, decode, loss, axes, settle=settle, overcomplete=True, ranges=ranges, activates=True

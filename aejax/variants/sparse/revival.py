@@ -1,4 +1,6 @@
-"""Revival of dead units, AuxK (Gao et al. 2024): they learn to reconstruct what the others leave over."""
+"""Revival of dead units: those of TopK learn to reconstruct what the others leave over (AuxK, Gao et al. 2024), those
+with a threshold are drawn towards it (Anthropic 2025).
+"""
 
 from __future__ import annotations
 
@@ -40,3 +42,13 @@ def revival_error(
     reconstruction_bd = net.decode(params, z_bk) - silent_1d  # of the columns alone, without the bias
     squares = jnp.mean(jnp.square(reconstruction_bd - jax.lax.stop_gradient(left_over_bd)))
     return jnp.where(jnp.any(dead_k), squares, 0.0)
+
+
+def shortfall(net: Net, params: Params, units_bk: jax.Array, threshold_1k: jax.Array | float, dead_k: jax.Array):
+    """How far dead units stay below their thresholds: summed over units, averaged over rows.
+
+    Its gradient is the same for a unit far below its threshold as for one close to it. AuxK has none where a unit is
+    negative on every row, as the dead ones of ReLU codings are: by it as many of them stayed dead as without.
+    """
+    dead_k = dead_k & (nets.live(params, net.coding_axes, net.codings) > 0)  # a masked unit is not there to be revived
+    return jnp.mean(jnp.sum(jnp.where(dead_k[None, :], jax.nn.relu(threshold_1k - units_bk), 0.0), axis=1))
