@@ -97,7 +97,8 @@ class Setting:
         """Our number beside PCA's, of every completed seed that has both."""
         found = [{**row, **row.get("scores", {})} for row in self.completed]
         found = [row for row in found if not against.only or row.get(against.only) is not None]
-        pairs = [(row.get(against.ours), row.get(against.theirs)) for row in found]
+        estimates = [row.get(against.ours) if row.get(against.exact) is None else row[against.exact] for row in found]
+        pairs = [(ours, row.get(against.theirs)) for ours, row in zip(estimates, found, strict=True)]
         return [(ours, theirs) for ours, theirs in pairs if ours is not None and theirs is not None]
 
     def values(self, metric: str) -> list[float]:

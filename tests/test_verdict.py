@@ -124,6 +124,9 @@ def test_a_density_is_judged_in_nats_and_only_beside_another(tmp_path):
     said = verdict(tmp_path, [density])
     assert "loses to probabilistic PCA as a density: -513.5 nats against -517.5 (difference 4.0), 0 of 1" in said
     assert ". In squared error it wins against PCA at 7 codings" in said
+    exact = scored("likelihood", {"nll_test": -509.0, "exact_nll_test": -520.0, "ppca_nll_test": -517.5})
+    said = verdict(tmp_path, [exact])
+    assert "wins against probabilistic PCA as a density: -520.0 nats against -517.5" in said
     binary = scored("likelihood", {"nll_test": 92.0, "ppca_nll_test": None})
     assert verdict(tmp_path, [binary]).startswith("**a** on blobs wins against PCA at 7 codings")
 

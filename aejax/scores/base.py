@@ -39,7 +39,8 @@ class Against(NamedTuple):
 
     `words` are a template with {ours} and {theirs}; `otherwise` says what the plain comparison of squared errors then
     is. A `curve` is of all settings with as many codings, not only of the one that is best by validation; numbers in
-    `nats` differ, others have a ratio. Only rows that have a number `only` are held against anything.
+    `nats` differ, others have a ratio. Only rows that have a number `only` are held against anything. Where a row has a
+    number `exact`, of which `ours` is an estimate, that is held against PCA's.
     """
 
     ours: str
@@ -51,6 +52,7 @@ class Against(NamedTuple):
     curve: bool = False
     nats: bool = False
     only: str = ""
+    exact: str = ""
 
 
 class Score(NamedTuple):
