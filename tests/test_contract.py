@@ -195,6 +195,8 @@ def check_finite_at_1e4(net, build, hyper, sign, part):
     last = f"layer_{len(params[part]) - 1}" if part == "decoder" else list(params[part])[-1]
     bias = {"bias": jnp.full_like(params[part][last]["bias"], sign * 1e4)}
     extreme = {**params, part: {**params[part], last: {**params[part][last], **bias}}}
+    if "idle" in params.get("memory", {}):  # every unit is dead, and what revives them is part of the loss
+        extreme["memory"] = {**params["memory"], "idle": jnp.full_like(params["memory"]["idle"], 500.0)}
     for x_bd in (jnp.zeros((INPUTS, INPUTS)), jnp.ones((INPUTS, INPUTS)), jnp.eye(INPUTS)):
         (value, _), gradients = loss_and_gradients(extreme, x_bd, hyper)
         assert np.isfinite(value)

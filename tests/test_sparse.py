@@ -256,7 +256,7 @@ def test_columns_stay_at_length_1_and_masked_ones_at_0(name, hyper):
     ("name", "hyper"),
     [("l1_sparse", {"l1": 1e-3}), ("gated", {"l1": 1e-3}), ("jump_relu", {"l0": 1e-3, "bandwidth": 0.1})],
 )
-def test_dead_units_are_drawn_to_their_threshold_and_living_ones_are_not(name, hyper, x_bd):
+def test_dead_units_are_drawn_to_their_threshold_by_their_own_parameters_alone(name, hyper, x_bd):
     autoencoder = getattr(variants, name)(NET, dead_after=5)
     params = autoencoder.init(KEY, CODINGS - 1)  # the last one is masked, and stays as it is
     dead, asleep, masked = 3, 7, CODINGS - 1
@@ -272,9 +272,16 @@ def test_dead_units_are_drawn_to_their_threshold_and_living_ones_are_not(name, h
     threshold = 0.1 if name == "jump_relu" else 0.0
     more = float(loss(params, 0.5)[0]) - float(loss(params, 0.0)[0])
     assert more == pytest.approx(0.5 * np.mean(threshold - units_bk[:, dead]), rel=1e-4)
-    pulled = jax.grad(lambda p: loss(p, 0.5)[0] - loss(p, 0.0)[0])(params)["encoder"]["layer_0"]["bias"]
-    assert pulled[dead] == pytest.approx(-0.5)
-    np.testing.assert_allclose(np.delete(pulled, dead), 0, atol=1e-6)
+    with_it, without = (jax.grad(lambda p, r=r: loss(p, r)[0])(params) for r in (0.5, 0.0))
+    pulled = jax.tree.map(lambda a, b: np.asarray(a - b), with_it, without)
+    layer = pulled["encoder"].pop("layer_0")
+    assert layer["bias"][dead] == pytest.approx(-0.5)
+    centred_bd = np.asarray(x_bd) - np.asarray(params["decoder"]["layer_0"]["bias"])
+    np.testing.assert_allclose(layer["kernel"][:, dead], -0.5 * centred_bd.mean(axis=0), rtol=1e-4)
+    others = [np.delete(layer["bias"], dead), np.delete(layer["kernel"], dead, axis=1), *jax.tree.leaves(pulled)]
+    assert len(others) > 4  # the decoder and the memory among them, the threshold or magnitude where there is one
+    for other in others:
+        np.testing.assert_allclose(other, 0, atol=1e-6)
     idle_after_k = loss(params, 0.5)[1]["memory"]["idle"]
     assert (idle_after_k[dead], idle_after_k[asleep]) == (5, 1)
     awake_bk = autoencoder.encode({**params, "memory": {"idle": idle_k}}, x_bd)

@@ -45,9 +45,11 @@ def gated(
         )
     (layer,) = layers
 
+    def centred(params: Params, x_bd: jax.Array) -> jax.Array:
+        return x_bd - decode(params, jnp.zeros((1, net.codings)))
+
     def gate_and_magnitude(params: Params, x_bd: jax.Array) -> tuple[jax.Array, jax.Array]:
-        centre_1d = decode(params, jnp.zeros((1, net.codings)))
-        gate_bk = net.encode(params, x_bd - centre_1d)
+        gate_bk = net.encode(params, centred(params, x_bd))
         linear_bk = gate_bk - params[layer[0]][layer[1]]["bias"][None, :]
         scale_1k, bias_1k = jnp.exp(params["magnitude"]["log_scale"])[None, :], params["magnitude"]["bias"][None, :]
         return gate_bk, jax.nn.relu(scale_1k * linear_bk + bias_1k)
@@ -65,7 +67,7 @@ def gated(
         open_bk = jax.nn.relu(gate_bk)
         auxiliary = error(predict(jax.lax.stop_gradient(params), open_bk), x_bd)
         idle_k = idle_steps(params["memory"]["idle"], z_bk)
-        revival = shortfall(net, params, gate_bk, 0.0, idle_k >= dead_after)
+        revival = shortfall(net, params, centred(params, x_bd), 0.0, idle_k >= dead_after)
         penalty = l1 * jnp.mean(jnp.sum(open_bk, axis=1)) + revive * revival + l2 * penalties.l2(params)
         metrics = {"error": reconstruction_error, "penalty": penalty, "auxiliary": auxiliary}
         return reconstruction_error + auxiliary + penalty, {**metrics, "memory": {"idle": idle_k}}

@@ -40,9 +40,11 @@ def jump_relu(
     checks.whole_number("dead_after", dead_after, least=1)
     decode, predict = decoders(net, output, error)
 
+    def centred(params: Params, x_bd: jax.Array) -> jax.Array:
+        return x_bd - decode(params, jnp.zeros((1, net.codings)))
+
     def units(params: Params, x_bd: jax.Array) -> tuple[jax.Array, jax.Array]:
-        centre_1d = decode(params, jnp.zeros((1, net.codings)))
-        return net.encode(params, x_bd - centre_1d), jnp.exp(params["threshold"]["log"])[None, :]
+        return net.encode(params, centred(params, x_bd)), jnp.exp(params["threshold"]["log"])[None, :]
 
     def encode(params: Params, x_bd: jax.Array) -> jax.Array:
         units_bk, threshold_1k = units(params, x_bd)
@@ -65,7 +67,7 @@ def jump_relu(
         reconstruction_error = error(predict(params, z_bk), x_bd)
         active_b = jnp.sum(step(units_bk, threshold_1k, bandwidth), axis=1)
         idle_k = idle_steps(params["memory"]["idle"], z_bk)
-        revival = shortfall(net, params, units_bk, threshold_1k, idle_k >= dead_after)
+        revival = shortfall(net, params, centred(params, x_bd), threshold_1k, idle_k >= dead_after)
         penalty = l0 * jnp.mean(active_b) + revive * revival + l2 * penalties.l2(params)
         metrics = {"error": reconstruction_error, "penalty": penalty, "memory": {"idle": idle_k}}
         return reconstruction_error + penalty, metrics

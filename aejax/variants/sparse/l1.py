@@ -36,21 +36,19 @@ def l1_sparse(
     checks.whole_number("dead_after", dead_after, least=1)
     decode, predict = decoders(net, output, error)
 
-    def units(params: Params, x_bd: jax.Array) -> jax.Array:
-        centre_1d = decode(params, jnp.zeros((1, net.codings)))
-        return net.encode(params, x_bd - centre_1d)
+    def centred(params: Params, x_bd: jax.Array) -> jax.Array:
+        return x_bd - decode(params, jnp.zeros((1, net.codings)))
 
     def encode(params: Params, x_bd: jax.Array) -> jax.Array:
-        return jax.nn.relu(units(params, x_bd))
+        return jax.nn.relu(net.encode(params, centred(params, x_bd)))
 
     def loss(params: Params, key: jax.Array, x_bd: jax.Array, *, l1: jax.Array, revive: jax.Array, l2: jax.Array):
         del key  # nothing random
         params = unit_columns(params)
-        units_bk = units(params, x_bd)
-        z_bk = jax.nn.relu(units_bk)
+        z_bk = encode(params, x_bd)
         reconstruction_error = error(predict(params, z_bk), x_bd)
         idle_k = idle_steps(params["memory"]["idle"], z_bk)
-        revival = shortfall(net, params, units_bk, 0.0, idle_k >= dead_after)
+        revival = shortfall(net, params, centred(params, x_bd), 0.0, idle_k >= dead_after)
         penalty = l1 * jnp.mean(jnp.sum(z_bk, axis=1)) + revive * revival + l2 * penalties.l2(params)
         metrics = {"error": reconstruction_error, "penalty": penalty, "memory": {"idle": idle_k}}
         return reconstruction_error + penalty, metrics

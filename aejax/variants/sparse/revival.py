@@ -1,5 +1,6 @@
 """Revival of dead units: those of TopK learn to reconstruct what the others leave over (AuxK, Gao et al. 2024), those
-with a threshold are drawn towards it (Anthropic 2025).
+with a threshold are drawn towards it (the pre-activation loss of Anthropic's "Circuits Updates", January 2025, here on
+their own parameters alone).
 """
 
 from __future__ import annotations
@@ -44,11 +45,22 @@ def revival_error(
     return jnp.where(jnp.any(dead_k), squares, 0.0)
 
 
-def shortfall(net: Net, params: Params, units_bk: jax.Array, threshold_1k: jax.Array | float, dead_k: jax.Array):
-    """How far dead units stay below their thresholds: summed over units, averaged over rows.
+def shortfall(
+    net: Net, params: Params, centred_bd: jax.Array, threshold_1k: jax.Array | float, dead_k: jax.Array
+) -> jax.Array:
+    """How far dead units stay below their thresholds for these rows: summed over units, averaged over rows.
 
-    Its gradient is the same for a unit far below its threshold as for one close to it. AuxK has none where a unit is
-    negative on every row, as the dead ones of ReLU codings are: by it as many of them stayed dead as without.
+    Only the dead units' own weights and biases of the encoder's last layer learn from it, no threshold, decoder or
+    hidden layer that living units share. Its gradient is the same for a unit far below its threshold as for one close
+    to it. AuxK has none where a unit is negative on every row, as the dead ones of ReLU codings are: by it as many of
+    them stayed dead as without.
     """
+    own = {path for path, _ in net.coding_axes if path[0] == "encoder"}
+
+    def alone(path: tuple, leaf: jax.Array) -> jax.Array:
+        return leaf if tuple(part.key for part in path) in own else jax.lax.stop_gradient(leaf)
+
+    units_bk = net.encode(jax.tree_util.tree_map_with_path(alone, params), jax.lax.stop_gradient(centred_bd))
     dead_k = dead_k & (nets.live(params, net.coding_axes, net.codings) > 0)  # a masked unit is not there to be revived
-    return jnp.mean(jnp.sum(jnp.where(dead_k[None, :], jax.nn.relu(threshold_1k - units_bk), 0.0), axis=1))
+    short_bk = jax.nn.relu(jax.lax.stop_gradient(threshold_1k) - units_bk)
+    return jnp.mean(jnp.sum(jnp.where(dead_k[None, :], short_bk, 0.0), axis=1))
