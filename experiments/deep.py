@@ -6,7 +6,7 @@ They published 3.00 (pretrained) beside PCA-30's 13.87.
 
     aejax run experiments/deep.py --data-dir DIR
 
-Takes about 30 minutes on 2 cores. Expect SSE 3.20 on test without a penalty and, in both seeds, 2.77 with an L2 of 7e-7
+Takes about 50 minutes on 2 cores. Expect SSE 3.20 on test without a penalty and, in both seeds, 2.77 with an L2 of 7e-7
 (2.83 with 3e-7): below 3.00, without pretraining.
 """
 

@@ -7,7 +7,7 @@ them. A rate of 1e-9 shows the net as the phases leave it. An epoch of a phase c
 
     aejax run experiments/greedy.py --data-dir DIR
 
-Takes about 12 minutes on 2 cores. Expect no gain: 15.3 at once, 15.2 from separate phases, 15.4 from inner ones, within
+Takes about 4 minutes on 2 cores. Expect no gain: 15.3 at once, 15.2 from separate phases, 15.4 from inner ones, within
 what seeds differ by; the phases alone leave 25.1 and 25.4, behind PCA-16 (21.1); ELU units reach 9.1 at once.
 """
 

@@ -8,7 +8,7 @@ is held out to stop and choose by; no other label is used. The notebook's one ru
 
     aejax run experiments/pretraining.py --data-dir DIR
 
-Takes about 12 minutes on 2 cores. Expect denoising to help where labels are few, fine-tuned .905 against .876 from
+Takes about 20 minutes on 2 cores. Expect denoising to help where labels are few, fine-tuned .905 against .876 from
 scratch with 1 000 labels and .763 against .739 with 100 (frozen .777), on all seeds, and hardly with 20 000: .968
 against .966. Plain pretraining gains nothing that seeds would not: -.002, +.003, +.001. Frozen encoders lose with
 20 000 (.936 and .913). As features of logistic regression the codings of denoising give .767, .896 and .937 and

@@ -75,6 +75,29 @@ def test_the_best_affine_map_is_the_regression_of_clean_on_noisy_rows(noise, lev
     np.testing.assert_allclose(denoise(noisy_nd[:50]), with_ones_nd[:50] @ fitted, atol=0.05)
 
 
+@pytest.mark.parametrize(("noise", "level", "ends"), NOISES)
+def test_of_a_rank_it_is_reduced_rank_regression_of_clean_on_noisy_rows(noise, level, ends):
+    """By a singular value decomposition of what least squares fits on 400 noisy copies of every row."""
+    dataset, copies = small_dataset(), 400
+    clean_nd = np.tile(dataset.floats(dataset.x_train), (copies, 1)).astype(np.float64)
+    noisy_nd = np.asarray(corrupt(KEY, jnp.asarray(clean_nd, jnp.float32), level, noise, **ends), np.float64)
+    params, mean_d = pca.fit(dataset.x_train, unit=dataset.unit), clean_nd.mean(axis=0)
+    centred_nd = noisy_nd - noisy_nd.mean(axis=0)
+    fitted_nd = centred_nd @ np.linalg.lstsq(centred_nd, clean_nd - mean_d, rcond=None)[0]
+    directions_dd = np.linalg.svd(fitted_nd, full_matrices=False)[2]
+    errors = []
+    for rank in (1, 4, INPUTS):
+        first_rd = directions_dd[:rank]
+        least = np.square(fitted_nd @ first_rd.T @ first_rd + mean_d - clean_nd).sum(axis=1).mean()
+        denoised_nd = best_affine_map(params, noise, level, **ends, rank=rank)(noisy_nd)
+        assert np.linalg.matrix_rank(denoised_nd[:100] - denoised_nd[:100].mean(axis=0), tol=1e-9) == rank
+        errors.append(np.square(denoised_nd - clean_nd).sum(axis=1).mean())
+        assert least <= errors[-1] < 1.005 * least
+    assert errors == sorted(errors, reverse=True)
+    whole_nd = best_affine_map(params, noise, level, **ends)(noisy_nd)
+    np.testing.assert_allclose(best_affine_map(params, noise, level, **ends, rank=99)(noisy_nd), whole_nd)
+
+
 def test_for_gaussian_noise_it_shrinks_every_component():
     dataset, level = small_dataset(), 0.3
     params = pca.fit(dataset.x_train, unit=dataset.unit)
@@ -83,6 +106,9 @@ def test_for_gaussian_noise_it_shrinks_every_component():
     x_nd = dataset.floats(dataset.x_test).astype(np.float64)
     wanted = params.mean_d + (x_nd - params.mean_d) @ (params.components_kd.T * shrunk_k) @ params.components_kd
     np.testing.assert_allclose(best_affine_map(params, "gaussian", level)(x_nd), wanted, atol=1e-9)
+    shrunk_k[3:] = 0  # of rank 3 the leading ones
+    wanted = params.mean_d + (x_nd - params.mean_d) @ (params.components_kd.T * shrunk_k) @ params.components_kd
+    np.testing.assert_allclose(best_affine_map(params, "gaussian", level, rank=3)(x_nd), wanted, atol=1e-9)
 
 
 def test_columns_that_never_vary_and_no_noise_at_all_are_harmless():
@@ -111,6 +137,8 @@ def test_an_autoencoder_that_is_pca_has_pcas_numbers():
     errors = [found["denoised_sse_validation"] for found in validation]
     assert min(errors) == errors[1]  # what k was chosen by
     assert numbers["affine_denoised_sse_test"] < numbers["pca_best_denoised_sse_test"]
+    of_rank = numbers["affine_rank_denoised_sse_test"]
+    assert numbers["affine_denoised_sse_test"] < of_rank < numbers["pca_denoised_sse_test"]
     assert {name: array.shape for name, array in arrays.items()} == {
         f"denoising/{kind}": (10, INPUTS) for kind in ("clean", "noisy", "denoised", "pca", "affine")
     }
