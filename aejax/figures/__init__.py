@@ -51,7 +51,8 @@ FIGURES: dict[str, tuple[Callable[[Sequence[Setting], Looks, Arrays], Figure | N
     ),
     "features.png": (
         of_best.features,
-        "Weights of the first layer at the most codings; runs chosen by validation.",
+        "Weights of the first layer at the most codings, those of dense layers times their input's standard deviation "
+        "where the picture says so; runs chosen by validation.",
     ),
     "samples.png": (
         generated.samples,

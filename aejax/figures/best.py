@@ -165,7 +165,7 @@ def features(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure | 
     """First-layer weights as images, one a hidden unit: the best run of each label at its most codings.
 
     Those of dense layers are times the standard deviation of their input: what it adds to the unit on these rows. The
-    weight of an input that is constant never moves from where it started, and would drown the others.
+    weight of a constant input gets no gradient from the error: it stays about where it started, and drowns the others.
     """
     shown = [line[-1] for line in by_label([s for s in best if s.image_shape])]
     # a run whose arrays are here, but without features, has none
