@@ -15,7 +15,7 @@ after 15 epochs (22 active units), 97.7 with the rising weight (35, and SSE 6.43
 the importance-weighted bound (38), for twice the time. The linear ones are at -516.4 to -517.0, within .02 of their
 exact ones, beside probabilistic PCA's exact -517.6, which also saw the validation rows, and its SSE (9.02). That with a
 fixed variance is at -514.3 exactly, of which 2 000 samples make -509.3: its posteriors have not settled, and 9
-effective samples say so. The samples of all 10 000 images for the first took 302 s beside other jobs, 170 s alone.
+effective samples say so. The samples of all 10 000 images for the first took 152 s.
 """
 
 from typing import Any
