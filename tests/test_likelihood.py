@@ -233,6 +233,7 @@ def test_the_committed_numbers_are_what_is_claimed():
     (nonlinear,) = (row for row in rows if row["label"] == "variational")
     assert nonlinear["data"]["test_rows"] == 10_000
     assert nonlinear["config"]["scores"] == [{"name": "likelihood", "samples": 5000, "rows": None}]
+    assert nonlinear["score_seconds"]["likelihood"] < 300  # on two cores
     assert nonlinear["scores"]["nll_test"] == pytest.approx(92.1, abs=0.05)
     assert nonlinear["scores"]["nelbo_test"] == pytest.approx(96.5, abs=0.1)
     assert nonlinear["scores"]["active_units"] == 17
