@@ -8,7 +8,7 @@ Gaussian or masking noise exactly, in full batches: they should reach the best a
 
     aejax run experiments/denoising.py --data-dir DIR
 
-Takes about 5 minutes on 2 cores. Expect, as SSE against the clean test images (ours; PCA at its best; the best affine
+Takes about 6 minutes on 2 cores. Expect, as SSE against the clean test images (ours; PCA at its best; the best affine
 map): Gaussian 12.3, 21.0 with 40 components, 15.6; masking 11.6, 31.8 with 80, 14.7; salt and pepper 11.2, 18.3 with
 65, 13.4. Every seed wins against both. The plain one makes 34 of the Gaussian noise, worse than PCA with as many
 components (29.4). The linear ones make 15.92 of the Gaussian and 15.35 of the masking noise; the best affine maps of
