@@ -109,19 +109,22 @@ def test_the_committed_rows_are_those_of_the_committed_files():
             assert row["run_id"] == identities.run_id(row["config"], row["hyper"], row["seed"], fingerprint)
 
 
-@pytest.mark.parametrize("path", sorted((CHECKOUT / "results").glob("*/summary.md")), ids=lambda path: path.parent.name)
+@every
 def test_the_committed_summaries_say_what_their_rows_say(path, tmp_path):
     """Verdicts, tables and what they mean, as they are written today; figures need arrays, which are not committed."""
+    folder = CHECKOUT / "results" / path.stem
     for name in ("runs.jsonl", "goodput.jsonl"):
-        shutil.copy(path.parent / name, tmp_path / name)
+        shutil.copy(folder / name, tmp_path / name)
     assert cli.main(["report", str(tmp_path)]) == 0
-    committed, written = (one.read_text("utf-8").split("\n## Figures\n")[0] for one in (path, tmp_path / "summary.md"))
-    assert "held against PCA" in committed
-    assert committed == written
+    before, after = (
+        at.joinpath("summary.md").read_text("utf-8").split("\n## Figures\n")[0] for at in (folder, tmp_path)
+    )
+    assert "held against PCA" in before
+    assert before == after
 
 
 @every
-def test_the_committed_run_took_no_longer_than_its_docstring_says(path):
+def test_the_committed_run_took_about_as_long_as_its_docstring_says(path):
     docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
     found = re.search(r"Takes about (\d+|a|an) (s|minutes?|hour)\b", docstring)
     assert found is not None
@@ -129,7 +132,7 @@ def test_the_committed_run_took_no_longer_than_its_docstring_says(path):
     said = (1 if number in ("a", "an") else int(number)) * {"s": 1, "hour": 3600}.get(unit, 60)
     lines = (CHECKOUT / f"results/{path.stem}/goodput.jsonl").read_text().splitlines()
     took = sum(one["wall"] for one in map(json.loads, lines) if not one.get("report"))
-    assert took < 1.3 * said
+    assert said / 3 < took < 1.3 * said
 
 
 def test_the_committed_numbers_reach_what_is_claimed():

@@ -288,6 +288,29 @@ def test_dead_units_are_drawn_to_their_threshold_by_their_own_parameters_alone(n
     assert set(np.flatnonzero(np.asarray(idle_after_k) == 0)) == set(np.flatnonzero(np.any(awake_bk != 0, axis=0)))
 
 
+@pytest.mark.parametrize(
+    ("name", "hyper"),
+    [("l1_sparse", {"l1": 1e-3}), ("gated", {"l1": 1e-3}), ("jump_relu", {"l0": 1e-3, "bandwidth": 0.1})],
+)
+def test_revival_changes_no_hidden_layer(name, hyper, x_bd):
+    autoencoder = getattr(variants, name)(nets.mlp(INPUTS, (9, CODINGS), decoder_widths=()), dead_after=5)
+    params = autoencoder.init(KEY)
+    params["memory"] = {"idle": params["memory"]["idle"].at[3].set(4.0)}
+    layer = params["encoder"]["layer_1"]
+    params["encoder"]["layer_1"] = {**layer, "bias": layer["bias"].at[3].set(-20.0)}
+    with_it, without = (
+        jax.grad(lambda p, r=r: autoencoder.loss(p, KEY, x_bd, **hyper, revive=r, l2=0.0)[0])(params)
+        for r in (0.5, 0.0)
+    )
+    pulled = jax.tree.map(lambda a, b: np.asarray(a - b), with_it, without)
+    own = pulled["encoder"].pop("layer_1")
+    assert own["bias"][3] == pytest.approx(-0.5)
+    assert np.any(own["kernel"][:, 3])
+    assert "layer_0" in pulled["encoder"]
+    for other in (np.delete(own["kernel"], 3, axis=1), *jax.tree.leaves(pulled)):
+        np.testing.assert_allclose(other, 0, atol=1e-6)
+
+
 def test_matryoshka_without_prefixes_is_topk_and_with_them_adds_their_errors(x_bd):
     whole, nested = variants.topk(NET), variants.matryoshka(NET, prefixes=(3, 8))
     params, hyper = moved(whole), {**TOPK, "revive": 0.1, "l2": 0.01}

@@ -164,8 +164,9 @@ def codings_2d(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure 
 def features(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure | None:
     """First-layer weights as images, one a hidden unit: the best run of each label at its most codings.
 
-    Those of dense layers are times the standard deviation of their input: what it adds to the unit on these rows. The
-    weight of a constant input gets no gradient from the error: it stays about where it started, and drowns the others.
+    Those of dense layers are times the standard deviation of their input on training rows: by how much it moves the
+    unit. The weight of an input that is always 0 gets no gradient from the error: it stays where it started, and would
+    drown the others.
     """
     shown = [line[-1] for line in by_label([s for s in best if s.image_shape])]
     # a run whose arrays are here, but without features, has none

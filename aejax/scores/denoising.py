@@ -37,7 +37,7 @@ HEADERS = (
     (
         "affine_rank_denoised_sse_test",
         "affine of that rank",
-        "the same of the best such map whose rank is at most the number of codings: what linear codings can reach",
+        "the same of the best such map whose rank is at most the number of codings: the most that linear nets can do",
     ),
     (
         "denoised_sse_validation",
@@ -141,7 +141,7 @@ def _rulers(data: _Data, noise: _Noise) -> _Rulers:
     return _Rulers(noisy, curves, affine, denoise)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=8)
 def _affine_of_rank(data: _Data, noise: _Noise, rank: int) -> float:
     """Error on test of the best affine map of at most that rank."""
     denoise = best_affine_map(data.principal, noise.noise, noise.level, noise.pepper, noise.salt, rank=rank)

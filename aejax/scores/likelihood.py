@@ -44,7 +44,7 @@ _HEADERS = (
     (
         "exact_nll_test",
         "exact NLL",
-        "the exact one of the same model, where its decoder is affine and rows continuous: then judged by it",
+        "the exact one of the same model, where its decoder is affine and rows continuous: the verdict is by it",
     ),
     ("ppca_nll_test", "pPCA NLL", "the exact one of probabilistic PCA with as many codings, where rows are continuous"),
 )

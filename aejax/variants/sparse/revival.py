@@ -50,10 +50,10 @@ def shortfall(
 ) -> jax.Array:
     """How far dead units stay below their thresholds for these rows: summed over units, averaged over rows.
 
-    Only the dead units' own weights and biases of the encoder's last layer learn from it, no threshold, decoder or
-    hidden layer that living units share. Its gradient is the same for a unit far below its threshold as for one close
-    to it. AuxK has none where a unit is negative on every row, as the dead ones of ReLU codings are: by it as many of
-    them stayed dead as without.
+    Only the dead units' own weights and biases of the encoder's last layer learn from it (of a tied net these weights
+    are the unit's own column, too), no threshold and nothing that living units share. Its gradient is the same for a
+    unit far below its threshold as for one close to it. AuxK has none where a unit is negative on every row, as the
+    dead ones of ReLU codings are.
     """
     own = {path for path, _ in net.coding_axes if path[0] == "encoder"}
 
