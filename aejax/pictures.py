@@ -14,6 +14,7 @@ import numpy as np
 
 from aejax import compare, density, health, pca
 from aejax.datasets import Dataset
+from aejax.datasets.base import spaced
 from aejax.datasets.pictures import as_bytes, brightness, example_rows
 from aejax.scores.base import Trained
 from aejax.scores.density import training_codings
@@ -168,7 +169,7 @@ def nearest(dataset: Dataset, x_md: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 @functools.lru_cache(maxsize=1)
 def _test_distance(dataset: Dataset) -> np.ndarray:
     """Distances of evenly spaced test rows to their nearest training rows: what those of samples are read against."""
-    some = np.linspace(0, len(dataset.x_test) - 1, min(SAMPLES, len(dataset.x_test))).astype(int)
+    some = spaced(len(dataset.x_test), SAMPLES)
     return nearest(dataset, dataset.floats(dataset.x_test[some]))[1]
 
 
@@ -193,7 +194,7 @@ def _map(trained: Trained, z_nk: np.ndarray) -> dict[str, np.ndarray]:
     components, with their labels.
     """
     dataset, first = trained.dataset, pca.truncate(trained.ruler.params, 2)
-    some_m = np.linspace(0, len(z_nk) - 1, min(MAP_ROWS, len(z_nk))).astype(int)
+    some_m = spaced(len(z_nk), MAP_ROWS)
     if trained.codings > 2:
         centred_nk = z_nk.astype(np.float64) - z_nk.mean(axis=0, dtype=np.float64)
         directions_kk = np.linalg.eigh(centred_nk.T @ centred_nk)[1]
@@ -218,6 +219,11 @@ def _features(trained: Trained) -> dict[str, np.ndarray]:
         return {"features": units}
     if units.shape[1:] != (trained.dataset.inputs,):
         return {}
-    rows = trained.dataset.x_train
-    some = np.linspace(0, len(rows) - 1, min(DENSITY_ROWS, len(rows))).astype(int)
-    return {"features": units, "features/deviation": np.std(trained.dataset.floats(rows[some]), axis=0)}
+    return {"features": units, "features/deviation": _deviation(trained.dataset)}
+
+
+@functools.lru_cache(maxsize=1)
+def _deviation(dataset: Dataset) -> np.ndarray:
+    """Standard deviations of the inputs over evenly spaced training rows, (d,)."""
+    some = spaced(len(dataset.x_train), DENSITY_ROWS)
+    return np.std(dataset.floats(dataset.x_train[some]), axis=0)

@@ -22,6 +22,8 @@ NET = nets.mlp(INPUTS, (CODINGS,))
 TIED = nets.tied(NET)
 TOPK = {"active": 3.0, "revive": 0.0, "l2": 0.0}
 KEY = jax.random.key(0)
+THRESHOLDED = {"l1_sparse": {"l1": 1e-3}, "gated": {"l1": 1e-3}, "jump_relu": {"l0": 1e-3, "bandwidth": 0.1}}
+thresholded = pytest.mark.parametrize(("name", "hyper"), THRESHOLDED.items(), ids=THRESHOLDED)
 
 
 @pytest.fixture
@@ -226,17 +228,12 @@ def test_l1_is_the_sum_of_the_codings_and_its_columns_have_length_1(x_bd):
     loss = autoencoder.loss(params, KEY, x_bd, l1=0.01, revive=0.0, l2=0.0)[0]
     error = error_of(z_bk, kernel_kd, bias_d, x_bd)
     assert float(loss) == pytest.approx(error + 0.01 * z_bk.sum(axis=1).mean(), rel=1e-5)
-    gradients = jax.grad(lambda p: autoencoder.loss(p, KEY, x_bd, l1=0.01, revive=0.0, l2=0.0)[0])(params)["decoder"][
-        "layer_0"
-    ]
-    along_k = (np.asarray(gradients["kernel"]) * kernel_kd).sum(axis=1)
+    gradients = jax.grad(lambda p: autoencoder.loss(p, KEY, x_bd, l1=0.01, revive=0.0, l2=0.0)[0])(params)
+    along_k = (np.asarray(gradients["decoder"]["layer_0"]["kernel"]) * kernel_kd).sum(axis=1)
     np.testing.assert_allclose(along_k, 0, atol=1e-6)  # nothing to gain by a longer column
 
 
-@pytest.mark.parametrize(
-    ("name", "hyper"),
-    [("l1_sparse", {"l1": 1e-3}), ("gated", {"l1": 1e-3}), ("jump_relu", {"l0": 1e-3, "bandwidth": 0.1})],
-)
+@thresholded
 def test_columns_stay_at_length_1_and_masked_ones_at_0(name, hyper):
     hyper, ones_bd = {**hyper, "revive": 0.1, "l2": 0.1}, jnp.ones((2, INPUTS))
     for net in (NET, TIED):
@@ -250,65 +247,6 @@ def test_columns_stay_at_length_1_and_masked_ones_at_0(name, hyper):
         np.testing.assert_allclose(lengths_k, [1] * 5 + [0] * (CODINGS - 5), rtol=1e-5)
         z_bk = autoencoder.encode(stepped, ones_bd)
         assert not np.any(z_bk[:, 5:])
-
-
-@pytest.mark.parametrize(
-    ("name", "hyper"),
-    [("l1_sparse", {"l1": 1e-3}), ("gated", {"l1": 1e-3}), ("jump_relu", {"l0": 1e-3, "bandwidth": 0.1})],
-)
-def test_dead_units_are_drawn_to_their_threshold_by_their_own_parameters_alone(name, hyper, x_bd):
-    autoencoder = getattr(variants, name)(NET, dead_after=5)
-    params = autoencoder.init(KEY, CODINGS - 1)  # the last one is masked, and stays as it is
-    dead, asleep, masked = 3, 7, CODINGS - 1
-    bias_k = params["encoder"]["layer_0"]["bias"].at[jnp.array([dead, asleep])].set(-20.0)
-    params = {**params, "encoder": {"layer_0": {**params["encoder"]["layer_0"], "bias": bias_k}}}
-    idle_k = params["memory"]["idle"].at[dead].set(4.0)  # the fifth step without it
-    params = {**params, "memory": {"idle": idle_k.at[masked].set(99.0)}}
-
-    def loss(p, revive):
-        return autoencoder.loss(p, KEY, x_bd, **hyper, revive=revive, l2=0.0)
-
-    units_bk, *_ = units_of(unit_columns(params), x_bd)
-    threshold = 0.1 if name == "jump_relu" else 0.0
-    more = float(loss(params, 0.5)[0]) - float(loss(params, 0.0)[0])
-    assert more == pytest.approx(0.5 * np.mean(threshold - units_bk[:, dead]), rel=1e-4)
-    with_it, without = (jax.grad(lambda p, r=r: loss(p, r)[0])(params) for r in (0.5, 0.0))
-    pulled = jax.tree.map(lambda a, b: np.asarray(a - b), with_it, without)
-    layer = pulled["encoder"].pop("layer_0")
-    assert layer["bias"][dead] == pytest.approx(-0.5)
-    centred_bd = np.asarray(x_bd) - np.asarray(params["decoder"]["layer_0"]["bias"])
-    np.testing.assert_allclose(layer["kernel"][:, dead], -0.5 * centred_bd.mean(axis=0), rtol=1e-4)
-    others = [np.delete(layer["bias"], dead), np.delete(layer["kernel"], dead, axis=1), *jax.tree.leaves(pulled)]
-    assert len(others) > 4  # the decoder and the memory among them, the threshold or magnitude where there is one
-    for other in others:
-        np.testing.assert_allclose(other, 0, atol=1e-6)
-    idle_after_k = loss(params, 0.5)[1]["memory"]["idle"]
-    assert (idle_after_k[dead], idle_after_k[asleep]) == (5, 1)
-    awake_bk = autoencoder.encode({**params, "memory": {"idle": idle_k}}, x_bd)
-    assert set(np.flatnonzero(np.asarray(idle_after_k) == 0)) == set(np.flatnonzero(np.any(awake_bk != 0, axis=0)))
-
-
-@pytest.mark.parametrize(
-    ("name", "hyper"),
-    [("l1_sparse", {"l1": 1e-3}), ("gated", {"l1": 1e-3}), ("jump_relu", {"l0": 1e-3, "bandwidth": 0.1})],
-)
-def test_revival_changes_no_hidden_layer(name, hyper, x_bd):
-    autoencoder = getattr(variants, name)(nets.mlp(INPUTS, (9, CODINGS), decoder_widths=()), dead_after=5)
-    params = autoencoder.init(KEY)
-    params["memory"] = {"idle": params["memory"]["idle"].at[3].set(4.0)}
-    layer = params["encoder"]["layer_1"]
-    params["encoder"]["layer_1"] = {**layer, "bias": layer["bias"].at[3].set(-20.0)}
-    with_it, without = (
-        jax.grad(lambda p, r=r: autoencoder.loss(p, KEY, x_bd, **hyper, revive=r, l2=0.0)[0])(params)
-        for r in (0.5, 0.0)
-    )
-    pulled = jax.tree.map(lambda a, b: np.asarray(a - b), with_it, without)
-    own = pulled["encoder"].pop("layer_1")
-    assert own["bias"][3] == pytest.approx(-0.5)
-    assert np.any(own["kernel"][:, 3])
-    assert "layer_0" in pulled["encoder"]
-    for other in (np.delete(own["kernel"], 3, axis=1), *jax.tree.leaves(pulled)):
-        np.testing.assert_allclose(other, 0, atol=1e-6)
 
 
 def test_matryoshka_without_prefixes_is_topk_and_with_them_adds_their_errors(x_bd):

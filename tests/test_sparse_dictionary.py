@@ -1,7 +1,5 @@
-"""Dead units come back, and a dictionary that is known is found."""
+"""A dictionary that is known is found."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -9,60 +7,6 @@ from aejax import compare, nets, train, variants
 from aejax.datasets.base import Dataset, Scaling, fingerprint
 from aejax.scores.sparsity import counts
 from aejax.variants.sparse import columns
-from support import small_dataset
-from test_sparse import CODINGS, INPUTS, KEY, NET, ROWS, moved, top, units_of
-
-
-@pytest.fixture
-def x_bd():
-    return jnp.asarray(np.random.default_rng(0).uniform(0, 1, (ROWS, INPUTS)), jnp.float32)
-
-
-def planted(autoencoder):
-    """The same, but its first unit starts a hundred times weaker than it did: never among the largest."""
-
-    def init(key, codings=None):
-        params = autoencoder.init(key, codings)
-        layer = params["encoder"]["layer_0"]
-        return {**params, "encoder": {"layer_0": {**layer, "kernel": layer["kernel"].at[:, 0].multiply(0.01)}}}
-
-    return autoencoder._replace(init=init)
-
-
-def test_revival_brings_back_a_planted_dead_unit_that_stays_dead_without_it():
-    dataset, autoencoder = small_dataset(), planted(variants.topk(NET, dead_after=12))
-    runs = [(0, {"learning_rate": 0.02, "active": 3.0, "revive": revive, "l2": 0.0}) for revive in (0.0, 1.0)]
-    dead, alive = train.fit_population(autoencoder, dataset, runs, epochs=60, batch_size=18, how="vmap").fits
-    assert float(dead.last_params["memory"]["idle"][0]) == 240  # steps
-    assert float(alive.last_params["memory"]["idle"][0]) < 12
-    for fit, active in ((dead, False), (alive, True)):
-        z_nk = compare.reconstruct(autoencoder, fit.last_params, dataset.x_test, unit=dataset.unit)[0]
-        assert bool(z_nk[:, 0].any()) is active
-        assert counts(z_nk)[0]["l0"] <= 3
-
-
-def test_revival_is_the_error_of_dead_units_for_what_is_left(x_bd):
-    autoencoder, dead = variants.topk(NET, revived=2), np.asarray([1, 4, 9])
-    params = moved(autoencoder)
-    layer = params["encoder"]["layer_0"]
-    weak = {"kernel": layer["kernel"].at[:, dead].multiply(0.01), "bias": layer["bias"].at[dead].set(0.0)}
-    params["encoder"] = {"layer_0": weak}
-    params["memory"]["idle"] = jnp.zeros(CODINGS).at[dead].set(1e3)
-    units_bk, kernel_kd, bias_d = units_of(params, x_bd)
-    z_bk = top(units_bk, 2)
-    assert not z_bk[:, dead].any()
-    left_bd = np.asarray(x_bd) - (z_bk @ kernel_kd + bias_d)
-    revived_bk = top(units_bk[:, dead], 2)
-    assert (revived_bk > 0).any()
-    expected = np.mean((revived_bk @ kernel_kd[dead] - left_bd) ** 2)
-
-    def loss(p, revive):
-        return autoencoder.loss(p, KEY, x_bd, active=2.0, revive=revive, l2=0.0)[0]
-
-    assert float(loss(params, 1.0) - loss(params, 0.0)) == pytest.approx(expected, rel=1e-4)
-    with_revival, without = (jax.grad(loss)(params, revive)["encoder"]["layer_0"]["kernel"] for revive in (1.0, 0.0))
-    learns_k = np.any(np.asarray(with_revival != without), axis=0)
-    assert set(np.flatnonzero(learns_k)) == set(dead)  # and nothing of the others, as what is left is a target
 
 
 def known_dictionary(inputs=24, atoms=32, together=2, train_rows=4096):

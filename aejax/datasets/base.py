@@ -85,6 +85,11 @@ class Raw(NamedTuple):
     centred: bool = False
 
 
+def spaced(rows: int, most: int) -> np.ndarray:
+    """Indices of at most `most` of so many rows, evenly spaced: neighbours may be alike."""
+    return np.linspace(0, rows - 1, min(most, rows)).astype(int)
+
+
 def split_sizes(rows: int, missing: tuple[str, ...] = ("test", "validation")) -> dict[str, int]:
     """Rows of `train` and of every missing split once these are cut from `rows` training rows: at least 1 each."""
     sizes = {split: max(1, round(SHARES[split] * rows)) for split in missing}

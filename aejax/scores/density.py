@@ -9,6 +9,7 @@ import numpy as np
 
 from aejax import checks, compare
 from aejax import density as densities
+from aejax.datasets.base import spaced
 from aejax.errors import ConfigError, nearest
 from aejax.scores.base import Measured, Score, Trained
 
@@ -44,7 +45,7 @@ def _measure(trained: Trained, kind: str, components: int = 1) -> Measured:
 def training_codings(trained: Trained, rows: int = ROWS) -> np.ndarray:
     """Codings of at most `rows` evenly spaced training rows, (n, k)."""
     x_nd = trained.dataset.x_train
-    some = np.linspace(0, len(x_nd) - 1, min(rows, len(x_nd))).astype(int)
+    some = spaced(len(x_nd), rows)
     return compare.reconstruct(trained.autoencoder, trained.params, x_nd[some], unit=trained.dataset.unit)[0]
 
 

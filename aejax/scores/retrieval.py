@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from aejax import checks, compare, pca
-from aejax.datasets.base import Dataset
+from aejax.datasets.base import Dataset, spaced
 from aejax.scores.base import Against, Measured, Score, Trained
 
 BLOCK = 100
@@ -82,7 +82,7 @@ def retrieval(*, queries: int = 500, top: int = 100) -> Score:
 
 def _measure(trained: Trained, queries: int, top: int) -> Measured:
     dataset = trained.dataset
-    asked = np.linspace(0, len(dataset.x_test) - 1, min(queries, len(dataset.x_test))).astype(int)
+    asked = spaced(len(dataset.x_test), queries)
     answers_nk, asked_qk = (
         compare.reconstruct(trained.autoencoder, trained.params, x_nd, unit=dataset.unit)[0]
         for x_nd in (dataset.x_train, dataset.x_test[asked])

@@ -12,7 +12,7 @@ from aejax import penalties
 from aejax.errors import ConfigError
 from aejax.nets import Activation, Net, Params, identity
 from aejax.variants.base import Autoencoder, decoders
-from aejax.variants.sparse.dictionary import check_dictionary, starting
+from aejax.variants.sparse.dictionary import centring, check_dictionary, starting
 from aejax.variants.sparse.revival import check_revival, idle_steps, revival_error
 from aejax.variants.sparse.selection import largest
 
@@ -40,10 +40,10 @@ def batch_topk(
     if isinstance(memory_of, bool) or not isinstance(memory_of, int | float) or not 0 <= memory_of < 1:
         raise ConfigError("memory_of", repr(memory_of), "give a number of at least 0 and below 1")
     decode, predict = decoders(net, output, error)
+    centred = centring(decode, net.codings)
 
     def units(params: Params, x_bd: jax.Array) -> jax.Array:
-        centre_1d = decode(params, jnp.zeros((1, net.codings)))
-        return net.encode(params, x_bd - centre_1d)
+        return net.encode(params, centred(params, x_bd))
 
     def encode(params: Params, x_bd: jax.Array) -> jax.Array:
         units_bk = units(params, x_bd)

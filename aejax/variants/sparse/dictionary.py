@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from aejax.errors import ConfigError
 from aejax.nets import Net, Params
 
+_OfRows = Callable[[Params, jax.Array], jax.Array]
+
 
 def check_dictionary(net: Net) -> None:
     """Raise ConfigError unless the decoder is one dense layer, its own or the only one of the encoder transposed."""
@@ -41,6 +43,11 @@ def columns(params: Params) -> jax.Array:
     """The dictionary (k, d), one row a coding: the decoder's columns as papers write it."""
     kernel = params["decoder"]["layer_0"].get("kernel")
     return params["encoder"]["layer_0"]["kernel"].T if kernel is None else kernel
+
+
+def centring(decode: _OfRows, codings: int) -> _OfRows:
+    """What subtracts from rows (b, d) the reconstruction of no codings at all: of an affine decoder its bias."""
+    return lambda params, x_bd: x_bd - decode(params, jnp.zeros((1, codings)))
 
 
 def unit_columns(params: Params) -> Params:

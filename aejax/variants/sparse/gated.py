@@ -12,7 +12,7 @@ from aejax import checks, penalties
 from aejax.errors import ConfigError
 from aejax.nets import Activation, Net, Params, identity
 from aejax.variants.base import Autoencoder, decoders
-from aejax.variants.sparse.dictionary import check_dictionary, starting, unit_columns
+from aejax.variants.sparse.dictionary import centring, check_dictionary, starting, unit_columns
 from aejax.variants.sparse.revival import idle_steps, shortfall
 
 
@@ -38,15 +38,13 @@ def gated(
     check_dictionary(net)
     checks.whole_number("dead_after", dead_after, least=1)
     decode, predict = decoders(net, output, error)
+    centred = centring(decode, net.codings)
     layers = [path[:-1] for path, _ in net.coding_axes if path[0] == "encoder" and path[-1] == "bias"]
     if not layers:
         raise ConfigError(
             "bias", "False with gated, whose gate and magnitude differ by their biases", "set bias to True"
         )
     (layer,) = layers
-
-    def centred(params: Params, x_bd: jax.Array) -> jax.Array:
-        return x_bd - decode(params, jnp.zeros((1, net.codings)))
 
     def gate_and_magnitude(params: Params, x_bd: jax.Array) -> tuple[jax.Array, jax.Array]:
         gate_bk = net.encode(params, centred(params, x_bd))

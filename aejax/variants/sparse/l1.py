@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from aejax import checks, penalties
 from aejax.nets import Activation, Net, Params, identity
 from aejax.variants.base import Autoencoder, decoders
-from aejax.variants.sparse.dictionary import check_dictionary, starting, unit_columns
+from aejax.variants.sparse.dictionary import centring, check_dictionary, starting, unit_columns
 from aejax.variants.sparse.revival import idle_steps, shortfall
 
 
@@ -35,9 +35,7 @@ def l1_sparse(
     check_dictionary(net)
     checks.whole_number("dead_after", dead_after, least=1)
     decode, predict = decoders(net, output, error)
-
-    def centred(params: Params, x_bd: jax.Array) -> jax.Array:
-        return x_bd - decode(params, jnp.zeros((1, net.codings)))
+    centred = centring(decode, net.codings)
 
     def encode(params: Params, x_bd: jax.Array) -> jax.Array:
         return jax.nn.relu(net.encode(params, centred(params, x_bd)))

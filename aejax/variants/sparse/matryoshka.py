@@ -12,6 +12,7 @@ from aejax import checks, penalties
 from aejax.errors import ConfigError
 from aejax.nets import Activation, Net, Params, cut, identity
 from aejax.variants.base import Autoencoder, decoders
+from aejax.variants.sparse.dictionary import centring
 from aejax.variants.sparse.revival import idle_steps, revival_error
 from aejax.variants.sparse.selection import largest
 from aejax.variants.sparse.topk import topk
@@ -40,11 +41,11 @@ def matryoshka(
     whole = topk(net, output=output, error=error, dead_after=dead_after, revived=revived)
     most = max(1, net.inputs // 2) if revived is None else revived
     decode, predict = decoders(net, output, error)
+    centred = centring(decode, net.codings)
 
     def loss(params: Params, key: jax.Array, x_bd: jax.Array, *, active: jax.Array, revive: jax.Array, l2: jax.Array):
         del key  # nothing random
-        centre_1d = decode(params, jnp.zeros((1, net.codings)))
-        units_bk = net.encode(params, x_bd - centre_1d)
+        units_bk = net.encode(params, centred(params, x_bd))
         z_bk = jnp.where(largest(units_bk, active), jax.nn.relu(units_bk), 0.0)
         reconstruction_error, nested_error = error(predict(params, z_bk), x_bd), jnp.zeros(())
         for m in nested:

@@ -35,7 +35,7 @@ def revival_error(
     logits, so that dead units learn in either case what would help most. A unit that is negative on every row learns
     nothing: it is helped only by the centre of the rows, which the other units move. 0 where no unit is dead.
     """
-    dead_k = dead_k & (nets.live(params, net.coding_axes, net.codings) > 0)  # a masked unit is not there to be revived
+    dead_k = _there(net, params, dead_k)
     dead_1k = dead_k[None, :]
     chosen_bk = largest(jnp.where(dead_1k, units_bk, -jnp.inf), most) & dead_1k
     z_bk = jnp.where(chosen_bk, jax.nn.relu(units_bk), 0.0)
@@ -61,6 +61,10 @@ def shortfall(
         return leaf if tuple(part.key for part in path) in own else jax.lax.stop_gradient(leaf)
 
     units_bk = net.encode(jax.tree_util.tree_map_with_path(alone, params), jax.lax.stop_gradient(centred_bd))
-    dead_k = dead_k & (nets.live(params, net.coding_axes, net.codings) > 0)  # a masked unit is not there to be revived
     short_bk = jax.nn.relu(jax.lax.stop_gradient(threshold_1k) - units_bk)
-    return jnp.mean(jnp.sum(jnp.where(dead_k[None, :], short_bk, 0.0), axis=1))
+    return jnp.mean(jnp.sum(jnp.where(_there(net, params, dead_k)[None, :], short_bk, 0.0), axis=1))
+
+
+def _there(net: Net, params: Params, dead_k: jax.Array) -> jax.Array:
+    """The dead units less those that are masked, which are not there to be revived."""
+    return dead_k & (nets.live(params, net.coding_axes, net.codings) > 0)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from aejax import penalties
 from aejax.nets import Activation, Net, Params, identity
 from aejax.variants.base import Autoencoder, decoders
-from aejax.variants.sparse.dictionary import check_dictionary, starting
+from aejax.variants.sparse.dictionary import centring, check_dictionary, starting
 from aejax.variants.sparse.revival import check_revival, idle_steps, revival_error
 from aejax.variants.sparse.selection import largest
 
@@ -38,10 +38,10 @@ def topk(
     check_dictionary(net)
     most = check_revival(net, dead_after, revived)
     decode, predict = decoders(net, output, error)
+    centred = centring(decode, net.codings)
 
     def units(params: Params, x_bd: jax.Array) -> jax.Array:
-        centre_1d = decode(params, jnp.zeros((1, net.codings)))
-        return net.encode(params, x_bd - centre_1d)
+        return net.encode(params, centred(params, x_bd))
 
     def select(units_bk: jax.Array, active: jax.Array) -> jax.Array:
         return jnp.where(largest(units_bk, active), jax.nn.relu(units_bk), 0.0)
