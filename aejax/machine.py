@@ -56,6 +56,16 @@ def free_bytes(devices: int) -> int:
     return _host_bytes() // (min(devices, len(jax.local_devices())) * int(os.environ.get(SHARERS, "1")))
 
 
+def share_of_mappings() -> float:
+    """How much of the memory mappings that the system grants a process this one holds; 0 where it does not say.
+
+    A compiled program takes some hundreds of them (each of its kernels several). Linux grants 65 530 unless
+    `vm.max_map_count` says otherwise, and at the next one XLA does not fail but abort the process.
+    """
+    granted = _lines("/proc/sys/vm/max_map_count")
+    return len(_lines("/proc/self/maps")) / int(granted[0]) if granted else 0.0
+
+
 def _host_bytes() -> int:
     """Memory that this process may still take: what the system has available, within the limit of its cgroup."""
     free = [int(line.split()[1]) * 1024 for line in _lines("/proc/meminfo") if line.startswith("MemAvailable:")]

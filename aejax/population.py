@@ -19,7 +19,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from aejax import hosts
+from aejax import hosts, machine
 from aejax.datasets.base import Dataset
 from aejax.errors import ConfigError, nearest
 from aejax.program import Data, FitState, Optimiser, Program, program
@@ -29,6 +29,8 @@ from aejax.variants import Autoencoder
 Runs = Sequence[tuple[int, Mapping[str, float]]]
 """(seed, hyper-parameters) of each member."""
 WAYS = ("auto", "vmap", "map", "loop", "data")
+MOST_MAPPINGS = 0.5
+"""Share of a process's memory mappings from which compiled programs are forgotten."""
 
 
 class Layout(NamedTuple):
@@ -183,8 +185,13 @@ def members(chosen: Layout, runs: Runs, names: Sequence[str]) -> tuple[jax.Array
 
 @functools.lru_cache(maxsize=64)
 def compiled(what: Task, chosen: Layout) -> Compiled:
-    """Compile a task for a layout. Cached: a second block, or a second population, compiles nothing."""
+    """Compile a task for a layout. Cached: a second block, or a second population, compiles nothing.
+
+    Where this process holds so many programs that one more could end it, all of them are forgotten first.
+    """
     start = time.perf_counter()
+    if hosts.most(round(1000 * machine.share_of_mappings())) >= 1000 * MOST_MAPPINGS:
+        forget()
     run = what.program(chosen)
 
     def begin(key_data: jax.Array, hyper: dict[str, jax.Array]) -> FitState:
@@ -215,6 +222,13 @@ def compiled(what: Task, chosen: Layout) -> Compiled:
     advance = advance.lower(state, key_data, hyper, data, until).compile()
     data_bytes = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in (what.train, what.validation))
     return Compiled(init, advance, time.perf_counter() - start, _device_bytes(advance), data_bytes)
+
+
+def forget() -> None:
+    """Let go of every compiled program, JAX's own included: what is used again is compiled again."""
+    compiled.cache_clear()
+    _beginning.cache_clear()
+    jax.clear_caches()
 
 
 def begin_from(

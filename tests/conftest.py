@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aejax import cli
+from aejax import cli, population
 from aejax.datasets import mnist
 from aejax.errors import AejaxError
 from support import TINY
@@ -33,6 +33,13 @@ def strict_jax() -> None:
     import jax
 
     jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs() -> Iterator[None]:
+    """A process that kept the programs of all tests would run out of memory mappings, and be aborted."""
+    yield
+    population.forget()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -11,8 +12,9 @@ from typing import Any
 
 import jax
 import numpy as np
+import pytest
 
-from aejax import cli, results
+from aejax import cli, population, results
 from aejax.datasets.base import Dataset, Scaling, fingerprint
 
 TINY = """
@@ -75,6 +77,27 @@ def compiles() -> Iterator[Callable[[], int]]:
         yield lambda: count
     finally:
         listening = False
+
+
+@contextlib.contextmanager
+def quickly_compiled() -> Iterator[None]:
+    """Programs that run for a moment are compiled in a third of the time, with other bits than a user's.
+
+    For tests of what holds whatever the bits are, over more programs than could be compiled as a user's are.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        options = {"xla_cpu_use_fusion_emitters": False}
+        with contextlib.suppress(jax.errors.JaxRuntimeError):  # raised by an XLA that has no such option
+            jax.jit(lambda x: x + 1, compiler_options=options)(0.0)
+            patch.setattr(population, "_jit", functools.partial(population._jit, compiler_options=options))
+        before = jax.config.read("jax_disable_most_optimizations")
+        population.forget()
+        jax.config.update("jax_disable_most_optimizations", True)
+        try:
+            yield
+        finally:
+            jax.config.update("jax_disable_most_optimizations", before)
+            population.forget()
 
 
 def rows_of(folder):

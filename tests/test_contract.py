@@ -13,7 +13,7 @@ import pytest
 from aejax import nets, train, variants
 from aejax.errors import ConfigError
 from aejax.penalties import cross_entropy
-from support import compiles, small_dataset
+from support import compiles, quickly_compiled, small_dataset
 
 INPUTS = 12
 NETS = {
@@ -113,12 +113,9 @@ contract = pytest.mark.parametrize(("net", "build", "hyper"), TABLE)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quickly_compiled():
-    """Hundreds of small programs, none of which runs for long."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+def hundreds_of_small_programs():
+    with quickly_compiled():
+        yield
 
 
 @functools.cache
@@ -177,7 +174,7 @@ def test_every_parameter_gets_a_gradient(net, build, hyper, x_bd):
 @contract
 def test_loss_falls_and_the_second_fit_compiles_nothing(net, build, hyper):
     autoencoder, dataset = build(net()), small_dataset(inputs=INPUTS)
-    settings = {"epochs": 6, "batch_size": 16, "learning_rate": 0.01, **hyper}
+    settings = {"epochs": 9, "batch_size": 24, "learning_rate": 0.01, **hyper}
     first = train.fit(autoencoder, dataset, seed=0, **settings)
     with compiles() as count:
         second = train.fit(build(net()), dataset, seed=1, **settings)

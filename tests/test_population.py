@@ -46,6 +46,27 @@ def alone():
     return [train.fit(AUTOENCODER, DATASET, seed=seed, **(SETTINGS | hyper)) for seed, hyper in RUNS]
 
 
+def test_programs_are_forgotten_before_they_take_the_last_memory_mapping(monkeypatch):
+    """XLA aborts a process at Linux's limit; a program takes hundreds of the 65 530."""
+    population.forget()
+    before = machine.share_of_mappings()
+    first = together(RUNS[:1], how="loop").fits[0]
+    assert 0 < before < machine.share_of_mappings() < population.MOST_MAPPINGS
+    other = variants.plain(nets.mlp(12, (7, 3)))
+    together(RUNS[:1], other, how="loop")
+    assert population.compiled.cache_info().currsize == 2
+    monkeypatch.setattr(population, "MOST_MAPPINGS", 0.0)
+    together(RUNS[:1], variants.plain(nets.mlp(12, (6, 3))), how="loop")
+    assert population.compiled.cache_info().currsize == 1
+    with compiles() as count:
+        again = together(RUNS[:1], how="loop").fits[0]
+    assert count() > 0
+    assert identical(first, again)
+    monkeypatch.undo()
+    population.forget()
+    assert machine.share_of_mappings() < before + 0.005
+
+
 @pytest.mark.parametrize("how", ["map", "loop"])
 def test_without_vmap_a_member_is_bit_for_bit_the_fit_alone(alone, how):
     found = together(how=how)

@@ -10,8 +10,6 @@ from aejax import nets, penalties, population, schedules, train, variants
 from aejax.errors import ResultsError
 from aejax.interrupt import Interrupted
 from support import small_dataset
-from test_contract import LINEAR, NETS, ON_AFFINE_NETS, ON_ANY_NET, ON_DICTIONARIES, WITH_A_LIKELIHOOD_OF_THEIR_OWN
-from test_contract import VARIANTS as CONTRACT
 from test_population import identical
 
 DATASET = small_dataset(rows=50)
@@ -87,20 +85,6 @@ def test_resumed_after_any_chunk_is_uninterrupted(name, how):
         resumed = block(autoencoder, how=how, keeper=keeper)
         assert resumed.resumed_step == keeper.steps[0]
         assert all(identical(a, b) for a, b in zip(whole.fits, resumed.fits, strict=True)), step
-
-
-@pytest.mark.parametrize("name", [*ON_ANY_NET, *ON_DICTIONARIES, *ON_AFFINE_NETS, *WITH_A_LIKELIHOOD_OF_THEIR_OWN])
-def test_every_variant_resumes_as_if_it_had_never_stopped(name):
-    """In the second epoch, after its second step: what a variant draws or remembers must come from the state."""
-    build, more = CONTRACT[name]
-    autoencoder = build(NETS["linear" if name in LINEAR else "stacked"]())
-    whole, keeper = block(autoencoder, more=more), Memory(every=False)
-    with pytest.raises(Interrupted):
-        block(autoencoder, keeper=keeper, report=stop_at(6), more=more)
-    resumed = block(autoencoder, keeper=keeper, more=more)
-    assert 6 <= resumed.resumed_step < STEPS
-    assert sum(fit.status == "completed" for fit in whole.fits) >= 4
-    assert all(identical(a, b) for a, b in zip(whole.fits, resumed.fits, strict=True))
 
 
 def test_a_kept_state_of_the_end_trains_nothing_more():
