@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_resume import Memory, stop_at
 
 from aejax import datasets, greedy, nets, pca, population, report, runner, schedules, sweep, train, variants
 from aejax.cluster import task
@@ -22,6 +21,7 @@ from aejax.interrupt import Interrupted
 from aejax.sweep import Sweep
 from support import small_dataset
 from test_population import identical
+from test_resume import Memory, stop_at
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 DATASET = small_dataset()
