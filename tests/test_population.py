@@ -17,7 +17,7 @@ from support import compiles, small_dataset
 DATASET = small_dataset(rows=50)
 NET = nets.mlp(12, (8, 3))
 AUTOENCODER = variants.plain(NET)
-SETTINGS: dict[str, Any] = {"epochs": 4, "batch_size": 16}
+SETTINGS: dict[str, Any] = {"epochs": 4, "batch_size": 10}
 RUNS: list[tuple[int, dict[str, Any]]] = [
     (seed, {"learning_rate": rate, "l2": 0.001}) for rate in (0.01, 0.003) for seed in range(3)
 ]
