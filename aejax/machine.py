@@ -59,11 +59,15 @@ def free_bytes(devices: int) -> int:
 def share_of_mappings() -> float:
     """How much of the memory mappings that the system grants a process this one holds; 0 where it does not say.
 
-    A compiled program takes some hundreds of them (each of its kernels several). Linux grants 65 530 unless
-    `vm.max_map_count` says otherwise, and at the next one XLA does not fail but abort the process.
+    A compiled program takes hundreds of them, each of its kernels several. Linux grants 65 530 unless
+    `vm.max_map_count` says otherwise, and where one more is refused XLA aborts the process instead of raising.
     """
     granted = _lines("/proc/sys/vm/max_map_count")
-    return len(_lines("/proc/self/maps")) / int(granted[0]) if granted else 0.0
+    try:
+        held = Path("/proc/self/maps").read_bytes().count(b"\n")  # names of mapped files may be in any encoding
+    except OSError:
+        return 0.0
+    return held / int(granted[0]) if granted else 0.0
 
 
 def _host_bytes() -> int:

@@ -30,7 +30,10 @@ Runs = Sequence[tuple[int, Mapping[str, float]]]
 """(seed, hyper-parameters) of each member."""
 WAYS = ("auto", "vmap", "map", "loop", "data")
 MOST_MAPPINGS = 0.5
-"""Share of a process's memory mappings from which compiled programs are forgotten."""
+"""Share of a process's memory mappings from which compiled programs are forgotten: the other half is for those that
+scores and references compile until the next look."""
+FEWEST_TO_FORGET = 8
+"""Programs of populations below which none is forgotten: where other things hold the mappings, it would not help."""
 
 
 class Layout(NamedTuple):
@@ -187,11 +190,12 @@ def members(chosen: Layout, runs: Runs, names: Sequence[str]) -> tuple[jax.Array
 def compiled(what: Task, chosen: Layout) -> Compiled:
     """Compile a task for a layout. Cached: a second block, or a second population, compiles nothing.
 
-    Where this process holds so many programs that one more could end it, all of them are forgotten first.
+    Where a process of the job holds MOST_MAPPINGS, all programs are forgotten first. All processes call this together.
     """
-    start = time.perf_counter()
-    if hosts.most(round(1000 * machine.share_of_mappings())) >= 1000 * MOST_MAPPINGS:
+    many = compiled.cache_info().currsize >= FEWEST_TO_FORGET
+    if many and hosts.most(round(1000 * machine.share_of_mappings())) >= 1000 * MOST_MAPPINGS:
         forget()
+    start = time.perf_counter()
     run = what.program(chosen)
 
     def begin(key_data: jax.Array, hyper: dict[str, jax.Array]) -> FitState:
@@ -225,7 +229,9 @@ def compiled(what: Task, chosen: Layout) -> Compiled:
 
 
 def forget() -> None:
-    """Let go of every compiled program, JAX's own included: what is used again is compiled again."""
+    """Let go of every compiled program of this process, those of JAX's caches and so of the user's own functions
+    among them: what is used again is compiled again.
+    """
     compiled.cache_clear()
     _beginning.cache_clear()
     jax.clear_caches()

@@ -34,6 +34,7 @@ def train_job(job: Job, desk: Desk, emit: Emit) -> None:
         return
     try:
         chosen = _choose(job, desk, what, left)
+        population.compiled(what, chosen.layout)  # again, where measuring others has made it forgotten
     except AejaxError:
         raise
     except Exception as error:  # nothing of this program can be trained

@@ -80,21 +80,24 @@ def compiles() -> Iterator[Callable[[], int]]:
 
 
 @contextlib.contextmanager
-def quickly_compiled() -> Iterator[None]:
+def quickly_compiled() -> Iterator[dict[str, Any]]:
     """Programs that run for a moment are compiled in a third of the time, with other bits than a user's.
 
-    For tests of what holds whatever the bits are, over more programs than could be compiled as a user's are.
+    For tests of what holds whatever the bits are, over more programs than could be compiled as a user's are. Gives
+    the `compiler_options` that programs of the test's own can be compiled with, too.
     """
+    options = {"xla_cpu_use_fusion_emitters": False}
+    try:
+        jax.jit(lambda x: x + 1, compiler_options=options)(0.0)
+    except jax.errors.JaxRuntimeError:  # an XLA that has no such option: it takes longer
+        options = {}
     with pytest.MonkeyPatch.context() as patch:
-        options = {"xla_cpu_use_fusion_emitters": False}
-        with contextlib.suppress(jax.errors.JaxRuntimeError):  # raised by an XLA that has no such option
-            jax.jit(lambda x: x + 1, compiler_options=options)(0.0)
-            patch.setattr(population, "_jit", functools.partial(population._jit, compiler_options=options))
+        patch.setattr(population, "_jit", functools.partial(population._jit, compiler_options=options))
         before = jax.config.read("jax_disable_most_optimizations")
         population.forget()
         jax.config.update("jax_disable_most_optimizations", True)
         try:
-            yield
+            yield options
         finally:
             jax.config.update("jax_disable_most_optimizations", before)
             population.forget()

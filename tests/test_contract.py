@@ -113,9 +113,14 @@ contract = pytest.mark.parametrize(("net", "build", "hyper"), TABLE)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def hundreds_of_small_programs():
-    with quickly_compiled():
+def compiler_options():
+    """Hundreds of small programs, none of which runs for long."""
+    with quickly_compiled() as options:
+        COMPILER_OPTIONS.update(options)
         yield
+
+
+COMPILER_OPTIONS: dict[str, Any] = {}
 
 
 @functools.cache
@@ -127,7 +132,8 @@ def made(net, build):
     def loss(params, x_bd, hyper):
         return autoencoder.loss(params, jax.random.key(1), x_bd, **hyper, **progress)
 
-    return autoencoder, jax.jit(autoencoder.init), jax.jit(jax.value_and_grad(loss, has_aux=True))
+    quickly = functools.partial(jax.jit, compiler_options=COMPILER_OPTIONS)
+    return autoencoder, quickly(autoencoder.init), quickly(jax.value_and_grad(loss, has_aux=True))
 
 
 @pytest.fixture
@@ -174,7 +180,8 @@ def test_every_parameter_gets_a_gradient(net, build, hyper, x_bd):
 @contract
 def test_loss_falls_and_the_second_fit_compiles_nothing(net, build, hyper):
     autoencoder, dataset = build(net()), small_dataset(inputs=INPUTS)
-    settings = {"epochs": 9, "batch_size": 24, "learning_rate": 0.01, **hyper}
+    ragged = net in ODD_NETS.values() or "error" in getattr(build, "keywords", {})  # with a smaller last batch
+    settings = {"epochs": 9, "batch_size": 16 if ragged else 24, "learning_rate": 0.01, **hyper}
     first = train.fit(autoencoder, dataset, seed=0, **settings)
     with compiles() as count:
         second = train.fit(build(net()), dataset, seed=1, **settings)

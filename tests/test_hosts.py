@@ -29,16 +29,27 @@ def free_port():
         return probe.getsockname()[1]
 
 
+SHORT_OF_MAPPINGS = """
+import sys
+from aejax import cli, machine, population
+population.FEWEST_TO_FORGET = 1
+machine.share_of_mappings = lambda: float(sys.argv[1])
+sys.exit(cli.main(sys.argv[2:]))
+"""
+
+
 def test_two_processes_give_the_rows_of_one(tmp_path):
+    """Though the second alone is short of memory mappings: both forget their programs before they compile another."""
     (tmp_path / "two.py").write_text(SWEEP)
-    command = [sys.executable, "-m", "aejax", "run", str(tmp_path / "two.py"), "--results"]
+    run = ["run", str(tmp_path / "two.py"), "--results"]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True, "env": environment}
     job = ["--coordinator", f"127.0.0.1:{free_port()}", "--processes", "2", "--process"]
-    both = [subprocess.Popen([*command, str(tmp_path / "both"), *job, str(i)], **options) for i in (0, 1)]
+    short = [sys.executable, "-c", SHORT_OF_MAPPINGS]
+    both = [subprocess.Popen([*short, str(i), *run, str(tmp_path / "both"), *job, str(i)], **options) for i in (0, 1)]
     errors = [process.communicate(timeout=240)[1] for process in both]
     assert [process.returncode for process in both] == [3, 0], errors  # the second writes nothing, and fails nothing
-    alone = subprocess.run([*command, str(tmp_path / "alone")], check=False, **options)
+    alone = subprocess.run([sys.executable, "-m", "aejax", *run, str(tmp_path / "alone")], check=False, **options)
     assert alone.returncode == 3
     assert contents(tmp_path / "both" / "two") == contents(tmp_path / "alone" / "two")
     rows = rows_of(tmp_path / "both" / "two")

@@ -18,7 +18,7 @@ from test_resume import STEPS, Memory, block, stop_at
 
 
 @pytest.fixture(scope="module", autouse=True)
-def many_programs():
+def quickly():
     with quickly_compiled():
         yield
 
