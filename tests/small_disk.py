@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import crash
 import numpy as np
 
+import crash
 from aejax import cli, lock, results, states
 from aejax.errors import AejaxError
 

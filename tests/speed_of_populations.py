@@ -80,6 +80,7 @@ def main() -> None:
     torch_version = None
     if options.torch:
         import torch  # pyright: ignore[reportMissingImports]
+
         from speed_against_torch import torch_epoch
 
         torch_version = torch.__version__

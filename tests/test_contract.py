@@ -112,15 +112,15 @@ TABLE = [pytest.param((NETS | ODD_NETS)[net], *VARIANTS[name], id=f"{net} × {na
 contract = pytest.mark.parametrize(("net", "build", "hyper"), TABLE)
 
 
+COMPILER_OPTIONS: dict[str, Any] = {}
+
+
 @pytest.fixture(scope="module", autouse=True)
 def compiler_options():
     """Hundreds of small programs, none of which runs for long."""
     with quickly_compiled() as options:
         COMPILER_OPTIONS.update(options)
         yield
-
-
-COMPILER_OPTIONS: dict[str, Any] = {}
 
 
 @functools.cache

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_hosts import SWEEP
 
 from kills import contents
 from support import rows_of
+from test_hosts import SWEEP
 
 TESTS = Path(__file__).resolve().parent
 

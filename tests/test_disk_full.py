@@ -11,8 +11,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
-import small_disk
 
+import small_disk
 from aejax import results
 from aejax.errors import MachineError
 

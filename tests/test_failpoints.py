@@ -4,10 +4,10 @@ import json
 import subprocess
 import sys
 
-import crash
 import numpy as np
 import pytest
 
+import crash
 from aejax import lock, results, states
 from aejax.errors import AejaxError
 
