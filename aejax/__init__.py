@@ -1,6 +1,21 @@
-"""What does a learned coding give that PCA does not, on this data, at this cost?
+"""Autoencoders in JAX as pure functions, every one of them compared with PCA.
 
-Submodules are loaded when they are first used, so that `import aejax` starts nothing and waits for nothing.
+What users import from here:
+
+* `Sweep`: one compiled program's worth of runs in an experiment file; `points` makes its hyper-parameter settings.
+* `fit`, `fit_population`: train one autoencoder, or many in one program; they return `Fit`, the trained parameters.
+* `score`: the test error of a trained autoencoder beside exact PCA's; `pca`: exact PCA with `encode` and `decode`.
+* `datasets`: named sets, files and arrays as `Dataset`, rows split into train, validation and test.
+* `nets`: `Net`, pure functions from inputs to codings and back: `mlp`, `conv`, `recurrent`, `tied`.
+* `variants`: `Autoencoder`, one function for each loss: `plain`, `denoising`, `variational`, …; `penalties`: its terms.
+* `schedules`, `optimisers`: how the learning rate changes, and what takes the steps.
+* `scores`: what a run is measured on besides its error.
+* `greedy`, `classify`: pretraining layer by layer, and classifiers that begin with a trained encoder.
+* `load`: a stored run: its row, parameters and autoencoder.
+* `AejaxError` and its kinds `ConfigError`, `DataError`, `ResultsError`, `MachineError`.
+
+Everything else is private and may move. Names are loaded when they are first used: `import aejax` loads no JAX, changes
+no JAX setting and starts no device.
 """
 
 from __future__ import annotations
@@ -9,58 +24,86 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aejax import (
-        classify,
-        compare,
-        datasets,
-        greedy,
-        nets,
-        optimisers,
-        pca,
-        penalties,
-        points,
-        population,
-        program,
-        report,
-        results,
-        schedules,
-        scores,
-        sweep,
-        train,
-        variants,
-    )
-    from aejax.sweep import Sweep
+    from aejax import datasets, nets, variants
+    from aejax.config import points
+    from aejax.config.sweep import Sweep
+    from aejax.datasets import Dataset
+    from aejax.evaluation import pca, scores
+    from aejax.evaluation.reconstruction import score
+    from aejax.inference.stored_run import load
+    from aejax.nets import Net
+    from aejax.runtime.errors import AejaxError, ConfigError, DataError, MachineError, ResultsError
+    from aejax.training import classifier as classify
+    from aejax.training import greedy, optimisers, schedules
+    from aejax.training.train import Fit, fit, fit_population
+    from aejax.variants import Autoencoder, penalties
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AejaxError",
+    "Autoencoder",
+    "ConfigError",
+    "DataError",
+    "Dataset",
+    "Fit",
+    "MachineError",
+    "Net",
+    "ResultsError",
     "Sweep",
     "classify",
-    "compare",
     "datasets",
+    "fit",
+    "fit_population",
     "greedy",
+    "load",
     "nets",
     "optimisers",
     "pca",
     "penalties",
     "points",
-    "population",
-    "program",
-    "report",
-    "results",
     "schedules",
+    "score",
     "scores",
-    "sweep",
-    "train",
     "variants",
 ]
 
+_MODULES = {
+    "classify": "aejax.training.classifier",
+    "datasets": "aejax.datasets",
+    "greedy": "aejax.training.greedy",
+    "nets": "aejax.nets",
+    "optimisers": "aejax.training.optimisers",
+    "pca": "aejax.evaluation.pca",
+    "penalties": "aejax.variants.penalties",
+    "points": "aejax.config.points",
+    "schedules": "aejax.training.schedules",
+    "scores": "aejax.evaluation.scores",
+    "variants": "aejax.variants",
+}
+_MEMBERS = {
+    "AejaxError": "aejax.runtime.errors",
+    "Autoencoder": "aejax.variants",
+    "ConfigError": "aejax.runtime.errors",
+    "DataError": "aejax.runtime.errors",
+    "Dataset": "aejax.datasets",
+    "Fit": "aejax.training.train",
+    "MachineError": "aejax.runtime.errors",
+    "Net": "aejax.nets",
+    "ResultsError": "aejax.runtime.errors",
+    "Sweep": "aejax.config.sweep",
+    "fit": "aejax.training.train",
+    "fit_population": "aejax.training.train",
+    "load": "aejax.inference.stored_run",
+    "score": "aejax.evaluation.reconstruction",
+}
+
 
 def __getattr__(name: str) -> Any:
-    if name == "Sweep":
-        return importlib.import_module("aejax.sweep").Sweep
-    if name in __all__:
-        return importlib.import_module(f"aejax.{name}")
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
+    if name in _MEMBERS:
+        return getattr(importlib.import_module(_MEMBERS[name]), name)
     raise AttributeError(f"module 'aejax' has no attribute {name!r}")
 
 

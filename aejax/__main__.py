@@ -2,6 +2,6 @@
 
 import sys
 
-from aejax.cli import main
+from aejax.cli.commands import main
 
 sys.exit(main())

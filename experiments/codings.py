@@ -9,7 +9,8 @@ Takes about 3 minutes on 2 cores. Expect every number of codings, at the learnin
 1 % of exact PCA's error.
 """
 
-from aejax import Sweep, schedules
+from aejax import Sweep
+from aejax.training import schedules
 
 SWEEPS = [
     Sweep(

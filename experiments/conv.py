@@ -20,7 +20,8 @@ import dataclasses
 
 import jax
 
-from aejax import Sweep, nets, schedules
+from aejax import Sweep, nets
+from aejax.training import schedules
 
 DENSE = Sweep(
     label="dense",

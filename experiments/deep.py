@@ -14,7 +14,8 @@ from dataclasses import replace
 
 import jax
 
-from aejax import Sweep, schedules
+from aejax import Sweep
+from aejax.training import schedules
 
 PLAIN = Sweep(
     label="deep",

@@ -18,7 +18,9 @@ them.
 
 import jax
 
-from aejax import Sweep, nets, schedules, scores, variants
+from aejax import Sweep, nets, variants
+from aejax.evaluation import scores
+from aejax.training import schedules
 
 COMMON = {
     "dataset": "mnist",

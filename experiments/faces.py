@@ -25,7 +25,9 @@ from typing import Any
 
 import jax
 
-from aejax import Sweep, schedules, scores, variants
+from aejax import Sweep, variants
+from aejax.evaluation import scores
+from aejax.training import schedules
 
 SHAPE: dict[str, Any] = {
     "dataset": "olivetti_augmented",

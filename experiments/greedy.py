@@ -13,7 +13,8 @@ what seeds differ by; the phases alone leave 25.1 and 25.4, behind PCA-16 (21.1)
 
 import jax
 
-from aejax import Sweep, greedy, schedules
+from aejax import Sweep
+from aejax.training import greedy, schedules
 
 EPOCHS, LAYERS = 12, 3
 PHASES = {

@@ -20,7 +20,9 @@ import dataclasses
 
 import jax
 
-from aejax import Sweep, schedules, scores, variants
+from aejax import Sweep, variants
+from aejax.evaluation import scores
+from aejax.training import schedules
 
 BITS = Sweep(
     label="bits",

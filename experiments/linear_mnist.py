@@ -7,7 +7,8 @@
 Takes about a minute on 2 cores. Expect SSE 13.867 on test beside PCA-30's 13.866.
 """
 
-from aejax import Sweep, schedules
+from aejax import Sweep
+from aejax.training import schedules
 
 SWEEPS = [
     Sweep(

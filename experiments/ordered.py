@@ -17,7 +17,9 @@ does not get there; .30 with drawn prefixes; about .74 from plain, tied and unif
 
 from typing import Any
 
-from aejax import Sweep, optimisers, schedules, scores, variants
+from aejax import Sweep, variants
+from aejax.evaluation import scores
+from aejax.training import optimisers, schedules
 
 COMMON: dict[str, Any] = {
     "dataset": "mnist_centred",

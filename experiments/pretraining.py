@@ -18,7 +18,9 @@ PCA. Three neighbours on components, .885 with 1 000, beat all but denoising.
 
 import jax
 
-from aejax import Sweep, schedules, scores, variants
+from aejax import Sweep, variants
+from aejax.evaluation import scores
+from aejax.training import schedules
 
 COMMON = {
     "dataset": "mnist",

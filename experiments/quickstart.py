@@ -11,7 +11,8 @@ at about half to two thirds of it: 2 learned codings are worth 5 principal compo
 
 import jax
 
-from aejax import Sweep, schedules
+from aejax import Sweep
+from aejax.training import schedules
 
 COMMON = {"dataset": "digits", "batch_size": 74, "schedule": schedules.warmup_cosine, "seeds": (0, 1, 2)}
 DEEP = {"widths": (128, 64, 16), "activation": jax.nn.relu, "output": jax.nn.sigmoid, "epochs": 100}

@@ -18,7 +18,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from aejax import Sweep, nets, schedules
+from aejax import Sweep, nets
+from aejax.training import schedules
 
 RECURRENT = Sweep(
     label="recurrent",

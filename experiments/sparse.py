@@ -16,7 +16,9 @@ Units that die are revived: of L1 and gated none is dead in the end, of TopK, Ba
 Gaussians: a density by which some runs' test codings, JumpReLU's among them, are all but impossible.
 """
 
-from aejax import Sweep, schedules, scores, variants
+from aejax import Sweep, variants
+from aejax.evaluation import scores
+from aejax.training import schedules
 
 COMMON = {
     "dataset": "mnist",

@@ -16,7 +16,8 @@ import dataclasses
 
 import jax
 
-from aejax import Sweep, schedules
+from aejax import Sweep
+from aejax.training import schedules
 
 CHAPTER = Sweep(
     label="stacked, as in the chapter",

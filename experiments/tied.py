@@ -15,7 +15,8 @@ import dataclasses
 
 import jax
 
-from aejax import Sweep, schedules
+from aejax import Sweep
+from aejax.training import schedules
 
 CHAPTER = Sweep(
     label="tied, as in the chapter",

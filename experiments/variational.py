@@ -22,7 +22,10 @@ from typing import Any
 
 import jax
 
-from aejax import Sweep, penalties, schedules, scores, variants
+from aejax import Sweep, variants
+from aejax.evaluation import scores
+from aejax.training import schedules
+from aejax.variants import penalties
 
 SHAPE: dict[str, Any] = {
     "dataset": "mnist",

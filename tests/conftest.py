@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aejax import cli, population
+from aejax import cli
 from aejax.datasets import mnist
-from aejax.errors import AejaxError
+from aejax.runtime.errors import AejaxError
+from aejax.training import population
 from support import TINY
 
 CHECKOUT = Path(__file__).resolve().parents[1]

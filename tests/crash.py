@@ -23,8 +23,8 @@ from typing import Any, NoReturn
 import numpy as np
 import safetensors.numpy  # noqa: F401  loaded before the fork, not in every child
 
-from aejax import disk, results, states
-from aejax.identities import FORMAT
+from aejax.storage import atomic, checkpoints, run_folders
+from aejax.storage.run_folders import FORMAT
 
 MODES = ("kill", "power")
 CALLS = ("fsync", "rename", "replace", "mkdir", "rmdir", "unlink", "remove", "chmod")
@@ -140,22 +140,22 @@ def run_of(run_id: str, number: int) -> tuple[dict[str, Any], dict[str, Any], di
 
 
 def store(folder: Path, run_id: str, number: int) -> None:
-    results.write_run(folder, *run_of(run_id, number))
+    run_folders.write_run(folder, *run_of(run_id, number))
 
 
 def save(folder: Path, step: int) -> None:
-    states.save(folder, "s1", step, {"step": step}, {"kernel": np.full((3, 2), step, np.float32)})
+    checkpoints.save(folder, "s1", step, {"step": step}, {"kernel": np.full((3, 2), step, np.float32)})
 
 
 def prepare(folder: Path) -> None:
     """What every scenario starts from: two finished runs, a third of which only the row is here, two saved states."""
     for run_id in (BESIDE, OLD, ELSEWHERE):
         store(folder, run_id, 1)
-    results.write_index(folder)
+    run_folders.write_index(folder)
     shutil.rmtree(folder / "runs" / ELSEWHERE)
     save(folder, 10)
     save(folder, 20)
-    states.save(folder, "s2", 5, {}, {"kernel": np.zeros(2, np.float32)})
+    checkpoints.save(folder, "s2", 5, {}, {"kernel": np.zeros(2, np.float32)})
 
 
 def recover_from_a_kill(folder: Path) -> None:
@@ -163,7 +163,7 @@ def recover_from_a_kill(folder: Path) -> None:
     run = folder / "runs" / OLD
     run.rename(run.with_name(f".replaced-{OLD}"))
     shutil.copytree(folder / "runs" / BESIDE, folder / "runs" / ".partial-abc")
-    results.open_folder(folder.parent, folder.name)
+    run_folders.open_folder(folder.parent, folder.name)
 
 
 def replace_damaged(folder: Path) -> None:
@@ -176,20 +176,20 @@ SCENARIOS: dict[str, Callable[[Path], Any]] = {
     "store": lambda folder: store(folder, NEW, 2),
     "replace": lambda folder: store(folder, OLD, 2),
     "replace_damaged": replace_damaged,
-    "index": results.write_index,
-    "line": lambda folder: results.append_line(folder / "lines.jsonl", {"n": 1}),
+    "index": run_folders.write_index,
+    "line": lambda folder: run_folders.append_line(folder / "lines.jsonl", {"n": 1}),
     "state": lambda folder: save(folder, 30),
-    "first_state": lambda folder: states.save(folder, "s3", 30, {}, {"kernel": np.full(2, 30, np.float32)}),
-    "open": lambda folder: store(results.open_folder(folder.parent, "y"), NEW, 2),
-    "forget": lambda folder: states.forget(folder, "s1"),
+    "first_state": lambda folder: checkpoints.save(folder, "s3", 30, {}, {"kernel": np.full(2, 30, np.float32)}),
+    "open": lambda folder: store(run_folders.open_folder(folder.parent, "y"), NEW, 2),
+    "forget": lambda folder: checkpoints.forget(folder, "s1"),
     "recover": recover_from_a_kill,
 }
 
 
 def _write_files(target: Path, files: Any, version: int, *, sync: bool = True) -> None:
-    hashes = {name: disk.hashlib.sha256(data).hexdigest() for name, data in files.items()}
-    manifest = disk.to_json({"format": version, "sha256": hashes}, indent=1).encode()
-    for name, data in {**files, disk.MANIFEST: manifest}.items():
+    hashes = {name: atomic.hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    manifest = atomic.to_json({"format": version, "sha256": hashes}, indent=1).encode()
+    for name, data in {**files, atomic.MANIFEST: manifest}.items():
         with io.open(target / name, "wb") as file:  # noqa: UP020  the counted one
             file.write(data)
             file.flush()
@@ -198,10 +198,10 @@ def _write_files(target: Path, files: Any, version: int, *, sync: bool = True) -
 
 
 def commit_without_its_folder(target: Path, files: Any, version: int, check: Any) -> Path:
-    partial = target.with_name(f"{disk.PARTIAL}1")
+    partial = target.with_name(f"{atomic.PARTIAL}1")
     partial.mkdir()
     _write_files(partial, files, version)
-    aside = disk._put(partial, target, check)
+    aside = atomic._put(partial, target, check)
     shutil.rmtree(aside, ignore_errors=True)
     return target
 
@@ -211,7 +211,7 @@ def make_folder_that_may_not_last(folder: Path) -> None:
 
 
 def write_without_its_folder(path: Path, data: bytes) -> None:
-    aside = path.with_name(f"{disk.PARTIAL}1")
+    aside = path.with_name(f"{atomic.PARTIAL}1")
     write_in_place(aside, data)
     aside.replace(path)
 
@@ -223,15 +223,15 @@ def commit_in_place(target: Path, files: Any, version: int, check: Any) -> Path:
 
 
 def commit_renamed_too_early(target: Path, files: Any, version: int, check: Any) -> Path:
-    partial = target.with_name(f"{disk.PARTIAL}1")
+    partial = target.with_name(f"{atomic.PARTIAL}1")
     partial.mkdir()
-    disk._put(partial, target, check)
+    atomic._put(partial, target, check)
     _write_files(target, files, version)
     return target
 
 
 def commit_deleting_first(target: Path, files: Any, version: int, check: Any) -> Path:
-    partial = target.with_name(f"{disk.PARTIAL}1")
+    partial = target.with_name(f"{atomic.PARTIAL}1")
     partial.mkdir()
     _write_files(partial, files, version)
     if target.exists():
@@ -241,10 +241,10 @@ def commit_deleting_first(target: Path, files: Any, version: int, check: Any) ->
 
 
 def commit_without_fsync(target: Path, files: Any, version: int, check: Any) -> Path:
-    partial = target.with_name(f"{disk.PARTIAL}1")
+    partial = target.with_name(f"{atomic.PARTIAL}1")
     partial.mkdir()
     _write_files(partial, files, version, sync=False)
-    disk._put(partial, target, check)
+    atomic._put(partial, target, check)
     return target
 
 
@@ -257,11 +257,11 @@ def write_in_place(path: Path, data: bytes) -> None:
 
 def replace_writer(name: str) -> None:
     if name in FILE_WRITERS:
-        results.write_atomic = FILE_WRITERS[name]
+        run_folders.write_atomic = FILE_WRITERS[name]
     elif name == "folders_without_fsync":
-        disk.make_folder = make_folder_that_may_not_last
+        atomic.make_folder = make_folder_that_may_not_last
     else:
-        disk.commit = BROKEN[name]
+        atomic.commit = BROKEN[name]
 
 
 FILE_WRITERS = {"write_in_place": write_in_place, "write_without_folder_fsync": write_without_its_folder}

@@ -9,7 +9,8 @@ import json
 import jax
 import numpy as np
 
-from aejax import nets, train, variants
+from aejax import nets, variants
+from aejax.training import train
 from support import small_dataset
 
 RUNS = [(seed, {"learning_rate": rate, "l2": 0.001}) for rate in (0.01, 0.003, 1e30) for seed in range(3)]

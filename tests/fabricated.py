@@ -10,7 +10,7 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from aejax import report
+from aejax.reporting import summary
 
 INPUTS, CURVE = 12, np.linspace(24.0, 0.0, 13)  # PCA's SSE falls by 2 a component: 20 at 2 codings, 10 at 7
 
@@ -105,7 +105,7 @@ def blank(path):
 
 
 def write(folder, rows, arrays=None):
-    written = report.write(folder, rows, (arrays_of(rows) if arrays is None else arrays).get)
+    written = summary.write(folder, rows, (arrays_of(rows) if arrays is None else arrays).get)
     assert all(path.parent == folder and path.is_file() for path in written)
     assert {path.name for path in folder.iterdir()} >= {path.name for path in written}, "a temporary file is left"
     return (folder / "summary.md").read_text("utf-8"), {path.name for path in written}
@@ -122,9 +122,10 @@ def verdict(folder, rows):
 
 def terminal(folder, rows, capsys):
     """The cells of each line of the table, wrapped ones put together."""
-    from aejax import progress, runner  # only this one needs all of training
+    from aejax.cli import progress
+    from aejax.runner import run_experiment  # only this one needs all of training
 
-    outcome = runner.Outcome(folder, rows, [row["run_id"] for row in rows], [])
+    outcome = run_experiment.Outcome(folder, rows, [row["run_id"] for row in rows], [])
     progress.TerminalWatcher().summarise(outcome)
     table: list[list[str]] = []
     for line in capsys.readouterr().out.splitlines():

@@ -48,9 +48,11 @@ def start(experiment: Path, results: Path, *, save_every: float = 0, how: str = 
 
 def watched(arguments: Sequence[str]) -> int:
     """`aejax` with these arguments, noting in its results folder whom each block has trained, once for each block."""
-    from aejax import cli, train, work
+    from aejax import cli
+    from aejax.runner import train_job
+    from aejax.training import train
 
-    train_block, train_members, at = train.train_block, work._train, {}
+    train_block, train_members, at = train.train_block, train_job._train, {}
 
     def note_members(job, desk, emit, chosen, members, missing):
         at["folder"], at["ids"] = desk.folder, [member.run_id for member in members]
@@ -70,7 +72,7 @@ def watched(arguments: Sequence[str]) -> int:
 
         return train_block(*given, report=first, **options)
 
-    work._train, train.train_block = note_members, note_chunk
+    train_job._train, train.train_block = note_members, note_chunk
     return cli.main(arguments)
 
 
@@ -193,10 +195,11 @@ def main() -> None:
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     with tempfile.TemporaryDirectory() as home:
         record = torture(Path(home), options.kills, options.epochs, options.seed, options.ways)
-    from aejax import machine, provenance
+    from aejax.runtime import hardware
+    from aejax.storage import provenance
     from support import write_record
 
-    machine.use_all_cores()  # as the sweeps have done
+    hardware.use_all_cores()  # as the sweeps have done
     record |= {"seed": options.seed, "epochs": options.epochs, "provenance": provenance.describe("default", "")}
     write_record(record, options.out, "kills")
 

@@ -12,8 +12,10 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from aejax import datasets, disk, pca
-from aejax.scores.classification import neighbours
+from aejax import datasets
+from aejax.evaluation import pca
+from aejax.evaluation.scores.classification import neighbours
+from aejax.storage import atomic
 
 RECORD = Path(__file__).resolve().parents[1] / "results/neighbours/neighbours.json"
 
@@ -39,5 +41,5 @@ if __name__ == "__main__":
     parser.add_argument("--data-dir", type=Path)
     found = measure(datasets.load("mnist", parser.parse_args().data_dir))
     RECORD.parent.mkdir(parents=True, exist_ok=True)
-    RECORD.write_text(disk.to_json(found, indent=1) + "\n")
+    RECORD.write_text(atomic.to_json(found, indent=1) + "\n")
     print(found)

@@ -18,8 +18,9 @@ os.environ["RAY_health_check_period_ms"] = "500"  # noqa: SIM112
 import ray
 from ray.cluster_utils import Cluster
 
-from aejax import cluster, experiment, runner
-from aejax.watcher import Watcher
+from aejax.config import experiment_file
+from aejax.runner import remote, run_experiment
+from aejax.runner.events import Watcher
 
 NODE = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
 
@@ -67,8 +68,8 @@ class Seen(Watcher):
 def train(path, root, place, **options):
     """The outcome of an experiment, and whether a connection or a handler of signals was left behind."""
     before = signal.getsignal(signal.SIGTERM)  # the cluster of the test puts its own there with every node
-    name, sweeps = experiment.load(path)
-    outcome = runner.execute(name, sweeps, root=root, on=place, source=cluster.Source(path), **options)
+    name, sweeps = experiment_file.load(path)
+    outcome = run_experiment.execute(name, sweeps, root=root, on=place, source=remote.Source(path), **options)
     return outcome, ray.is_initialized() or signal.getsignal(signal.SIGTERM) is not before
 
 
@@ -80,9 +81,9 @@ def main():
         pair = [nodes.add_node(num_cpus=1, **NODE) for _ in range(2)]
         seen = Seen(pair, lambda node: nodes.remove_node(node, allow_graceful=False))
         address = str(nodes.address)
-        outcome, left = train(path, root, cluster.Ray(address), watcher=seen, save_seconds=0.2, how="map")
+        outcome, left = train(path, root, remote.Ray(address), watcher=seen, save_seconds=0.2, how="map")
         nodes.add_node(num_cpus=1, num_gpus=1, **NODE)  # Ray takes its word for it
-        on_gpu, left_again = train(path.with_name("gpu.py"), root, cluster.Ray(address, gpus=1))
+        on_gpu, left_again = train(path.with_name("gpu.py"), root, remote.Ray(address, gpus=1))
         found = {
             "on_gpu": [row["status"] for row in on_gpu.rows],
             "killed": seen.killed,

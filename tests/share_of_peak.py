@@ -18,8 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aejax import nets, provenance, variants
-from aejax.program import Data, program
+from aejax import nets, variants
+from aejax.storage import provenance
+from aejax.training.fit_program import Data, program
 from support import write_record
 
 PRECISIONS = {"float32": "highest", "tensorfloat32": "TF32_TF32_F32", "bfloat16": "BF16_BF16_F32"}

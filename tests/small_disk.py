@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 import crash
-from aejax import cli, lock, results, states
-from aejax.errors import AejaxError
+from aejax import cli
+from aejax.runtime.errors import AejaxError
+from aejax.storage import checkpoints, lock, run_folders
 
 SIZE = 1 << 20
 BIG = np.zeros(SIZE, np.uint8)
@@ -52,16 +53,16 @@ def fill(folder: Path) -> None:
 def attempts(folder: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
     """Every way of writing."""
     row, params, arrays = crash.run_of(crash.NEW, 2)
-    yield "a new run", lambda: results.write_run(folder, row, params, {**arrays, "big": BIG})
+    yield "a new run", lambda: run_folders.write_run(folder, row, params, {**arrays, "big": BIG})
     old = {**row, "run_id": crash.OLD}
-    yield "a run again", lambda: results.write_run(folder, old, params, {**arrays, "big": BIG})
-    yield "a state", lambda: states.save(folder, "s1", 30, {}, {"big": BIG})
-    yield "a file", lambda: results.write_atomic(folder / "summary.md", BIG.tobytes())
-    yield "the index", lambda: results.write_index(folder)
+    yield "a run again", lambda: run_folders.write_run(folder, old, params, {**arrays, "big": BIG})
+    yield "a state", lambda: checkpoints.save(folder, "s1", 30, {}, {"big": BIG})
+    yield "a file", lambda: run_folders.write_atomic(folder / "summary.md", BIG.tobytes())
+    yield "the index", lambda: run_folders.write_index(folder)
 
 
 def main(root: Path) -> dict[str, Any]:
-    folder = results.open_folder(root / "results", "x")
+    folder = run_folders.open_folder(root / "results", "x")
     crash.prepare(folder)
     with lock.hold(folder):
         pass
@@ -76,25 +77,28 @@ def main(root: Path) -> dict[str, Any]:
     said["a lock, full"] = refusal(lambda: hold(folder))
     said["left"] = [name for name in listing(folder) if name not in before]
     said["lost"] = [name for name in before if name not in listing(folder)]
-    said["old"] = [results.read_run(folder / "runs" / crash.OLD).row["seed"]]
+    said["old"] = [run_folders.read_run(folder / "runs" / crash.OLD).row["seed"]]
     (folder.parent / "ballast").unlink()
     crash.store(folder, crash.OLD, 2)
     crash.save(folder, 30)
-    found = states.newest(folder, "s1", print)
+    found = checkpoints.newest(folder, "s1", print)
     assert found is not None
-    said["after"] = [len(results.write_index(folder)), results.read_run(folder / "runs" / crash.OLD).row["seed"]]
+    said["after"] = [
+        len(run_folders.write_index(folder)),
+        run_folders.read_run(folder / "runs" / crash.OLD).row["seed"],
+    ]
     said["after"].append(found.step)
 
     subprocess.run(["mount", "-o", "remount,ro", str(root)], check=True)
     before = listing(root)
     said["read-only"] = {name: refusal(call) for name, call in attempts(folder)}
     said["read-only"] |= {
-        "the folder": refusal(lambda: results.open_folder(root / "results", "x")),
-        "another folder": refusal(lambda: results.open_folder(root / "results", "y")),
+        "the folder": refusal(lambda: run_folders.open_folder(root / "results", "x")),
+        "another folder": refusal(lambda: run_folders.open_folder(root / "results", "y")),
         "a lock": refusal(lambda: hold(folder)),
-        "forgetting": refusal(lambda: states.forget(folder, "s1")),
+        "forgetting": refusal(lambda: checkpoints.forget(folder, "s1")),
     }
-    assert results.read_run(folder / "runs" / crash.OLD).row["seed"] == 2
+    assert run_folders.read_run(folder / "runs" / crash.OLD).row["seed"] == 2
     said["changed"] = listing(root) != before
     return said
 
@@ -115,10 +119,10 @@ def sweep(root: Path) -> dict[str, Any]:
         errors = io.StringIO()
         with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()) as out:
             code = cli.main(["run", str(experiment), "--results", str(root / "results")])
-        widths = [results.read_run(run).row["widths"] for run in folder.glob("runs/[!.]*")]
+        widths = [run_folders.read_run(run).row["widths"] for run in folder.glob("runs/[!.]*")]
         said[size] = {"code": code, "errors": errors.getvalue().splitlines(), "out": out.getvalue(), "widths": widths}
         said[size]["left"] = [path.name for path in folder.rglob(".partial-*")]
-        said[size]["rows"] = len(results.read_index(folder))
+        said[size]["rows"] = len(run_folders.read_index(folder))
         subprocess.run(["mount", "-o", f"remount,size={64 * SIZE}", str(root)], check=True)
     return said
 

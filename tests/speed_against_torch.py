@@ -21,8 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
 
-from aejax import nets, provenance, variants
-from aejax.program import Data, program
+from aejax import nets, variants
+from aejax.storage import provenance
+from aejax.training.fit_program import Data, program
 from support import write_record
 
 ROWS, BATCH, L2, RATE = 55_000, 150, 0.001, 0.01

@@ -20,8 +20,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from aejax import machine, nets, population, provenance, train, variants
+from aejax import nets, variants
 from aejax.datasets.base import Dataset, Scaling
+from aejax.runtime import hardware
+from aejax.storage import provenance
+from aejax.training import population, train
 from support import write_record
 
 ROWS, BATCH, MEMBERS = 55_000, 150, 8
@@ -58,7 +61,7 @@ def main() -> None:
     parser.add_argument("--torch", action="store_true", help="time PyTorch too")
     parser.add_argument("--out", type=Path, help="folder for the record")
     options = parser.parse_args()
-    machine.use_all_cores()
+    hardware.use_all_cores()
     dataset = data()
     autoencoder = variants.plain(nets.mlp(784, (300, 150), coding_activation=jax.nn.elu))
     runs = [(seed, {"learning_rate": 0.001 * 1.2**seed, "l2": 0.001}) for seed in range(options.members)]

@@ -14,8 +14,10 @@ import jax
 import numpy as np
 import pytest
 
-from aejax import cli, population, results
+from aejax import cli
 from aejax.datasets.base import Dataset, Scaling, fingerprint
+from aejax.storage import run_folders
+from aejax.training import population
 
 TINY = """
 from aejax import Sweep
@@ -104,7 +106,7 @@ def quickly_compiled() -> Iterator[dict[str, Any]]:
 
 
 def rows_of(folder):
-    return results.read_index(folder)
+    return run_folders.read_index(folder)
 
 
 def wait_for(found, seconds=120):

@@ -10,11 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aejax import classify, compare, datasets, nets, scores, train, variants
-from aejax.classify import Labelled
-from aejax.errors import ConfigError
-from aejax.scores.base import Trained
-from aejax.scores.classification import in_proportion, logistic, neighbours
+from aejax import datasets, nets, variants
+from aejax.evaluation import reconstruction, scores
+from aejax.evaluation.scores.base import Trained
+from aejax.evaluation.scores.classification import in_proportion, logistic, neighbours
+from aejax.runtime.errors import ConfigError
+from aejax.training import classifier, train
+from aejax.training.classifier import Labelled
 from support import small_dataset
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -42,9 +44,9 @@ def rows():
 
 
 def fitted(frozen, **options):
-    model = classify.classifier(AUTOENCODER, 12, 3, frozen=frozen)
+    model = classifier.classifier(AUTOENCODER, 12, 3, frozen=frozen)
     begin = model.init(KEY, encoder())
-    return model, begin, classify.fit(model, begin, KEY, rows(), **{**OPTIONS, **options})
+    return model, begin, classifier.fit(model, begin, KEY, rows(), **{**OPTIONS, **options})
 
 
 def same(one, other):
@@ -52,7 +54,7 @@ def same(one, other):
 
 
 def test_it_takes_the_encoder_by_value_and_begins_with_every_class_equally_likely():
-    model = classify.classifier(AUTOENCODER, 12, 3)
+    model = classifier.classifier(AUTOENCODER, 12, 3)
     begin = model.init(KEY, encoder())
     assert set(begin) == {"encoder", "head"}
     assert set(begin["encoder"]) == {"encoder"}  # no decoder
@@ -71,7 +73,7 @@ def test_an_encoder_that_reads_the_decoder_keeps_it():
     def encode(params, x_bd):
         return AUTOENCODER.encode(params, x_bd - params["decoder"]["layer_1"]["bias"][None, :])
 
-    model = classify.classifier(AUTOENCODER._replace(encode=encode), 12, 3)
+    model = classifier.classifier(AUTOENCODER._replace(encode=encode), 12, 3)
     assert set(model.init(KEY, encoder())["encoder"]) == {"encoder", "decoder"}
 
 
@@ -106,8 +108,8 @@ def test_a_frozen_softmax_layer_is_multinomial_logistic_regression_on_the_coding
 
     options = {"epochs": 3000, "batch_size": 53, "patience": 3000, "learning_rate": 0.05, "l2": 0.01}
     all_rows = rows()._replace(x_validation=rows().x_train, y_validation=rows().y_train)
-    model = classify.classifier(AUTOENCODER, 12, 3, frozen=True)
-    found = classify.fit(model, model.init(KEY, encoder()), KEY, all_rows, **options)
+    model = classifier.classifier(AUTOENCODER, 12, 3, frozen=True)
+    found = classifier.fit(model, model.init(KEY, encoder()), KEY, all_rows, **options)
     z_nk = np.asarray(AUTOENCODER.encode(encoder(), all_rows.x_train), np.float64)
     exact = LogisticRegression(C=1 / (53 * 0.01), tol=1e-8, max_iter=10_000).fit(z_nk, all_rows.y_train)
     kernel, bias = exact.coef_.T, exact.intercept_
@@ -131,11 +133,11 @@ def test_it_stops_when_validation_no_longer_falls_and_keeps_the_best_epoch():
 
 def test_an_epoch_visits_every_row_once_whatever_the_batch():
     """At a rate that moves nothing, an epoch's loss is that of all rows, with a last batch of 5 of 16."""
-    model = classify.classifier(AUTOENCODER, 12, 3)
+    model = classifier.classifier(AUTOENCODER, 12, 3)
     begin = model.init(KEY, encoder())
     begin["head"]["kernel"] = jax.random.normal(KEY, (4, 3))
     expected = model.loss(begin, rows().x_train, rows().y_train, l2=1e-3)[0]
-    found = classify.fit(model, begin, KEY, rows(), **{**OPTIONS, "learning_rate": 1e-12})
+    found = classifier.fit(model, begin, KEY, rows(), **{**OPTIONS, "learning_rate": 1e-12})
     assert float(found.history["train_loss"][0]) == pytest.approx(float(expected), rel=1e-5)
 
 
@@ -143,11 +145,11 @@ def test_accuracy_is_that_of_all_rows_and_an_unknown_label_is_wrong(monkeypatch)
     model, _, found = fitted(False)
     x_nd, y_n = np.asarray(rows().x_train), np.array(rows().y_train)
     whole = float(model.loss(found.params, rows().x_train, rows().y_train, l2=0.0)[1]["accuracy"])
-    assert classify.accuracy(model, found.params, x_nd, y_n) == pytest.approx(whole)
-    monkeypatch.setattr(classify, "BLOCK_ROWS", 20)
-    assert classify.accuracy(model, found.params, x_nd, y_n) == pytest.approx(whole)
+    assert classifier.accuracy(model, found.params, x_nd, y_n) == pytest.approx(whole)
+    monkeypatch.setattr(classifier, "BLOCK_ROWS", 20)
+    assert classifier.accuracy(model, found.params, x_nd, y_n) == pytest.approx(whole)
     assert whole > 0.6
-    assert classify.accuracy(model, found.params, x_nd, np.full(53, 7)) == 0
+    assert classifier.accuracy(model, found.params, x_nd, np.full(53, 7)) == 0
 
 
 def test_fewer_labelled_rows_are_among_more_and_hold_every_class_in_proportion():
@@ -164,7 +166,7 @@ def test_the_score_gives_every_method_a_number_and_none_where_there_are_too_few_
     data = datasets.load("digits")
     autoencoder = variants.plain(nets.mlp(64, (24, 10)))
     fit = train.fit(autoencoder, data, seed=0, epochs=5, batch_size=37, learning_rate=0.01, l2=0.0)
-    trained = Trained(autoencoder, fit.params, {}, data, compare.reference(data), 10, train.make_key(0))
+    trained = Trained(autoencoder, fit.params, {}, data, reconstruction.reference(data), 10, train.make_key(0))
     score = scores.classification(labels=(200, 5000), epochs=30, learning_rates=(0.03,))
     numbers, arrays = score(trained)
     assert arrays == {}
@@ -192,7 +194,7 @@ def test_options_that_cannot_be_are_named():
         with pytest.raises(ConfigError, match=message):
             scores.classification(**options)
     with pytest.raises(ConfigError, match="classes: 1"):
-        classify.classifier(AUTOENCODER, 12, 1)
+        classifier.classifier(AUTOENCODER, 12, 1)
 
 
 def test_neighbours_vote_by_one_over_their_distance():
@@ -216,7 +218,7 @@ def test_fine_tuning_reaches_the_encoder_of_bits_too():
     y_b = jnp.arange(20) % 2
     trained = autoencoder.init(jax.random.key(0))
     for frozen in (False, True):
-        model = classify.classifier(autoencoder, 6, 2, frozen=frozen)
+        model = classifier.classifier(autoencoder, 6, 2, frozen=frozen)
         params = model.init(jax.random.key(1), trained)
         params["head"]["kernel"] = params["head"]["kernel"] + jnp.asarray([1.0, -1.0])[None, :]
         slopes = jax.grad(lambda p, model=model: model.loss(p, x_bd, y_b, l2=0.0)[0])(params)
@@ -230,7 +232,7 @@ def test_fine_tuning_reaches_the_encoder_of_bits_too():
 
 def test_a_decoder_of_which_only_biases_are_read_is_not_penalised():
     autoencoder = variants.topk(nets.mlp(12, (4,)))
-    model = classify.classifier(autoencoder, 12, 3)
+    model = classifier.classifier(autoencoder, 12, 3)
     begin = model.init(KEY, autoencoder.init(KEY))
     slopes = jax.grad(lambda p: model.loss(p, rows().x_train, rows().y_train, l2=1.0)[0])(begin)["encoder"]
     assert not np.any(slopes["decoder"]["layer_0"]["kernel"])

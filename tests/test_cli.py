@@ -12,8 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aejax import choice, cli, compare, machine, population, results, train
+from aejax import cli
 from aejax.datasets import load
+from aejax.evaluation import reconstruction
+from aejax.runtime import hardware
+from aejax.storage import run_folders
+from aejax.training import autotune, population, train
 from support import TINY, check_refused, rows_of
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -48,18 +52,19 @@ def test_run_writes_rows_parameters_summary_and_figures(finished):
         assert row["sse_ratio"] == pytest.approx(row["sse_test"] / row["pca_sse_test"])
         assert (row["principal_angle_max_deg"] is not None) == (row["label"] == "linear")
         assert row["provenance"]["dataset_fingerprint"] == load("digits").fingerprint
-        stored = results.read_run(finished / "runs" / row["run_id"])
+        stored = run_folders.read_run(finished / "runs" / row["run_id"])
         assert stored.row == row
         assert stored.params["encoder"]["layer_0"]["kernel"].shape == (64, row["widths"][0])
 
 
 def test_a_row_is_what_the_python_api_computes(finished):
-    from aejax import compare, nets, variants
+    from aejax import nets, variants
+    from aejax.evaluation import reconstruction
 
     row = next(row for row in rows_of(finished) if row["codings"] == 2 and row["seed"] == 1)
     dataset, autoencoder = load("digits"), variants.plain(nets.mlp(64, (6, 2)))
     fit = train.fit(autoencoder, dataset, seed=1, epochs=2, batch_size=128, learning_rate=0.01, l2=0.0)
-    assert compare.score(autoencoder, fit.params, dataset)["sse_test"] == row["sse_test"]
+    assert reconstruction.score(autoencoder, fit.params, dataset)["sse_test"] == row["sse_test"]
 
 
 def test_running_again_trains_only_what_is_missing(tiny, tmp_path, capsys, finished):
@@ -98,14 +103,14 @@ def test_vmapped_runs_that_are_trained_again_have_the_same_bits(tmp_path, monkey
     def bits():
         return {run.name: (run / "parameters.safetensors").read_bytes() for run in (tmp_path / "tiny/runs").iterdir()}
 
-    compiled = choice.compiled
+    compiled = autotune.compiled
 
     def too_big_from_five_on(what, layout):
-        needed = int(1.3 * machine.free_bytes(layout.devices))
+        needed = int(1.3 * hardware.free_bytes(layout.devices))
         return population.Compiled(None, None, 0.0, needed, 0) if layout.block >= 5 else compiled(what, layout)  # pyright: ignore
 
     with monkeypatch.context() as patch:
-        patch.setattr(choice, "compiled", too_big_from_five_on)
+        patch.setattr(autotune, "compiled", too_big_from_five_on)
         assert cli.main(arguments) == 0
     first, rows = bits(), rows_of(tmp_path / "tiny")
     assert len(first) == 8
@@ -169,7 +174,7 @@ def test_a_wrong_config_stops_before_data_is_read_or_anything_compiles(tiny, mon
         raise AssertionError("data was read or something compiled")
 
     monkeypatch.setattr("aejax.datasets.load", never)
-    monkeypatch.setattr("aejax.population.compiled", never)
+    monkeypatch.setattr("aejax.training.population.compiled", never)
     check_refused(capsys, ["run", tiny, "--set", "batch_size=5000"], 2, "batch_size")
 
 
@@ -200,7 +205,7 @@ def test_a_wrong_config_stops_within_two_seconds(tiny, tmp_path):
 
 
 def test_results_that_cannot_be_written_stop_before_any_compute(tiny, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("aejax.compare.reference", None)  # would fail if it were reached
+    monkeypatch.setattr("aejax.evaluation.reconstruction.reference", None)  # would fail if it were reached
     (tmp_path / "results").write_text("a file of mine")
     check_refused(capsys, ["run", tiny, "--results", tmp_path / "results"], 5, "is a file")
     assert (tmp_path / "results").read_text() == "a file of mine"
@@ -236,13 +241,13 @@ def test_one_bad_run_harms_no_other(tiny, tmp_path, capsys, monkeypatch):
 
 
 def test_a_run_that_cannot_be_scored_is_a_failed_run_and_harms_no_other(tiny, tmp_path, monkeypatch):
-    score = compare.score
+    score = reconstruction.score
 
     def infinite_for_three(*arguments, codings, **options):
         numbers = score(*arguments, codings=codings, **options)
         return {**numbers, "sse_test": float("inf")} if codings == 3 else numbers
 
-    monkeypatch.setattr(compare, "score", infinite_for_three)
+    monkeypatch.setattr(reconstruction, "score", infinite_for_three)
     assert cli.main(["run", str(tiny), "--results", str(tmp_path), "--set", "seeds=0"]) == 3
     rows = {row["codings"]: row for row in rows_of(tmp_path / "tiny")}
     assert (rows[2]["status"], rows[3]["status"]) == ("completed", "failed")

@@ -5,12 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aejax import compare, datasets, nets, pca, variants
+from aejax import datasets, nets, variants
+from aejax.evaluation import pca, reconstruction
 from aejax.variants import Autoencoder
 from support import small_dataset
 
 DATASET = small_dataset(rows=200, inputs=12)
-RULER = compare.reference(DATASET)
+RULER = reconstruction.reference(DATASET)
 
 
 def predictor(encode, decode):
@@ -24,13 +25,13 @@ def as_autoencoder(params: pca.PCAParams):
 
 def test_the_mean_predictor_scores_zero():
     mean_1d = jnp.asarray(RULER.params.mean_d, jnp.float32)[None, :]
-    row = compare.score(predictor(lambda x: x[:, :1], lambda z: 0 * z + mean_1d), {}, DATASET, RULER)
+    row = reconstruction.score(predictor(lambda x: x[:, :1], lambda z: 0 * z + mean_1d), {}, DATASET, RULER)
     assert row["r2_test"] == pytest.approx(0, abs=1e-6)
     assert row["pca_equivalent_dimension"] == pytest.approx(0, abs=1e-5)
 
 
 def test_perfect_reconstruction_scores_one():
-    row = compare.score(predictor(lambda x: x, lambda z: z), {}, DATASET, RULER)
+    row = reconstruction.score(predictor(lambda x: x, lambda z: z), {}, DATASET, RULER)
     assert row["sse_test"] == 0
     assert row["r2_test"] == 1
     assert row["pca_equivalent_dimension"] == 12
@@ -39,15 +40,15 @@ def test_perfect_reconstruction_scores_one():
 @pytest.mark.parametrize("k", [1, 2, 5, 11])
 def test_pca_scores_its_cumulative_explained_variance_on_its_own_rows(k):
     both = np.concatenate([DATASET.x_train, DATASET.x_validation])
-    own = compare.Reference(RULER.params, pca.error_curve(RULER.params, both, unit=DATASET.unit), 0.0)
-    row = compare.score(as_autoencoder(pca.truncate(RULER.params, k)), {}, _with_test(both), own)
+    own = reconstruction.Reference(RULER.params, pca.error_curve(RULER.params, both, unit=DATASET.unit), 0.0)
+    row = reconstruction.score(as_autoencoder(pca.truncate(RULER.params, k)), {}, _with_test(both), own)
     assert row["r2_test"] == pytest.approx(RULER.params.cumulative_explained_variance[k - 1], abs=1e-6)
 
 
 @pytest.mark.parametrize("k", [1, 3, 8])
 def test_pca_as_an_autoencoder_is_worth_exactly_its_components(k):
     first = pca.truncate(RULER.params, k)
-    row = compare.score(as_autoencoder(first), {}, DATASET, RULER, codings=k)
+    row = reconstruction.score(as_autoencoder(first), {}, DATASET, RULER, codings=k)
     assert row["sse_ratio"] == pytest.approx(1, rel=1e-5)
     assert row["pca_equivalent_dimension"] == pytest.approx(k, rel=1e-3)
     assert row["sse_test"] == pytest.approx(RULER.curve[k], rel=1e-5)
@@ -57,14 +58,14 @@ def test_pca_as_an_autoencoder_is_worth_exactly_its_components(k):
 def test_any_block_size_gives_the_same_value(block_rows):
     autoencoder = variants.plain(nets.mlp(12, (8, 3)))
     params = autoencoder.init(jax.random.key(0))
-    whole = compare.sse(autoencoder, params, DATASET.x_test, unit=DATASET.unit)
-    assert compare.sse(autoencoder, params, DATASET.x_test, unit=DATASET.unit, block_rows=block_rows) == pytest.approx(
-        whole, rel=1e-6
-    )
+    whole = reconstruction.sse(autoencoder, params, DATASET.x_test, unit=DATASET.unit)
+    assert reconstruction.sse(
+        autoencoder, params, DATASET.x_test, unit=DATASET.unit, block_rows=block_rows
+    ) == pytest.approx(whole, rel=1e-6)
 
 
 def test_sse_is_summed_over_inputs_and_averaged_over_rows():
-    row = compare.score(predictor(lambda x: x, lambda z: z + 0.5), {}, DATASET, RULER)
+    row = reconstruction.score(predictor(lambda x: x, lambda z: z + 0.5), {}, DATASET, RULER)
     assert row["sse_test"] == pytest.approx(12 * 0.25, rel=1e-5)
     assert row["mse_test"] == pytest.approx(0.25, rel=1e-5)
 
@@ -72,23 +73,25 @@ def test_sse_is_summed_over_inputs_and_averaged_over_rows():
 def test_equivalent_dimension_interpolates_and_stays_on_the_curve():
     curve = np.array([10.0, 6.0, 4.0, 4.0, 1.0])
     for sse, dimension in [(12, 0), (10, 0), (8, 0.5), (6, 1), (5, 1.5), (4, 2), (2.5, 3.5), (1, 4), (0.1, 4)]:
-        assert compare.pca_equivalent_dimension(sse, curve) == pytest.approx(dimension)
+        assert reconstruction.pca_equivalent_dimension(sse, curve) == pytest.approx(dimension)
 
 
 def test_no_more_components_are_credited_than_give_the_error():
-    assert compare.pca_equivalent_dimension(5.0, np.array([10.0, 5.0, 5.0, 5.0, 1.0])) == 1
-    assert compare.pca_equivalent_dimension(0.0, np.array([10.0, 5.0, 1e-15, 2e-15, 0.0])) == 2  # the rank is 2
-    assert compare.pca_equivalent_dimension(7.0, np.array([10.0, 5.0, 6.0, 1.0])) == pytest.approx(0.6)
+    assert reconstruction.pca_equivalent_dimension(5.0, np.array([10.0, 5.0, 5.0, 5.0, 1.0])) == 1
+    assert reconstruction.pca_equivalent_dimension(0.0, np.array([10.0, 5.0, 1e-15, 2e-15, 0.0])) == 2  # the rank is 2
+    assert reconstruction.pca_equivalent_dimension(7.0, np.array([10.0, 5.0, 6.0, 1.0])) == pytest.approx(0.6)
 
 
 def test_a_ratio_to_rounding_is_no_ratio():
     flat_nd = np.random.default_rng(0).normal(size=(60, 2)) @ np.random.default_rng(1).normal(size=(2, 6))
     parts = {f"x_{split}": flat_nd.astype(np.float32) for split in ("train", "validation", "test")}
     flat = datasets.Dataset(**{**vars(DATASET), **parts, "unit": 1.0})
-    ruler = compare.reference(flat)
-    exact = compare.Reference(ruler.params, np.maximum(ruler.curve - ruler.curve[2], 0), 0.0)
+    ruler = reconstruction.reference(flat)
+    exact = reconstruction.Reference(ruler.params, np.maximum(ruler.curve - ruler.curve[2], 0), 0.0)
     assert (
-        compare.score(predictor(lambda x: x[:, :2], lambda z: z @ jnp.ones((2, 6))), {}, flat, exact)["sse_ratio"]
+        reconstruction.score(predictor(lambda x: x[:, :2], lambda z: z @ jnp.ones((2, 6))), {}, flat, exact)[
+            "sse_ratio"
+        ]
         is None
     )
 
@@ -100,17 +103,17 @@ def test_principal_angles_of_a_decoder_turned_by_a_known_angle(degrees):
     turned[1] = np.cos(np.radians(degrees)) * np.eye(5)[1] + np.sin(np.radians(degrees)) * np.eye(5)[3]
     mixed = jnp.asarray(np.array([[2.0, 1.0], [0.5, -3.0]]) @ turned, jnp.float32)  # the same span, another basis
     decoder = predictor(lambda x: x[:, :2], lambda z: z @ mixed + 4.0)
-    assert compare.principal_angle_max_deg(decoder, {}, components_kd, 5, 2) == pytest.approx(degrees, abs=1e-4)
+    assert reconstruction.principal_angle_max_deg(decoder, {}, components_kd, 5, 2) == pytest.approx(degrees, abs=1e-4)
 
 
 def test_a_decoder_of_lower_rank_misses_a_direction_altogether():
     decoder = predictor(lambda x: x[:, :2], lambda z: z[:, :1] * jnp.ones((1, 5)))
-    assert compare.principal_angle_max_deg(decoder, {}, np.eye(5)[:2], 5, 2) == 90
+    assert reconstruction.principal_angle_max_deg(decoder, {}, np.eye(5)[:2], 5, 2) == 90
 
 
 def test_the_ruler_is_fitted_on_train_and_validation_and_not_on_test():
     changed = _with_test(DATASET.x_test[::-1] // 2)
-    np.testing.assert_array_equal(compare.reference(changed).params.components_kd, RULER.params.components_kd)
+    np.testing.assert_array_equal(reconstruction.reference(changed).params.components_kd, RULER.params.components_kd)
     assert RULER.params.rows == len(DATASET.x_train) + len(DATASET.x_validation)
 
 
@@ -118,8 +121,8 @@ def test_codings_beyond_the_rank_are_compared_with_all_components():
     few = datasets.Dataset(
         **{**vars(DATASET), "x_train": DATASET.x_train[:4], "x_validation": DATASET.x_validation[:2]}
     )
-    row = compare.score(variants.plain(nets.mlp(12, (8,))), _params((8,)), few)
-    assert row["pca_sse_test"] == pytest.approx(float(compare.reference(few).curve[-1]))
+    row = reconstruction.score(variants.plain(nets.mlp(12, (8,))), _params((8,)), few)
+    assert row["pca_sse_test"] == pytest.approx(float(reconstruction.reference(few).curve[-1]))
 
 
 def _params(widths):

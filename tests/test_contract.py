@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aejax import nets, train, variants
-from aejax.errors import ConfigError
-from aejax.penalties import cross_entropy
+from aejax import nets, variants
+from aejax.runtime.errors import ConfigError
+from aejax.training import train
+from aejax.variants.penalties import cross_entropy
 from support import compiles, quickly_compiled, small_dataset
 
 INPUTS = 12

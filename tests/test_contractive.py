@@ -7,12 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aejax import compare, fields, nets, scores, train, variants
-from aejax.compare import reference
-from aejax.errors import ConfigError
-from aejax.scores.base import Trained
-from aejax.scores.contraction import jacobian_norm, sensitivity
-from aejax.sweep import Sweep
+from aejax import nets, variants
+from aejax.config import registry
+from aejax.config.sweep import Sweep
+from aejax.evaluation import reconstruction, scores
+from aejax.evaluation.reconstruction import reference
+from aejax.evaluation.scores.base import Trained
+from aejax.evaluation.scores.contraction import jacobian_norm, sensitivity
+from aejax.runtime.errors import ConfigError
+from aejax.training import train
 from aejax.variants.contractive import squared_jacobian_norms
 from support import small_dataset
 
@@ -81,7 +84,7 @@ def _mixing(x_bd):
 
 
 @pytest.mark.parametrize(
-    "activation", [*fields.ACTIVATIONS.values(), _mixing], ids=lambda f: getattr(f, "__name__", "?")
+    "activation", [*registry.ACTIVATIONS.values(), _mixing], ids=lambda f: getattr(f, "__name__", "?")
 )
 def test_one_layers_short_cut_is_the_general_penalty_for_every_activation(x_bd, activation):
     """Softmax is not elementwise: there is no short cut for it, and none is taken."""
@@ -118,7 +121,7 @@ def test_more_contraction_makes_steadier_codings():
     clean_nd, first = dataset.floats(dataset.x_test), ruler.params
     noise_nd = 0.1 * np.asarray(jax.random.normal(jax.random.key(0), clean_nd.shape))
     for numbers, fit in zip(measured, fits, strict=True):  # PCA with the fewest components that do as well
-        sse = compare.sse(autoencoder, fit.params, dataset.x_test, unit=dataset.unit)
+        sse = reconstruction.sse(autoencoder, fit.params, dataset.x_test, unit=dataset.unit)
         k = next(k for k, error in enumerate(ruler.curve) if error <= sse)
         kernel_dk = first.components_kd[:k].T
         z_nk = (clean_nd - first.mean_d) @ kernel_dk

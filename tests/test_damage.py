@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from aejax import results, states
-from aejax.errors import ResultsError
-from aejax.identities import FORMAT
+from aejax.runtime.errors import ResultsError
+from aejax.storage import checkpoints, run_folders
+from aejax.storage.run_folders import FORMAT
 
 RUN_IDS, STATE_IDS, STEPS = ("aaaaaaaaaaaa", "bbbbbbbbbbbb"), ("first", "other"), (10, 20)
 DAMAGES = 320
@@ -24,11 +24,11 @@ def write_all(folder):
         row = {"format": FORMAT, "run_id": run_id, "dataset": "d", "label": "l", "codings": 2}
         row |= {"hyper": {"l2": 0.5}, "seed": seed, "sse_test": 3.25 + seed}
         params = {"encoder": {"kernel": np.full((3, 2), seed + 0.5, np.float32)}}
-        results.write_run(folder, row, params, {"pca_curve": np.linspace(seed + 1, 0, 4)})
+        run_folders.write_run(folder, row, params, {"pca_curve": np.linspace(seed + 1, 0, 4)})
     for seed, state_id in enumerate(STATE_IDS):
         for step in STEPS:
             arrays = {"kernel": np.full((3, 2), step + seed, np.float32), "count": np.int32(step)}
-            states.save(folder, state_id, step, {"config": {"epochs": 5, "seed": seed}}, arrays)
+            checkpoints.save(folder, state_id, step, {"config": {"epochs": 5, "seed": seed}}, arrays)
 
 
 def places(folder):
@@ -74,19 +74,19 @@ def read_strictly(place):
     """What aejax makes of the folder; None when it does not use it. It says so, or raises, naming the folder."""
     told: list[str] = []
     if place.parent.name == "runs":
-        row = results.read_row(place, told.append)
+        row = run_folders.read_row(place, told.append)
         if row is None:
             assert len(told) == 1, told
             assert str(place) in told[0]
             with pytest.raises(ResultsError, match=place.name):
-                results.read_run(place)
+                run_folders.read_run(place)
             return None
-        stored = results.read_run(place)
+        stored = run_folders.read_run(place)
         return [row, {name: array.tolist() for name, array in {**stored.params["encoder"], **stored.arrays}.items()}]
     folder, state_id = place.parents[2], place.parent.name
     before = sorted(path.name for path in place.parent.iterdir())
     try:
-        found = states.newest(folder, state_id, told.append, repair=False)
+        found = checkpoints.newest(folder, state_id, told.append, repair=False)
     except ResultsError:  # both states are spoilt, as when they are exchanged
         found, told = None, [*told[:1], "older state of step 10"]
     assert sorted(path.name for path in place.parent.iterdir()) == before
@@ -112,7 +112,7 @@ def read_plainly(place):
 
 def test_no_damage_is_used_silently(tmp_path):
     intact = tmp_path / "intact"
-    write_all(results.open_folder(intact, "x"))
+    write_all(run_folders.open_folder(intact, "x"))
     truth = {}
     for place, _ in places(intact / "x"):
         name = place.relative_to(intact)
@@ -152,7 +152,7 @@ def test_no_damage_is_used_silently(tmp_path):
 
 @pytest.mark.parametrize("number", [0, 1], ids=["run", "state"])
 def test_every_single_bit_counts(tmp_path, number):
-    write_all(results.open_folder(tmp_path, "x"))
+    write_all(run_folders.open_folder(tmp_path, "x"))
     place, _ = places(tmp_path / "x")[number]
     bits = 0
     for path in sorted(place.iterdir()):
@@ -175,21 +175,21 @@ def overwrite(path: Path, data: bytes | bytearray) -> None:
 
 def read_quickly(place):
     if place.parent.name == "runs":
-        return results.read_row(place)
-    found = states.newest(place.parents[2], place.parent.name, lambda _: None, repair=False)
+        return run_folders.read_row(place)
+    found = checkpoints.newest(place.parents[2], place.parent.name, lambda _: None, repair=False)
     return found if found is not None and found.step == STEPS[1] else None
 
 
 def test_the_manifest_lists_every_file_and_no_other(tmp_path):
-    write_all(results.open_folder(tmp_path, "x"))
+    write_all(run_folders.open_folder(tmp_path, "x"))
     for place, _ in places(tmp_path / "x")[:2]:
         path = place / "manifest.json"
         intact = json.loads(path.read_bytes())
         name = next(iter(intact["sha256"]))
         for hashes in ({}, {**intact["sha256"], "more": "0" * 64}, {name: intact["sha256"][name]}):
-            path.write_bytes(results.to_json({**intact, "sha256": hashes}, indent=1).encode())
+            path.write_bytes(run_folders.to_json({**intact, "sha256": hashes}, indent=1).encode())
             assert read_quickly(place) is None
-        for text in (json.dumps(intact), path.read_text() + "\n", results.to_json({**intact, "more": 1}, indent=1)):
+        for text in (json.dumps(intact), path.read_text() + "\n", run_folders.to_json({**intact, "more": 1}, indent=1)):
             path.write_text(text)
             assert read_quickly(place) is None
 
@@ -197,13 +197,13 @@ def test_the_manifest_lists_every_file_and_no_other(tmp_path):
 @pytest.mark.parametrize("version", [1, 2, 4])
 def test_a_flip_to_another_format_is_told_from_another_format(tmp_path, monkeypatch, version):
     """1 and 2 are older formats that could be read, 4 a newer one; the state says that it is of format 3."""
-    monkeypatch.setattr(states, "FORMAT", 3)
-    write_all(results.open_folder(tmp_path, "x"))
+    monkeypatch.setattr(checkpoints, "FORMAT", 3)
+    write_all(run_folders.open_folder(tmp_path, "x"))
     place = places(tmp_path / "x")[1][0]
     path = place / "manifest.json"
     path.write_bytes(path.read_bytes().replace(b'"format": 3', b'"format": %d' % version))
     told: list[str] = []
-    found = states.newest(tmp_path / "x", STATE_IDS[0], told.append, repair=False)
+    found = checkpoints.newest(tmp_path / "x", STATE_IDS[0], told.append, repair=False)
     assert found is not None
     assert found.step == STEPS[0]
     assert "manifest.json: damaged" in told[0]

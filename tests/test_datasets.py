@@ -8,7 +8,7 @@ import pytest
 
 from aejax import datasets
 from aejax.datasets import base, synthetic
-from aejax.errors import ConfigError
+from aejax.runtime.errors import ConfigError
 
 SPLITS = ("train", "validation", "test")
 SMALL = ("digits", "plane3d", "lowrank")

@@ -10,7 +10,7 @@ import pytest
 
 from aejax import datasets
 from aejax.datasets import mnist
-from aejax.errors import DataError
+from aejax.runtime.errors import DataError
 
 NAMES = [f"{name}.gz" for name, _ in mnist.FILES.values()]
 

@@ -64,13 +64,13 @@ def test_a_dataset_does_not_change_with_its_file(save):
 
 
 def test_interpreting_read_only_arrays_leaves_them_alone():
-    from aejax.datasets import arrays, base
+    from aejax.datasets import base, interpret
 
     for original in (TABLE, IMAGES):
         own = original.copy()
         own.flags.writeable = False
         x = {"train": own, "validation": own[:5], "test": own[5:9]}
-        data = base.assemble("own", arrays.interpret("own", x, dict.fromkeys(x)), seed=0)
+        data = base.assemble("own", interpret.interpret("own", x, dict.fromkeys(x)), seed=0)
         np.testing.assert_array_equal(own, original)
         assert len(data.x_test) == 4
         assert data.x_train.flags.writeable

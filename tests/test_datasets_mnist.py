@@ -15,7 +15,7 @@ import tensorflow_datasets as tfds
 
 from aejax import datasets
 from aejax.datasets import mnist
-from aejax.errors import DataError, MachineError
+from aejax.runtime.errors import DataError, MachineError
 
 NAMES = [f"{name}.gz" for name, _ in mnist.FILES.values()]
 

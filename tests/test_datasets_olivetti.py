@@ -5,7 +5,7 @@ import pytest
 
 from aejax import datasets
 from aejax.datasets import olivetti
-from aejax.errors import DataError
+from aejax.runtime.errors import DataError
 
 
 def held(path):

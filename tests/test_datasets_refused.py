@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from aejax import datasets
-from aejax.datasets import checks
-from aejax.errors import ConfigError, DataError
+from aejax.datasets import validate
+from aejax.runtime.errors import ConfigError, DataError
 
 RNG = np.random.default_rng(0)
 TABLE = RNG.standard_normal((40, 3)) * [1, 10, 1e-3] + [0, 5, 1e6]
@@ -91,7 +91,7 @@ def test_the_row_named_is_that_of_the_file_whichever_split_it_goes_to(refused, s
 
 @pytest.mark.parametrize("columns", [1, 784])
 def test_what_is_let_through_float32_can_sum(refused, save, columns):
-    most = (checks.MOST_SQUARES / columns) ** 0.5
+    most = (validate.MOST_SQUARES / columns) ** 0.5
     x = np.full((12, columns), 0.99 * most) * np.where(np.arange(12) % 2, 1, -1)[:, None]
     data = datasets.load(save(x, "?scale=1"))
     errors = np.square(2 * data.x_train).sum(axis=1, dtype=np.float32)

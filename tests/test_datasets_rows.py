@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from aejax import datasets
-from aejax.errors import ConfigError, DataError
+from aejax.runtime.errors import ConfigError, DataError
 
 SMALL = ("digits", "plane3d", "lowrank")
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from aejax import datasets
 from aejax.datasets import tfds_source
-from aejax.errors import ConfigError, DataError
+from aejax.runtime.errors import ConfigError, DataError
 
 F = tfds.features
 RNG = np.random.default_rng(1)

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aejax import nets, train, variants
-from aejax.errors import ConfigError
-from aejax.sweep import Sweep
+from aejax import nets, variants
+from aejax.config.sweep import Sweep
+from aejax.runtime.errors import ConfigError
+from aejax.training import train
 from aejax.variants.denoising import corrupt
 from support import small_dataset
 

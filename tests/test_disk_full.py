@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import small_disk
-from aejax import results
-from aejax.errors import MachineError
+from aejax.runtime.errors import MachineError
+from aejax.storage import run_folders
 
 FULL = r"(\S+): no space left on device: (\d+) bytes needed, (\d+) free; free space .*"
 
@@ -97,7 +97,7 @@ def test_a_read_only_disk_is_told_and_left_alone(said):
 
 
 def test_a_folder_without_permission_is_told(tmp_path):
-    results.open_folder(tmp_path, "x")  # all is imported that it needs
+    run_folders.open_folder(tmp_path, "x")  # all is imported that it needs
     user = os.geteuid()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -105,7 +105,7 @@ def test_a_folder_without_permission_is_told(tmp_path):
         try:
             os.seteuid(user or 65534)  # root may write anywhere: it is nobody for a moment
             with pytest.raises(MachineError, match="no permission to write"):
-                results.open_folder(folder, "x")
+                run_folders.open_folder(folder, "x")
         finally:
             os.seteuid(user)
             folder.chmod(0o700)
@@ -118,5 +118,5 @@ def test_a_quota_is_a_full_disk_too(tmp_path, monkeypatch, number):
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(MachineError, match=r"file: .*: 7 bytes needed, \d+ free; free space"):
-        results.write_atomic(tmp_path / "file", b"content")
+        run_folders.write_atomic(tmp_path / "file", b"content")
     assert [*tmp_path.iterdir()] == []

@@ -7,14 +7,17 @@ from collections import deque
 import numpy as np
 import pytest
 
-from aejax import Sweep, cluster, experiment, jobs, lock, overrides, results, states
-from aejax.cluster import task, wire, worker
-from aejax.cluster.driver import TRIES
+from aejax import Sweep
+from aejax.config import experiment_file, overrides
 from aejax.datasets import load
-from aejax.desk import Spent
-from aejax.errors import ConfigError, DataError, MachineError
-from aejax.interrupt import Interrupted
-from aejax.watcher import Watcher
+from aejax.runner import jobs, remote
+from aejax.runner.context import Spent
+from aejax.runner.events import Watcher
+from aejax.runner.remote import protocol, task, worker
+from aejax.runner.remote.driver import TRIES
+from aejax.runtime.errors import ConfigError, DataError, MachineError
+from aejax.runtime.signals import Interrupted
+from aejax.storage import checkpoints, lock, run_folders
 from support import check_refused
 
 HYPER = {"learning_rate": 0.01, "l2": 0.0}
@@ -30,7 +33,7 @@ def planned(*sweeps):
 
 
 def written(job, call=None, **changes):
-    spec = task.write(job, job.missing, load("digits").fingerprint, call or cluster.Call("x", None), {})
+    spec = task.write(job, job.missing, load("digits").fingerprint, call or remote.Call("x", None), {})
     return {**json.loads(spec), **changes}
 
 
@@ -52,18 +55,18 @@ def test_a_task_read_back_is_the_same_job(one):
 
 def test_a_function_of_ones_own_needs_its_file(tmp_path, refused):
     mine = sweep(activation=lambda x: x * 0.5)
-    refused(ConfigError, "Sweep.activation", "source=Source(FILE)", call=lambda: cluster.check([mine], None))
+    refused(ConfigError, "Sweep.activation", "source=Source(FILE)", call=lambda: remote.check([mine], None))
     path = tmp_path / "mine.py"
     path.write_text(
         "from aejax import Sweep\n"
         f"SWEEPS = [Sweep(dataset='digits', widths=(6, 2), epochs=2, batch_size=128, hyper={HYPER},"
         " activation=lambda x: x * 0.5)]\n"
     )
-    source = cluster.Source(path, ("epochs=7",))
-    sweeps = overrides.override(experiment.load(path)[1], source.assignments)
-    cluster.check(sweeps, source)
+    source = remote.Source(path, ("epochs=7",))
+    sweeps = overrides.override(experiment_file.load(path)[1], source.assignments)
+    remote.check(sweeps, source)
     (job,), _ = planned(*sweeps)
-    call = cluster.Call("x", None, source=source)
+    call = remote.Call("x", None, source=source)
     spec = written(job, call)
     assert task.read(spec).sweep.config() == job.sweep.config()
     path.write_text(path.read_text().replace("(6, 2)", "(6, 3)"))
@@ -73,17 +76,17 @@ def test_a_function_of_ones_own_needs_its_file(tmp_path, refused):
 def test_a_message_comes_as_it_was_sent():
     params = {"encoder": {"layer_0": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3).T, "bias": np.zeros(0)}}}
     arrays = {"history/train_loss": np.ones(3), "pca_curve": np.array(7, np.int64)}
-    kind, row, *found = wire.unpack(wire.pack("row", {"run_id": "a", "name": "größe"}, params, arrays))
+    kind, row, *found = protocol.unpack(protocol.pack("row", {"run_id": "a", "name": "größe"}, params, arrays))
     assert (kind, row) == ("row", {"run_id": "a", "name": "größe"})
     for sent, got in zip((params, arrays), found, strict=True):
-        a, b = results.flat(sent), results.flat(got)
+        a, b = run_folders.flat(sent), run_folders.flat(got)
         assert {name: (x.dtype, x.shape, x.tobytes()) for name, x in a.items()} == {
             name: (x.dtype, x.shape, x.tobytes()) for name, x in b.items()
         }
-    assert wire.unpack(wire.pack("row", {}, {}, {})) == ["row", {}, {}, {}]
-    assert wire.unpack(wire.pack("task", 3, "text")) == ["task", 3, "text"]
+    assert protocol.unpack(protocol.pack("row", {}, {}, {})) == ["row", {}, {}, {}]
+    assert protocol.unpack(protocol.pack("task", 3, "text")) == ["task", 3, "text"]
     with pytest.raises(ValueError, match="not JSON compliant"):
-        wire.pack("beat", float("nan"), 0.0)
+        protocol.pack("beat", float("nan"), 0.0)
 
 
 def test_a_worker_of_another_version_is_refused(refused):
@@ -125,8 +128,8 @@ def drive(workers, *sweeps, watcher=None):
     """Rows by id, in the order they were emitted, and the driver."""
     todo, loaded = planned(*sweeps)
     emitted = []
-    driver = cluster.Driver(
-        cluster.Call("x", None),
+    driver = remote.Driver(
+        remote.Call("x", None),
         loaded,
         watcher or Memory(),
         Spent(),
@@ -163,25 +166,25 @@ def test_runs_that_were_sent_before_a_loss_are_not_trained_again():
 def test_a_state_is_there_until_the_runs_of_its_block_are_stored(tmp_path):
     """A worker leaves it: the driver may be killed with rows still under way to it."""
     todo, loaded = planned(sweep(seeds=(0, 1)))
-    folder = results.open_folder(tmp_path, "x")
+    folder = run_folders.open_folder(tmp_path, "x")
     with lock.hold(folder):
-        text = written(todo[0], cluster.Call("x", folder, save_seconds=0.0))
+        text = written(todo[0], remote.Call("x", folder, save_seconds=0.0))
         messages = []
         worker.work_on(json.dumps(text), lambda *message: messages.append(message), lambda: None)
         kinds = [kind for kind, *_ in messages if kind not in ("beat", "progress")]
         assert kinds == ["row", "row", "forget", "done"]
-        (state_id,) = states.saved_ids(folder)
+        (state_id,) = checkpoints.saved_ids(folder)
         there = []
 
         def emit(row, params, arrays):
-            there.append(states.saved_ids(folder))
+            there.append(checkpoints.saved_ids(folder))
 
-        call = cluster.Call("x", folder)
+        call = remote.Call("x", folder)
         saved = {state_id: {"order": [member.run_id for member in todo[0].members]}}
-        driver = cluster.Driver(call, loaded, Memory(), Spent(), emit, lambda unsaved, kept: None, saved)
+        driver = remote.Driver(call, loaded, Memory(), Spent(), emit, lambda unsaved, kept: None, saved)
         driver.run(todo, Scripted(lambda job: messages))
     assert there == [[state_id], [state_id]]
-    assert states.saved_ids(folder) == []
+    assert checkpoints.saved_ids(folder) == []
     assert driver.saved == {}
 
 
@@ -237,7 +240,7 @@ def test_an_interrupt_waits_for_the_workers_and_tries_nothing_again():
     todo, loaded = planned(sweep(seeds=(0, 1)))
     watcher, emit, beats = Stopping(), lambda *parts: emitted.append(parts), []
     beat = lambda *seconds: beats.append(seconds)  # noqa: E731
-    driver = cluster.Driver(cluster.Call("x", None), loaded, watcher, Spent(), emit, beat, {})
+    driver = remote.Driver(remote.Call("x", None), loaded, watcher, Spent(), emit, beat, {})
     with pytest.raises(Interrupted):
         driver.run(todo, workers)
     assert workers.stopped == signal.SIGINT
@@ -261,13 +264,13 @@ def test_options_that_do_not_belong_together_are_refused(arguments, part, tiny, 
 
 def test_a_pool_is_for_processors(monkeypatch, refused):
     monkeypatch.setattr("jax.default_backend", lambda: "gpu")
-    refused(ConfigError, "--on pool", "gpu", "--on ray", call=cluster.Pool().check)
+    refused(ConfigError, "--on pool", "gpu", "--on ray", call=remote.Pool().check)
 
 
 def test_the_share_of_cores(monkeypatch):
     monkeypatch.delenv("NPROC", raising=False)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
-    assert [cluster.Pool(workers).threads for workers in (None, 1, 3, 8, 20)] == [1, 8, 2, 1, 1]
+    assert [remote.Pool(workers).threads for workers in (None, 1, 3, 8, 20)] == [1, 8, 2, 1, 1]
     monkeypatch.setenv("NPROC", "2")
-    assert cluster.Pool(3).threads == 2
-    assert cluster.Pool().count == 8
+    assert remote.Pool(3).threads == 2
+    assert remote.Pool().count == 8

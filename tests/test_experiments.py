@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from aejax import cli, experiment, identities, sweep
+from aejax import cli
+from aejax.config import experiment_file, run_identity, sweep
 from support import quickly_compiled
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -32,7 +33,7 @@ def test_the_docstring_gives_question_command_time_and_numbers(path):
 
 @every
 def test_the_configs_are_sound(path):
-    name, sweeps = experiment.load(path)
+    name, sweeps = experiment_file.load(path)
     sweep.check_all(sweeps)
     assert name == path.stem
 
@@ -43,7 +44,7 @@ AS_A_USER_WOULD = {"conv", "denoising", "linear_pca", "population", "quickstart"
 
 @every
 def test_it_runs(path, tmp_path, request):
-    _, sweeps = experiment.load(path)
+    _, sweeps = experiment_file.load(path)
     arguments = ["run", str(path), "--smoke", "--results", str(tmp_path)]
     if any(one.dataset.startswith("mnist") for one in sweeps):
         arguments += ["--data-dir", str(request.getfixturevalue("mnist_dir"))]
@@ -66,16 +67,17 @@ def test_it_runs(path, tmp_path, request):
 def test_the_chapters_settings_are_the_chapters():
     import jax
 
-    from aejax import penalties, schedules
+    from aejax.training import schedules
+    from aejax.variants import penalties
 
     for name, tied in (("stacked", False), ("tied", True)):
-        chapter = experiment.load(CHECKOUT / f"experiments/{name}.py")[1][0]
+        chapter = experiment_file.load(CHECKOUT / f"experiments/{name}.py")[1][0]
         assert (chapter.dataset, chapter.widths, chapter.tied) == ("mnist", (300, 150), tied)
         assert chapter.activation is chapter.coding_activation is jax.nn.elu
         assert (chapter.epochs, chapter.batch_size) == (5, 150)
         assert chapter.hyper == {"learning_rate": 0.01, "l2": 0.001}
         assert (chapter.error, chapter.schedule) == (penalties.squared_error, schedules.constant)
-    (linear,) = experiment.load(CHECKOUT / "experiments/linear_pca.py")[1]
+    (linear,) = experiment_file.load(CHECKOUT / "experiments/linear_pca.py")[1]
     assert (linear.dataset, linear.widths, linear.batch_size, linear.linear) == ("plane3d", (2,), None, True)
     assert linear.hyper == {"learning_rate": 0.01, "l2": 0.0}
     assert len(linear.seeds) == 10
@@ -105,7 +107,7 @@ def test_the_committed_rows_are_those_of_the_committed_files():
     for path in FILES:
         asked = {
             (json.dumps(one.config(), sort_keys=True), json.dumps(hyper, sort_keys=True), seed)
-            for one in experiment.load(path)[1]
+            for one in experiment_file.load(path)[1]
             for seed, hyper in one.runs()
         }
         rows = [row for rows in committed(path.stem).values() for row in rows]
@@ -117,7 +119,7 @@ def test_the_committed_rows_are_those_of_the_committed_files():
         for row in rows:
             assert row["status"] == "completed"
             fingerprint = row["provenance"]["dataset_fingerprint"]
-            assert row["run_id"] == identities.run_id(row["config"], row["hyper"], row["seed"], fingerprint)
+            assert row["run_id"] == run_identity.run_id(row["config"], row["hyper"], row["seed"], fingerprint)
 
 
 @every

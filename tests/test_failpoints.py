@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import crash
-from aejax import lock, results, states
-from aejax.errors import AejaxError
+from aejax.runtime.errors import AejaxError
+from aejax.storage import checkpoints, lock, run_folders
 
 BROKEN = ["store:in_place", "replace:in_place", "replace:renamed_too_early", "replace:deleting_first"]
 BROKEN += ["state:in_place", "state:renamed_too_early", "index:write_in_place"]
@@ -21,7 +21,7 @@ LASTING += ["first_state:folders_without_fsync", "open:folders_without_fsync", "
 def crashed(tmp_path_factory):
     """The folders that every scenario left, killed at each of its calls, and how many calls it makes in each mode."""
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("crashed")
-    crash.prepare(results.open_folder(source, "x"))
+    crash.prepare(run_folders.open_folder(source, "x"))
     done = subprocess.run(
         [sys.executable, crash.__file__, str(source), str(target), *crash.SCENARIOS, *BROKEN, *LASTING],
         capture_output=True,
@@ -50,7 +50,7 @@ def check(kind, root, finished):
     wrong: list[str] = []
     told: list[str] = []
     try:
-        folder = results.open_folder(root, "x")
+        folder = run_folders.open_folder(root, "x")
         with lock.hold(folder):
             pass
         if kind == "open":
@@ -73,7 +73,7 @@ def check(kind, root, finished):
             if old != 1 and 7 not in [path.stat().st_size for path in kept]:
                 wrong.append("the damaged run is not kept")
         wrong += check_states(kind, folder, finished)
-        rows = results.write_index(folder, told.append)
+        rows = run_folders.write_index(folder, told.append)
         if kind != "replace_damaged":
             wrong += told
         needed = {crash.BESIDE, crash.ELSEWHERE} | ({crash.OLD} if kind != "replace_damaged" else set())
@@ -88,7 +88,7 @@ def number_of(run):
     if not run.exists():
         return None
     try:
-        row, params, arrays = results.read_run(run)
+        row, params, arrays = run_folders.read_run(run)
     except AejaxError:
         cut = run / "arrays.safetensors"
         return None if cut.exists() and cut.stat().st_size == 7 else "damaged"
@@ -98,11 +98,11 @@ def number_of(run):
 
 def check_states(kind, folder, finished):
     told: list[str] = []
-    third = states.newest(folder, "s3", told.append)
+    third = checkpoints.newest(folder, "s3", told.append)
     if kind == "first_state" and third is None and finished:
         told.append("the first state is lost")
-    found = states.newest(folder, "s1", told.append)
-    beside = states.newest(folder, "s2", told.append)
+    found = checkpoints.newest(folder, "s1", told.append)
+    beside = checkpoints.newest(folder, "s2", told.append)
     wrong = [*told]
     if beside is None or beside.step != 5:
         wrong.append("another state is lost")

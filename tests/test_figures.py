@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aejax import figures
-from aejax.figures import best as of_best
-from aejax.figures import swept
-from aejax.settings import settings
+from aejax.reporting import figures
+from aejax.reporting.figures import best as of_best
+from aejax.reporting.figures import swept
+from aejax.reporting.settings import settings
 from fabricated import FIGURES, SWEPT, arrays_of, blank, falling, make, population, write
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from aejax.figures import best, generated, inner
-from aejax.settings import settings
+from aejax.reporting.figures import best, generated, latents
+from aejax.reporting.settings import settings
 from fabricated import CURVE, arrays_of, blank, make, write
 
 IMAGES = {"samples.png", "interpolations.png", "traversals.png", "activating.png"}
@@ -95,7 +95,7 @@ def test_traversals_name_their_steps_by_quantiles_or_by_the_priors_deviations():
 
 def test_spectra_are_shares_beside_those_of_pca():
     rows = [make(health=PANEL)]
-    figure = drawn(inner.spectrum, rows, seen_of(rows))
+    figure = drawn(latents.spectrum, rows, seen_of(rows))
     assert figure is not None
     pca, ours = (np.asarray(line.get_ydata()) for line in figure.axes[0].lines)
     np.testing.assert_allclose(pca, np.full(7, 1 / 7))  # PCA's error falls by 2 a component

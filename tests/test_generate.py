@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aejax import cli, compare, density, nets, pictures, results, rows, scores, stored, variants
+from aejax import cli, nets, variants
 from aejax.datasets import load
-from aejax.datasets.pictures import example_rows
+from aejax.datasets.images import example_rows
+from aejax.evaluation import artifacts, density, reconstruction, scores
+from aejax.inference import stored_run
+from aejax.storage import run_folders
 from aejax.variants import Generative
 from support import check_refused, rows_of, small_dataset
 
@@ -29,12 +32,12 @@ def run_it(*arguments):
 
 
 def decoded(run, z_nk):
-    held, autoencoder = stored.load(run)
+    held, autoencoder = stored_run.load(run)
     return np.asarray(autoencoder.decode(held.params, jnp.asarray(z_nk, jnp.float32))) * 16  # digits are 0 … 16
 
 
 def encoded(run, x_nd):
-    held, autoencoder = stored.load(run)
+    held, autoencoder = stored_run.load(run)
     return np.asarray(autoencoder.encode(held.params, x_nd.astype(np.float32) / 16))
 
 
@@ -76,10 +79,10 @@ def test_interpolations_start_and_end_at_reconstructions_of_the_rows(run, tmp_pa
 
 
 def test_rows_whose_codings_are_not_stored_are_encoded_from_the_data(run, tmp_path, monkeypatch):
-    held, _ = stored.load(run)
+    held, _ = stored_run.load(run)
     few = held._replace(arrays={**held.arrays, "codings/first": held.arrays["codings/first"][:4]})
     run_it("interpolate", run, 3, 200, "--out", tmp_path / "x.npy")
-    monkeypatch.setattr(results, "read_run", lambda path: few)
+    monkeypatch.setattr(run_folders, "read_run", lambda path: few)
     run_it("interpolate", run, 3, 200, "--out", tmp_path / "y.npy")
     x, y = (np.load(tmp_path / name, allow_pickle=False) for name in ("x.npy", "y.npy"))
     np.testing.assert_allclose(x, y, atol=1e-4)
@@ -87,24 +90,24 @@ def test_rows_whose_codings_are_not_stored_are_encoded_from_the_data(run, tmp_pa
 
 def test_a_spherical_way_keeps_its_length_and_a_straight_one_is_straight():
     ends = np.array([[2.0, 0, 0], [0, 2.0, 0]])
-    arc, line = pictures.between(ends, 5, spherical=True), pictures.between(ends, 5)
+    arc, line = artifacts.between(ends, 5, spherical=True), artifacts.between(ends, 5)
     np.testing.assert_allclose(np.linalg.norm(arc, axis=1), 2, rtol=1e-6)
     angles = np.degrees(np.arctan2(arc[:, 1], arc[:, 0]))
     np.testing.assert_allclose(angles, [0, 22.5, 45, 67.5, 90], atol=1e-4)
     np.testing.assert_allclose(line[2], [1, 1, 0])
     for degenerate in (np.zeros((2, 3)), np.array([[1.0, 0, 0], [3.0, 0, 0]]), np.array([[1.0, 0, 0], [-1.0, 0, 0]])):
-        np.testing.assert_allclose(pictures.between(degenerate, 4, True), pictures.between(degenerate, 4))
-    np.testing.assert_allclose(np.linalg.norm(pictures.between(ends * [[1], [3]], 3, True), axis=1), [2, 4, 6])
+        np.testing.assert_allclose(artifacts.between(degenerate, 4, True), artifacts.between(degenerate, 4))
+    np.testing.assert_allclose(np.linalg.norm(artifacts.between(ends * [[1], [3]], 3, True), axis=1), [2, 4, 6])
 
 
 def test_a_traversal_moves_one_coding_over_its_quantiles(run, tmp_path):
     run_it("traverse", run, "--out", tmp_path / "x.npy")
     z_nk = encoded(run, load("digits").x_train)
-    levels = len(pictures.LEVELS)
+    levels = len(artifacts.LEVELS)
     x = np.load(tmp_path / "x.npy", allow_pickle=False).reshape(3, levels, 64)
     for i in range(3):
         z = np.repeat(z_nk.mean(axis=0, keepdims=True), levels, axis=0)
-        z[:, i] = np.quantile(z_nk[:, i], pictures.LEVELS)
+        z[:, i] = np.quantile(z_nk[:, i], artifacts.LEVELS)
         np.testing.assert_allclose(x[i], decoded(run, z), atol=0.01)
     run_it("traverse", run, "--codings", 2, "--row", 9, "--out", tmp_path / "y.npy")
     y = np.load(tmp_path / "y.npy", allow_pickle=False).reshape(levels, 64)
@@ -133,8 +136,8 @@ def variational(held, autoencoder):
 
 
 def test_a_prior_is_standard_normal_and_has_noise_where_asked(run, tmp_path, monkeypatch):
-    found = variational(*stored.load(run))
-    monkeypatch.setattr(stored, "load", lambda path: found)
+    found = variational(*stored_run.load(run))
+    monkeypatch.setattr(stored_run, "load", lambda path: found)
     run_it("sample", run, "--images", 4000, "--out", tmp_path / "x.npy")
     run_it("sample", run, "--images", 4000, "--density", "prior", "--noise", "--out", tmp_path / "y.npy")
     x, y = (np.load(tmp_path / name, allow_pickle=False).reshape(-1, 64) for name in ("x.npy", "y.npy"))
@@ -144,7 +147,7 @@ def test_a_prior_is_standard_normal_and_has_noise_where_asked(run, tmp_path, mon
     run_it("traverse", run, "--codings", 1, "--out", tmp_path / "t.npy")
     t = np.load(tmp_path / "t.npy", allow_pickle=False).reshape(-1, 64) / 16
     bias = found[0].params["decoder"]["layer_0"]["bias"]
-    np.testing.assert_allclose(t, np.outer(pictures.DEVIATIONS, kernel[1]) + bias, atol=1e-3)
+    np.testing.assert_allclose(t, np.outer(artifacts.DEVIATIONS, kernel[1]) + bias, atol=1e-3)
 
 
 def test_what_cannot_be_generated_is_said_in_one_line(run, tmp_path, capsys):
@@ -167,9 +170,9 @@ def test_what_cannot_be_generated_is_said_in_one_line(run, tmp_path, capsys):
 
 
 def test_a_run_of_before_says_what_it_lacks(run, tmp_path, capsys, monkeypatch):
-    held, _ = stored.load(run)
+    held, _ = stored_run.load(run)
     monkeypatch.setattr(
-        results,
+        run_folders,
         "read_run",
         lambda path: held._replace(arrays={name: held.arrays[name] for name in ("scaling/offset", "scaling/scale")}),
     )
@@ -196,10 +199,10 @@ def test_rows_that_are_no_images_give_a_table_in_raw_units(tmp_path, capsys):
     np.testing.assert_allclose(x.mean(axis=0), table.mean(axis=0), atol=0.4 * table.std(axis=0).max())
     capsys.readouterr()
     check_refused(capsys, ["sample", run, "--out", tmp_path / "x.png"], 2, "no images", ".csv")
-    mixture = density.from_arrays(results.read_run(run).arrays, "density/mixture")
+    mixture = density.from_arrays(run_folders.read_run(run).arrays, "density/mixture")
     assert mixture is not None
     assert mixture.means_ck.shape == (2, 2)
-    assert not [name for name in results.read_run(run).arrays if name.startswith(("samples/", "traversals/"))]
+    assert not [name for name in run_folders.read_run(run).arrays if name.startswith(("samples/", "traversals/"))]
     text = (tmp_path / "results/mine/summary.md").read_text()
     assert "spectrum.png" in text
     assert "samples.png" not in text
@@ -210,7 +213,7 @@ def test_pictures_of_a_run_are_its_own(finished):
     """Arrays that figures show, against the rows and codings they come from."""
     row = next(row for row in rows_of(finished) if row["codings"] == 3)
     run, dataset = finished / "runs" / row["run_id"], load("digits")
-    arrays = results.read_run(run).arrays
+    arrays = run_folders.read_run(run).arrays
     z_nk = encoded(run, dataset.x_test)
     np.testing.assert_allclose(arrays["codings/first"], z_nk[: len(arrays["codings/first"])], atol=1e-5)
     for i, images in zip(arrays["activating/units"], arrays["activating/images"], strict=True):
@@ -221,7 +224,7 @@ def test_pictures_of_a_run_are_its_own(finished):
     train = dataset.x_train / 16
     np.testing.assert_allclose(arrays["features/deviation"], train.std(axis=0), rtol=1e-3, atol=1e-6)
     assert samples.shape == nearest.shape == (60, 64)
-    held, autoencoder = stored.load(run)
+    held, autoencoder = stored_run.load(run)
     key = jax.random.split(jax.random.key(row["seed"]), 3)[1]
     fitted = density.from_arrays(arrays, "density/gaussian")
     assert fitted is not None
@@ -251,17 +254,17 @@ def test_a_run_has_its_pictures_however_few_rows_and_classes_the_test_has(count)
     """Of one class there was one example, and no pair to go between."""
     data = small_dataset()
     data = dataclasses.replace(data, x_test=data.x_test[:count], y_test=np.zeros(count, int), image_shape=(4, 3))
-    autoencoder, ruler = variants.plain(nets.mlp(12, (3,))), compare.reference(data)
+    autoencoder, ruler = variants.plain(nets.mlp(12, (3,))), reconstruction.reference(data)
     params = autoencoder.init(jax.random.key(0))
     trained = scores.Trained(autoencoder, params, {}, data, ruler, 3, jax.random.key(0))
-    z_nk = compare.reconstruct(autoencoder, params, data.x_test, unit=data.unit)[0]
-    images = pictures.of(trained, z_nk, {})["interpolations/images"]
-    assert images.shape == (max(1, min(8, count) // 2), pictures.STEPS, 12)
+    z_nk = reconstruction.reconstruct(autoencoder, params, data.x_test, unit=data.unit)[0]
+    images = artifacts.of(trained, z_nk, {})["interpolations/images"]
+    assert images.shape == (max(1, min(8, count) // 2), artifacts.STEPS, 12)
 
 
 def test_a_copied_row_would_be_seen():
     dataset = load("digits")
-    which, distance = pictures.nearest(dataset, dataset.floats(dataset.x_train[[5, 700, 1200]]))
+    which, distance = artifacts.nearest(dataset, dataset.floats(dataset.x_train[[5, 700, 1200]]))
     np.testing.assert_allclose(distance, 0, atol=1e-6)
     np.testing.assert_array_equal(dataset.x_train[which], dataset.x_train[[5, 700, 1200]])
 
@@ -282,4 +285,3 @@ def test_old_results_still_report(finished, tmp_path):
         text = (folder / "summary.md").read_text()
         assert ("samples.png" in text or "New images" in text) == (name == "new")
         assert text.count("**Not drawn:**") == (11 if name == "new" else 5)
-    assert rows.health  # every row of today has a panel

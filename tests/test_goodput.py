@@ -7,9 +7,13 @@ import time
 import pytest
 
 import kills
-from aejax import cli, goodput, lock, results, rows, train
-from aejax.desk import Spent
-from aejax.interrupt import Interrupted
+from aejax import cli
+from aejax.reporting import time_budget
+from aejax.runner import scoring
+from aejax.runner.context import Spent
+from aejax.runtime.signals import Interrupted
+from aejax.storage import lock, run_folders
+from aejax.training import train
 from support import TINY, Killed, wait_for
 
 
@@ -18,8 +22,8 @@ def calls_of(folder):
 
 
 def check_sums(call):
-    assert sum(call[name] for name in goodput.SPENT) == pytest.approx(call["wall"], rel=0.01), call
-    assert all(call[name] >= 0 for name in goodput.SPENT), call
+    assert sum(call[name] for name in time_budget.SPENT) == pytest.approx(call["wall"], rel=0.01), call
+    assert all(call[name] >= 0 for name in time_budget.SPENT), call
 
 
 def test_the_parts_sum_to_the_wall_time(tiny, tmp_path):
@@ -33,7 +37,7 @@ def test_the_parts_sum_to_the_wall_time(tiny, tmp_path):
     assert 0.7 * wall < call["wall"] + drawn["wall"] <= wall
     check_sums(drawn)
     assert (drawn["started"], drawn["runs"], drawn["saving"]) == (call["started"], 0, drawn["wall"])
-    rows = results.read_index(tmp_path / "tiny")
+    rows = run_folders.read_index(tmp_path / "tiny")
     assert call["useful"] == pytest.approx(sum(row["train_seconds"] for row in rows), rel=0.2, abs=0.1)
     assert all(call[name] > 0 for name in ("useful", "compile", "data", "saving"))
     assert cli.main(["run", str(tiny), "--results", str(tmp_path), "--set", "epochs=20"]) == 0
@@ -82,7 +86,7 @@ def test_a_call_killed_while_it_scores_has_told_of_its_training_once(tiny, tmp_p
 
     told, blocks, train_block = [], [], train.train_block
     monkeypatch.setattr(train, "train_block", noted)
-    monkeypatch.setattr(rows, "score", killed)
+    monkeypatch.setattr(scoring, "score", killed)
     with pytest.raises(Killed):
         cli.main(["run", str(tiny), "--results", str(tmp_path), "--set", "epochs=400", "--save-every", "0"])
     (record,), (block,) = told, blocks
@@ -135,18 +139,18 @@ def test_a_killed_call_lost_what_it_had_not_saved(tiny, tmp_path):
 
 
 def test_a_call_that_ended_by_itself_is_none_that_was_killed(tmp_path):
-    folder = results.open_folder(tmp_path, "x")
-    assert goodput.of_a_killed(None) is None
+    folder = run_folders.open_folder(tmp_path, "x")
+    assert time_budget.of_a_killed(None) is None
     with lock.hold(folder) as held:
         held.beat(2.0, 3.0)
         held.beat(0.0, 0.0)
     with lock.hold(folder) as held:
         assert held.before is not None
-        assert goodput.of_a_killed(held.before) is None
-    call = goodput.of_a_killed(lock.Before("no time", 1e9, 2.0, 3.0))
+        assert time_budget.of_a_killed(held.before) is None
+    call = time_budget.of_a_killed(lock.Before("no time", 1e9, 2.0, 3.0))
     assert call is not None
     assert (call["wall"], call["other"]) == (5.0, 0.0)
 
 
 def test_the_kinds_are_those_that_are_shown():
-    assert {*Spent(), "other"} == set(goodput.SPENT)
+    assert {*Spent(), "other"} == set(time_budget.SPENT)

@@ -13,12 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aejax import datasets, greedy, nets, pca, population, report, runner, schedules, sweep, train, variants
-from aejax.cluster import task
-from aejax.errors import ConfigError
-from aejax.greedy import Greedy, Stack
-from aejax.interrupt import Interrupted
-from aejax.sweep import Sweep
+from aejax import datasets, nets, variants
+from aejax.config import sweep
+from aejax.config.sweep import Sweep
+from aejax.evaluation import pca
+from aejax.reporting import summary
+from aejax.runner import run_experiment
+from aejax.runner.remote import task
+from aejax.runtime.errors import ConfigError
+from aejax.runtime.signals import Interrupted
+from aejax.training import greedy, population, schedules, train
+from aejax.training.greedy import Greedy, Stack
 from support import small_dataset
 from test_population import identical
 from test_resume import Memory, stop_at
@@ -247,12 +252,12 @@ DIGITS |= {"hyper": {"learning_rate": 0.01, "l2": 0.0}}
 
 
 def test_a_sweep_trains_it_and_says_the_same_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "write", lambda *_: [])
+    monkeypatch.setattr(summary, "write", lambda *_: [])
     pretraining = Greedy(epochs=2, learning_rate=0.01)
     one = Sweep(**DIGITS, pretraining=pretraining)
     lost = Sweep(**{**DIGITS, "seeds": (0,)}, pretraining=Greedy(epochs=2, learning_rate=1e25))
     assert one.name == "greedy stacked"
-    first, again = (runner.execute("greedy", [one, lost], root=tmp_path / name).rows for name in ("a", "b"))
+    first, again = (run_experiment.execute("greedy", [one, lost], root=tmp_path / name).rows for name in ("a", "b"))
     completed = [row for row in first if row["status"] == "completed"]
     assert len(completed) == 2
     assert all(row["config"]["pretraining"] == pretraining.config() for row in completed)
@@ -269,11 +274,11 @@ def test_a_config_and_a_task_carry_it():
     assert "pretraining" not in Sweep(**DIGITS).config()
     assert one.smoke().pretraining == Greedy(epochs=1, learning_rate=0.01, way="inner")
     data = datasets.load("digits")
-    (job,) = runner.jobs.plan([one], {("digits", 0): data}, lambda run_id: None)
+    (job,) = run_experiment.jobs.plan([one], {("digits", 0): data}, lambda run_id: None)
     told = json.loads(task.write(job, job.members, data.fingerprint, task.Call("greedy", None), None))
     assert task.read(told).sweep.config() == one.config()
     assert job.start(data) is not None
-    assert runner.jobs.describe([job], {("digits", 0): data})[0]["steps"] == 6 * 20
+    assert run_experiment.jobs.describe([job], {("digits", 0): data})[0]["steps"] == 6 * 20
 
 
 def test_asking_for_it_starts_no_device():

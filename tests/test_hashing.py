@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 from sklearn.cluster import KMeans
 
-from aejax import compare, nets, penalties, sweep, train, variants
+from aejax import nets, variants
+from aejax.config import sweep
 from aejax.datasets.base import Raw, assemble
-from aejax.errors import ConfigError
+from aejax.evaluation import reconstruction
+from aejax.runtime.errors import ConfigError
+from aejax.training import train
+from aejax.variants import penalties
 
 NET = nets.mlp(12, (8, 3), activation=jnp.tanh)
 HASHING = variants.hashing(NET)
@@ -78,11 +82,11 @@ def test_two_bits_hold_two_factors_as_well_as_any_code_of_two_bits_can():
     hashing = variants.hashing(nets.mlp(12, (16, 2), activation=jnp.tanh))
     runs = [(0, {"learning_rate": 0.01, "noise": noise, "l2": 0.0}) for noise in (0.0, 2.0)]
     silent, noisy = train.fit_population(hashing, dataset, runs, epochs=60, batch_size=32, how="vmap").fits
-    sse = compare.sse(hashing, noisy.params, dataset.x_test)
+    sse = reconstruction.sse(hashing, noisy.params, dataset.x_test)
     best = KMeans(4, n_init="auto", random_state=0).fit(x["train"])
     by_centres = np.square(x["test"] - best.cluster_centers_[best.predict(x["test"])]).sum(1).mean()
     assert 0.99 * by_centres < sse < 1.1 * by_centres
-    assert compare.sse(hashing, silent.params, dataset.x_test) > sse
+    assert reconstruction.sse(hashing, silent.params, dataset.x_test) > sse
     codes_n2 = np.asarray(hashing.encode(noisy.params, jnp.asarray(x["test"])))
     truth_n = factors(SPLITS["test"], 2)[1] @ [2, 1]
     assert [len({tuple(code) for code in codes_n2[truth_n == one]}) for one in range(4)] == [1] * 4

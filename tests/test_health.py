@@ -9,9 +9,15 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from aejax import health, panel, pca, progress, rows, runner, sweep, train, variants
-from aejax.compare import reference
-from aejax.settings import settings
+from aejax import variants
+from aejax.cli import progress
+from aejax.config import sweep
+from aejax.evaluation import diagnostics, pca
+from aejax.evaluation.reconstruction import reference
+from aejax.reporting import health_table
+from aejax.reporting.settings import settings
+from aejax.runner import run_experiment, scoring
+from aejax.training import train
 from fabricated import make, write
 from support import small_dataset
 
@@ -25,7 +31,7 @@ def test_pca_codings_of_white_data_have_the_rank_of_their_number():
     x_nd = np.linalg.qr(x_nd)[0] * 20  # and now exactly white
     params = pca.truncate(pca.fit(x_nd), 5)
     z_nk = (x_nd - params.mean_d) @ params.components_kd.T
-    found = health.examine(z_nk, pca.error_curve(pca.fit(x_nd), x_nd), 3.0)
+    found = diagnostics.examine(z_nk, pca.error_curve(pca.fit(x_nd), x_nd), 3.0)
     assert found["effective_rank"] == pytest.approx(5, rel=1e-9)
     assert found["pca_effective_rank"] == pytest.approx(5, rel=1e-9)
     assert (found["active_units"], found["dead_units"], found["share_nonzero"]) == (5, 0, 1.0)
@@ -35,31 +41,31 @@ def test_pca_codings_of_white_data_have_the_rank_of_their_number():
 def test_the_effective_rank_of_two_eigenvalues_is_that_of_their_entropy():
     for a in (0.5, 0.9, 0.999):
         wanted = math.exp(-a * math.log(a) - (1 - a) * math.log(1 - a))
-        assert health.effective_rank(np.array([a, 1 - a]) * 7) == pytest.approx(wanted)
-    assert health.effective_rank(np.zeros(4)) == 0
+        assert diagnostics.effective_rank(np.array([a, 1 - a]) * 7) == pytest.approx(wanted)
+    assert diagnostics.effective_rank(np.zeros(4)) == 0
     z_nk = RNG.normal(size=(300, 6)) @ RNG.normal(size=(6, 6))
-    np.testing.assert_allclose(health.spectrum(z_nk), np.linalg.svd(z_nk - z_nk.mean(0))[1] ** 2 / 300, rtol=1e-9)
+    np.testing.assert_allclose(diagnostics.spectrum(z_nk), np.linalg.svd(z_nk - z_nk.mean(0))[1] ** 2 / 300, rtol=1e-9)
 
 
 def test_any_rotation_and_scale_of_codings_leaves_the_effective_rank_as_it_is():
     z_nk = RNG.normal(size=(200, 4)) * np.array([1, 2, 3, 4])
     turned = z_nk @ np.linalg.qr(RNG.normal(size=(4, 4)))[0] * 1e-3 + 5
-    ranks = [health.effective_rank(health.spectrum(z)) for z in (z_nk, turned)]
+    ranks = [diagnostics.effective_rank(diagnostics.spectrum(z)) for z in (z_nk, turned)]
     assert ranks[0] == pytest.approx(ranks[1])
     assert 1 < ranks[0] < 4
 
 
 def test_more_codings_than_rows_and_very_many_have_their_spectrum_too():
     few = RNG.normal(size=(20, 50))
-    assert len(health.spectrum(few)) == 20
-    np.testing.assert_allclose(health.spectrum(few).sum(), few.var(axis=0).sum())
+    assert len(diagnostics.spectrum(few)) == 20
+    np.testing.assert_allclose(diagnostics.spectrum(few).sum(), few.var(axis=0).sum())
     many = np.repeat(RNG.normal(size=(1030, 3)), 500, axis=1)
-    assert health.effective_rank(health.spectrum(many)) == pytest.approx(3, rel=0.05)
+    assert diagnostics.effective_rank(diagnostics.spectrum(many)) == pytest.approx(3, rel=0.05)
 
 
 def test_a_constant_encoder_is_called_collapsed():
     for value in (0.0, 0.731, -1e6):
-        found = health.examine(np.full((50, 3), value, np.float32), CURVE, 8.0)
+        found = diagnostics.examine(np.full((50, 3), value, np.float32), CURVE, 8.0)
         assert (found["dead_units"], found["active_units"], found["effective_rank"]) == (3, 0, 0.0)
         assert found["warnings"][0] == "Collapsed: every test row has the same codings."
         assert found["warnings"][1] == "Reconstructs test rows no better than their mean does (R² 0.000)."
@@ -67,10 +73,10 @@ def test_a_constant_encoder_is_called_collapsed():
 
 def test_codings_along_one_direction_are_called_collapsed_unless_the_data_are():
     z_nk = (RNG.normal(size=(90, 1)) * np.array([[1.0, 2, -3]])).astype(np.float32)
-    (said,) = health.examine(z_nk, CURVE, 4.0)["warnings"]
+    (said,) = diagnostics.examine(z_nk, CURVE, 4.0)["warnings"]
     assert said == "Collapsed: the 3 codings vary along one direction only (effective rank 1.00, PCA's is 3.00)."
-    assert health.examine(z_nk, np.array([8.0, 0, 0, 0]), 0.1)["warnings"] == []
-    assert health.examine(z_nk[:, :1], CURVE, 4.0)["warnings"] == []
+    assert diagnostics.examine(z_nk, np.array([8.0, 0, 0, 0]), 0.1)["warnings"] == []
+    assert diagnostics.examine(z_nk[:, :1], CURVE, 4.0)["warnings"] == []
 
 
 def test_dead_and_active_units_are_counted():
@@ -78,36 +84,38 @@ def test_dead_and_active_units_are_counted():
     z_nk[:, 1], z_nk[:, 4] = 0.0, 3.25
     z_nk[:, 5] *= 0.01  # it varies, and says nothing beside the others
     z_nk[:40, 0] = 0.0
-    found = health.examine(z_nk, CURVE, 4.0)
+    found = diagnostics.examine(z_nk, CURVE, 4.0)
     assert (found["dead_units"], found["active_units"]) == (2, 3)
     assert found["share_nonzero"] == pytest.approx(1 - (80 + 40) / 480)
     assert found["warnings"] == []
     z_nk[:, 2:4] = 0.0
     z_nk[:, 5] *= 100
-    assert health.examine(z_nk, CURVE, 4.0)["warnings"] == ["4 of 6 codings are dead: the same for every test row."]
+    assert diagnostics.examine(z_nk, CURVE, 4.0)["warnings"] == [
+        "4 of 6 codings are dead: the same for every test row."
+    ]
 
 
 def test_of_codings_with_a_prior_the_threshold_is_absolute():
     z_nk = RNG.normal(size=(500, 3)) * np.array([0.2, 0.05, 1.0])  # variances .04, .0025, 1
-    assert health.examine(z_nk, CURVE, 4.0, prior=True)["active_units"] == 2
-    stuck = health.examine(z_nk * 0.01, CURVE, 7.99, prior=True)
+    assert diagnostics.examine(z_nk, CURVE, 4.0, prior=True)["active_units"] == 2
+    stuck = diagnostics.examine(z_nk * 0.01, CURVE, 7.99, prior=True)
     assert stuck["active_units"] == 0
     assert [text.split(":")[0].split(" no ")[0] for text in stuck["warnings"]] == [
         "Collapsed",
         "Reconstructs test rows",
     ]
-    assert health.examine(z_nk * 0.01, CURVE, 4.0)["active_units"] == 2  # without one, a scale means nothing
+    assert diagnostics.examine(z_nk * 0.01, CURVE, 4.0)["active_units"] == 2  # without one, a scale means nothing
 
 
 def test_an_error_as_high_as_pcas_is_no_collapse_where_the_data_have_no_few_directions():
     curve = np.linspace(784.0, 0.0, 785)  # white: one component explains a 784th
-    assert health.examine(RNG.normal(size=(40, 1)), curve, 783.0)["warnings"] == []
+    assert diagnostics.examine(RNG.normal(size=(40, 1)), curve, 783.0)["warnings"] == []
 
 
 def test_codings_that_are_not_finite_are_said_to_be():
     z_nk = RNG.normal(size=(40, 2))
     z_nk[3, 1] = np.inf
-    found = health.examine(z_nk, CURVE, 4.0)
+    found = diagnostics.examine(z_nk, CURVE, 4.0)
     assert found["effective_rank"] is None
     assert found["warnings"] == ["Codings of some test rows are not finite."]
 
@@ -116,15 +124,15 @@ def test_every_completed_run_has_its_panel():
     dataset, hyper = small_dataset(), {"learning_rate": 0.01, "l2": 0.0}
     one = sweep.Sweep(dataset="digits", widths=(4, 3), epochs=1, batch_size=64, hyper=hyper)
     fit = train.fit(one.build(12), dataset, seed=0, epochs=1, batch_size=18, learning_rate=0.01, l2=0.0)
-    row, _, arrays = rows.score(one, 0, hyper, dataset, reference(dataset), fit)
+    row, _, arrays = scoring.score(one, 0, hyper, dataset, reference(dataset), fit)
     assert row["status"] == "completed"
     assert row["health"]["codings"] == 3
     assert 1 <= row["health"]["effective_rank"] <= 3
-    assert health.effective_rank(arrays["codings/spectrum"]) == row["health"]["effective_rank"]
+    assert diagnostics.effective_rank(arrays["codings/spectrum"]) == row["health"]["effective_rank"]
     np.testing.assert_allclose(arrays["activations/counts"].sum(axis=1), len(dataset.x_test))
     assert arrays["codings/test"].shape == (len(dataset.x_test), 2)
     dead = fit._replace(params={**fit.params, "encoder": {n: _zero(v) for n, v in fit.params["encoder"].items()}})
-    row, _, _ = rows.score(one, 0, hyper, dataset, reference(dataset), dead)
+    row, _, _ = scoring.score(one, 0, hyper, dataset, reference(dataset), dead)
     assert row["status"] == "completed"
     assert "Collapsed: every test row has the same codings." in row["health"]["warnings"]
 
@@ -136,7 +144,7 @@ def test_a_coding_that_is_often_zero_has_a_histogram_of_its_other_values():
     one = sweep.Sweep(dataset="digits", hyper=hyper, **fields)
     autoencoder = one.build(12)
     fit = train.fit(autoencoder, dataset, seed=0, epochs=1, batch_size=18, **hyper)
-    _, _, arrays = rows.score(one, 0, hyper, dataset, reference(dataset), fit)
+    _, _, arrays = scoring.score(one, 0, hyper, dataset, reference(dataset), fit)
     z_nk = np.asarray(autoencoder.encode(fit.params, jnp.asarray(dataset.floats(dataset.x_test))))
     share_k = (z_nk != 0).mean(axis=0)
     assert (share_k < 0.9).any()
@@ -154,7 +162,7 @@ def test_many_codings_are_mapped_in_the_plane_in_which_they_vary_most():
     one = sweep.Sweep(dataset="digits", widths=(5,), epochs=1, batch_size=64, hyper=hyper)
     autoencoder = one.build(12)
     fit = train.fit(autoencoder, dataset, seed=0, epochs=1, batch_size=18, **hyper)
-    _, _, arrays = rows.score(one, 0, hyper, dataset, reference(dataset), fit)
+    _, _, arrays = scoring.score(one, 0, hyper, dataset, reference(dataset), fit)
     z_nk = np.asarray(autoencoder.encode(fit.params, jnp.asarray(dataset.floats(dataset.x_test))), np.float64)
     plane_n2 = PCA(2).fit_transform(z_nk)
     signs_2 = np.sign((plane_n2 * arrays["codings/test"]).sum(axis=0))
@@ -179,14 +187,14 @@ def test_the_summary_has_a_section_with_means_and_warnings(tmp_path, capsys):
     assert "* **Warning**: b, 7 codings, 1 of 1 runs: Collapsed: every test row has the same codings." in section
     assert "No warnings." not in section
     assert "health.effective_rank" in (tmp_path / "summary.csv").read_text().splitlines()[0]
-    progress.TerminalWatcher().summarise(runner.Outcome(tmp_path, found, [row["run_id"] for row in found], []))
+    progress.TerminalWatcher().summarise(run_experiment.Outcome(tmp_path, found, [row["run_id"] for row in found], []))
     assert "warning: b, 7 codings, 1 of 1 runs: Collapsed" in capsys.readouterr().out
 
 
 def test_many_warnings_of_one_kind_are_one_line():
     rank = "Collapsed: the 7 codings vary along one direction only (effective rank 1.0{}, PCA's is 6.00)."
     found = settings([make(seed=i, health=panel_of(warnings=[rank.format(i)])) for i in range(3)])
-    (line,) = panel.warnings(found)
+    (line,) = health_table.warnings(found)
     assert line.startswith("stacked, 7 codings, 3 of 3 runs, for example: Collapsed: the 7 codings vary")
 
 

@@ -7,12 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aejax import identities, nets, rows, scores, train, variants
-from aejax.compare import reference
-from aejax.errors import ConfigError, DataError
-from aejax.interrupt import Interrupted
-from aejax.scores import Score
-from aejax.sweep import Sweep
+from aejax import nets, variants
+from aejax.config import run_identity
+from aejax.config.sweep import Sweep
+from aejax.evaluation import scores
+from aejax.evaluation.reconstruction import reference
+from aejax.evaluation.scores import Score
+from aejax.runner import scoring
+from aejax.runtime.errors import ConfigError, DataError
+from aejax.runtime.signals import Interrupted
+from aejax.training import train
 from support import small_dataset
 
 NET = nets.mlp(12, (4, 3))
@@ -105,9 +109,9 @@ def test_scores_stand_in_the_row_and_in_the_identity(monkeypatch):
     monkeypatch.setitem(scores.SCORES, "halved", halved)
     one = Sweep(**TINY, scores=(halved(4),))
     assert one.config()["scores"] == [{"name": "halved", "power": 4}]
-    assert identities.fields_of(one.config())["scores"] == (halved(4),)
+    assert run_identity.fields_of(one.config())["scores"] == (halved(4),)
     fit = train.fit(one.build(12), DATASET, seed=0, epochs=1, batch_size=18, learning_rate=0.01, l2=0.0)
-    row, _, arrays = rows.score(one, 0, {"learning_rate": 0.01, "l2": 0.0}, DATASET, reference(DATASET), fit)
+    row, _, arrays = scoring.score(one, 0, {"learning_rate": 0.01, "l2": 0.0}, DATASET, reference(DATASET), fit)
     assert row["scores"] == {"half_codings": 0.75}
     assert arrays["score/one"].shape == (2,)
 
@@ -116,7 +120,7 @@ def test_a_number_that_is_not_finite_fails_the_run(monkeypatch):
     broken = Score("halved", (), lambda trained: ({"half_codings": float("nan")}, {}))
     one = Sweep(**TINY, scores=(broken,))
     fit = train.fit(one.build(12), DATASET, seed=0, epochs=1, batch_size=18, learning_rate=0.01, l2=0.0)
-    row, _, _ = rows.score(one, 0, {"learning_rate": 0.01, "l2": 0.0}, DATASET, reference(DATASET), fit)
+    row, _, _ = scoring.score(one, 0, {"learning_rate": 0.01, "l2": 0.0}, DATASET, reference(DATASET), fit)
     assert (row["status"], row["reason"]) == ("failed", "half_codings not finite")
 
 
@@ -132,8 +136,8 @@ def test_a_score_that_takes_long_can_be_stopped():
     fit = train.fit(one.build(12), DATASET, seed=0, epochs=1, batch_size=18, learning_rate=0.01, l2=0.0)
     arguments = one, 0, {"learning_rate": 0.01, "l2": 0.0}, DATASET, reference(DATASET), fit
     with pytest.raises(Interrupted):
-        rows.score(*arguments, stop)
-    assert rows.score(*arguments)[0]["status"] == "completed"
+        scoring.score(*arguments, stop)
+    assert scoring.score(*arguments)[0]["status"] == "completed"
 
 
 def test_what_is_no_score_or_no_option_is_named(refused):
@@ -153,12 +157,12 @@ def test_a_run_that_keeps_the_last_epoch_is_scored_by_it():
         one = Sweep(**{**TINY, "epochs": 3}, keep=keep)
         fit = train.fit(one.build(12), DATASET, seed=0, epochs=3, batch_size=18, **hyper)
         worse = fit._replace(best_epoch=0, params=one.build(12).init(jax.random.key(0)))
-        numbers[keep], params, _ = rows.score(one, 0, hyper, DATASET, reference(DATASET), worse)
+        numbers[keep], params, _ = scoring.score(one, 0, hyper, DATASET, reference(DATASET), worse)
     np.testing.assert_array_equal(params["encoder"]["layer_0"]["bias"], fit.last_params["encoder"]["layer_0"]["bias"])
     assert (numbers["best"]["best_epoch"], numbers["last"]["best_epoch"]) == (1, 3)
     assert numbers["last"]["sse_test"] < numbers["best"]["sse_test"]
 
 
 def test_a_config_without_them_keeps_the_identity_it_had():
-    assert not set(identities.ADDED) & set(Sweep(**TINY).config())
+    assert not set(run_identity.ADDED) & set(Sweep(**TINY).config())
     assert Sweep(**TINY, scores=(halved(),)).config() != Sweep(**TINY).config()

@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
-from aejax import cli, hosts
-from aejax.errors import ConfigError
+from aejax import cli
+from aejax.runtime import distributed
+from aejax.runtime.errors import ConfigError
 from kills import contents
 from support import rows_of, wait_for
 
@@ -136,15 +137,15 @@ def test_a_process_of_a_job_hears_of_a_signal():
     ],
 )
 def test_half_a_job_is_refused(refused, arguments, parts):
-    refused(ConfigError, *parts, call=lambda: hosts.join(*arguments))
+    refused(ConfigError, *parts, call=lambda: distributed.join(*arguments))
 
 
 def test_a_job_of_one_agrees_with_itself():
-    assert not hosts.several()
-    assert hosts.first()
-    assert hosts.most(3) == 3
-    assert hosts.json_from_first({"a": [1, None]}) == {"a": [1, None]}
-    hosts.join(None, None, None)
+    assert not distributed.several()
+    assert distributed.first()
+    assert distributed.most(3) == 3
+    assert distributed.json_from_first({"a": [1, None]}) == {"a": [1, None]}
+    distributed.join(None, None, None)
 
 
 def test_the_command_line_refuses_half_a_job(tmp_path, capsys):

@@ -9,7 +9,7 @@ import time
 import pytest
 
 import kills
-from aejax import goodput
+from aejax.reporting import time_budget
 from support import rows_of, wait_for
 
 
@@ -112,7 +112,7 @@ def test_a_signal_stops_the_measuring_of_layouts(tmp_path):
     (call,) = map(json.loads, (folder / "goodput.jsonl").read_text().splitlines())
     assert (call["runs"], call["useful"]) == (0, 0.0)
     assert call["compile"] > 0.5
-    assert sum(call[name] for name in goodput.SPENT) == pytest.approx(call["wall"], rel=0.02)
+    assert sum(call[name] for name in time_budget.SPENT) == pytest.approx(call["wall"], rel=0.02)
 
 
 def test_a_signal_at_any_moment_is_heeded(tmp_path):

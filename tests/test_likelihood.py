@@ -20,15 +20,18 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from aejax import identities, nets, pca, scores, train, variants
-from aejax.compare import reference
+from aejax import nets, variants
+from aejax.config import run_identity
+from aejax.config.sweep import Sweep
 from aejax.datasets.base import Dataset, Scaling
-from aejax.errors import ConfigError
-from aejax.penalties import cross_entropy
-from aejax.schedules import cosine
-from aejax.scores.base import Trained
-from aejax.scores.likelihood import estimate, exact
-from aejax.sweep import Sweep
+from aejax.evaluation import pca, scores
+from aejax.evaluation.reconstruction import reference
+from aejax.evaluation.scores.base import Trained
+from aejax.evaluation.scores.likelihood import estimate, exact
+from aejax.runtime.errors import ConfigError
+from aejax.training import train
+from aejax.training.schedules import cosine
+from aejax.variants.penalties import cross_entropy
 from support import small_dataset
 
 CODINGS = 3
@@ -223,7 +226,7 @@ def test_a_sweep_with_it_is_stored_and_read_again():
         scores=(scores.likelihood(samples=7),),
     )
     assert one.config()["scores"] == [{"name": "likelihood", "samples": 7, "rows": None}]
-    assert identities.fields_of(one.config())["scores"] == one.scores
+    assert run_identity.fields_of(one.config())["scores"] == one.scores
 
 
 def test_the_committed_numbers_are_what_is_claimed():

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from aejax import nets, optimisers, schedules, train, variants
+from aejax import nets, variants
 from aejax.datasets.base import Dataset, Scaling
-from aejax.errors import ConfigError
-from aejax.penalties import cross_entropy, squared_error
-from aejax.scores.axes import distances
+from aejax.evaluation.scores.axes import distances
+from aejax.runtime.errors import ConfigError
+from aejax.training import optimisers, schedules, train
+from aejax.variants.penalties import cross_entropy, squared_error
 
 N, D, K = 200, 8, 3
 VARIANCES = np.array([4.0, 2.5, 1.5, 0.5, 0.3, 0.2, 0.1, 0.05])

@@ -8,8 +8,10 @@ import re
 import numpy as np
 import pytest
 
-from aejax import cli, listing, results, showing
-from aejax.sweep import Sweep
+from aejax import cli
+from aejax.cli import details, listing
+from aejax.config.sweep import Sweep
+from aejax.storage import run_folders
 from fabricated import make, population
 
 
@@ -35,11 +37,11 @@ def parameters(row, noise=0.0):
 
 def store(root, rows, noise=None):
     """An experiment's folder: run folders and runs.jsonl."""
-    folder = results.open_folder(root, "tying")
+    folder = run_folders.open_folder(root, "tying")
     for row in rows:
         params = parameters(row, (noise or {}).get(row["run_id"], 0.0)) if row["status"] == "completed" else {}
-        results.write_run(folder, row, params, {"pca_curve": np.arange(3.0)})
-    results.write_index(folder)
+        run_folders.write_run(folder, row, params, {"pca_curve": np.arange(3.0)})
+    run_folders.write_index(folder)
     return folder
 
 
@@ -296,7 +298,7 @@ def test_differences_name_what_one_row_lacks():
         "execution": {"how": "map"},
         "sse_test": 1.0,
     }
-    assert list(showing.differences(a, b)) == [
+    assert list(details.differences(a, b)) == [
         ("config.digests.activation", None, "ff"),
         ("execution.how", None, "map"),
     ]

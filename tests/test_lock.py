@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from aejax import cli, lock, results
-from aejax.errors import MachineError, ResultsError
+from aejax import cli
+from aejax.runtime.errors import MachineError, ResultsError
+from aejax.storage import lock, run_folders
 from support import check_refused
 
 HOLDER = """
@@ -38,7 +39,7 @@ with lock.hold(Path(sys.argv[1])) as held:
 
 @pytest.fixture
 def folder(tmp_path):
-    return results.open_folder(tmp_path / "results", "x")
+    return run_folders.open_folder(tmp_path / "results", "x")
 
 
 @contextlib.contextmanager
@@ -154,7 +155,7 @@ print(code, time.monotonic() - start)
 
 def test_a_second_sweep_ends_before_it_reads_data(tiny, tmp_path):
     """Two processes; the second one's data would take a minute. Its time is counted from when all is imported."""
-    folder = results.open_folder(tmp_path / "results", "tiny")
+    folder = run_folders.open_folder(tmp_path / "results", "tiny")
     with another_process(folder) as (process, _):
         command = [sys.executable, "-c", LATE, tiny, folder.parent]
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=50)
@@ -185,7 +186,7 @@ def test_opening_a_held_folder_leaves_the_holders_unfinished_work(folder):
     partial = folder / "runs" / ".partial-abc"
     with lock.hold(folder):
         partial.mkdir()
-        results.open_folder(folder.parent, folder.name)
+        run_folders.open_folder(folder.parent, folder.name)
         assert partial.is_dir()
     with lock.hold(folder):
         assert not partial.exists()

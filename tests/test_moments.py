@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aejax import nets, train, variants
+from aejax import nets, variants
+from aejax.config.sweep import Sweep
 from aejax.datasets import moments
-from aejax.errors import ConfigError
-from aejax.sweep import Sweep
+from aejax.runtime.errors import ConfigError
+from aejax.training import train
 from support import small_dataset
 
 QUADRATIC = [

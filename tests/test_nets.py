@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aejax import nets, penalties, train, variants
-from aejax.errors import ConfigError, DataError
+from aejax import nets, variants
+from aejax.runtime.errors import ConfigError, DataError
+from aejax.training import train
+from aejax.variants import penalties
 from support import small_dataset
 
 WIDTHS = (9, 7, 3)

@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aejax import identities, nets, penalties, sweep, variants
-from aejax.errors import ConfigError
+from aejax import nets, variants
+from aejax.config import run_identity, sweep
 from aejax.nets.conv import convolve, convolve_back
+from aejax.runtime.errors import ConfigError
+from aejax.variants import penalties
 from support import rows_of
 
 
@@ -204,7 +206,7 @@ def test_a_sweep_of_it_is_stored_and_read_back(refused):
     assert (one.name, one.linear) == ("tied conv", False)
     again = sweep.from_config(one.config(), {"learning_rate": 0.01, "l2": 0.0}, 0)
     assert again.build(64, (8, 8)) is one.build(64, (8, 8))
-    assert identities.fields_of(one.config())["net"] == "conv"
+    assert run_identity.fields_of(one.config())["net"] == "conv"
     refused(
         ConfigError,
         "Sweep.net",

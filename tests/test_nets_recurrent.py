@@ -7,9 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aejax import compare, nets, sweep, train, variants
+from aejax import nets, variants
+from aejax.config import sweep
 from aejax.datasets.base import Raw, assemble
-from aejax.errors import ConfigError
+from aejax.evaluation import reconstruction
+from aejax.runtime.errors import ConfigError
+from aejax.training import train
 from support import rows_of
 
 
@@ -108,7 +111,7 @@ def test_two_codings_of_sine_waves_hold_phase_and_frequency_where_two_components
     net = nets.recurrent(steps, (32, 2), image_shape=(steps, 1))
     settings = {"epochs": 30, "batch_size": 64, "learning_rate": 0.01, "l2": 0.0}
     fit = train.fit(variants.plain(net), dataset, seed=0, **settings)
-    numbers = compare.score(variants.plain(net), fit.params, dataset)
+    numbers = reconstruction.score(variants.plain(net), fit.params, dataset)
     assert numbers["sse_ratio"] < 0.3, numbers
 
 

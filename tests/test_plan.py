@@ -5,8 +5,10 @@ import shutil
 
 import pytest
 
-from aejax import Sweep, cli, jobs, population
+from aejax import Sweep, cli
 from aejax.datasets import load
+from aejax.runner import jobs
+from aejax.training import population
 
 HEADERS = ["codings", "parameters", "members", "stored", "to train", "steps", "memory"]
 

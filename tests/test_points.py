@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from aejax import identities, nets, overrides, points, schedules, sweep
-from aejax.errors import ConfigError
-from aejax.sweep import Sweep
+from aejax import nets
+from aejax.config import overrides, points, run_identity, sweep
+from aejax.config.sweep import Sweep
+from aejax.runtime.errors import ConfigError
+from aejax.training import schedules
 
 GOOD = {"dataset": "digits", "widths": (8, 4), "epochs": 2, "batch_size": 50}
 HYPER = {"learning_rate": 0.01, "l2": 0.0}
@@ -125,7 +127,7 @@ def test_points_and_grids_that_ask_the_same_are_the_same_runs():
     listed = one(points.grid(learning_rate=(0.01, 0.001), l2=0.0))
 
     def ids(asked):
-        return [identities.run_id(asked.config(), hyper, seed, "") for seed, hyper in asked.runs()]
+        return [run_identity.run_id(asked.config(), hyper, seed, "") for seed, hyper in asked.runs()]
 
     assert ids(grid) == ids(listed)
 
@@ -168,7 +170,9 @@ def test_codings_are_an_axis_like_any_other():
     assert asked.codings_of(HYPER) == 4
     assert {type(hyper["codings"]) for _, hyper in asked.runs()} == {int}
     assert one({**HYPER, "codings": range(1, 5)}).runs() == one({**HYPER, "codings": np.arange(1, 5)}).runs()
-    assert len({identities.run_id(asked.config(), hyper, 0, "") for _, hyper in [*asked.runs()[::2], (0, HYPER)]}) == 4
+    assert (
+        len({run_identity.run_id(asked.config(), hyper, 0, "") for _, hyper in [*asked.runs()[::2], (0, HYPER)]}) == 4
+    )
 
 
 def test_an_undercomplete_net_is_so_at_its_widest(refused):
@@ -258,7 +262,7 @@ def test_a_list_of_ten_thousand_points_is_checked_and_a_twin_is_found(refused):
 def test_the_ids_of_committed_runs_are_those_of_their_sweeps():
     def identity(asked, data):
         ((seed, hyper),) = asked.runs()
-        return identities.run_id(asked.config(), hyper, seed, data)
+        return run_identity.run_id(asked.config(), hyper, seed, data)
 
     digits = "a230de60691e562154d98f0f0d1b97a2324270e2e3f1253370f137fead4b5721"
     asked = one(HYPER, widths=(2,), epochs=400, batch_size=74, schedule=schedules.warmup_cosine)
@@ -272,7 +276,7 @@ def test_runs_are_known_by_the_ids_they_always_had():
     for name in ("stacked", "linear_pca"):
         lines = (Path(__file__).parents[1] / "results" / name / "runs.jsonl").read_text().splitlines()
         for row in map(json.loads, lines):
-            found = identities.run_id(
+            found = run_identity.run_id(
                 row["config"], row["hyper"], row["seed"], row["provenance"]["dataset_fingerprint"]
             )
             assert found == row["run_id"]

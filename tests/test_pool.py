@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from aejax import results
+from aejax.storage import run_folders
 from support import rows_of, wait_for
 
 TINY_FOUR = """
@@ -84,9 +84,9 @@ def stored(folder):
     """Every run's parameters as bytes and the numbers of its row, by id."""
     found = {}
     for row in rows_of(folder):
-        run = results.read_run(folder / "runs" / row["run_id"])
+        run = run_folders.read_run(folder / "runs" / row["run_id"])
         assert run.row == row
-        leaves = [leaf.tobytes() for _, leaf in sorted(results.flat(run.params).items())]
+        leaves = [leaf.tobytes() for _, leaf in sorted(run_folders.flat(run.params).items())]
         timed = ("compile_seconds", "train_seconds", "score_seconds", "pca_seconds", "provenance", "execution")
         found[row["run_id"]] = (leaves, {name: value for name, value in row.items() if name not in timed})
     return found

@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aejax import choice, machine, nets, population, schedules, train, variants
-from aejax.errors import ConfigError, MachineError
-from aejax.interrupt import Interrupted
-from aejax.program import Data, program
+from aejax import nets, variants
+from aejax.runtime import hardware
+from aejax.runtime.errors import ConfigError, MachineError
+from aejax.runtime.signals import Interrupted
+from aejax.training import autotune, population, schedules, train
+from aejax.training.fit_program import Data, program
 from support import compiles, small_dataset
 
 DATASET = small_dataset(rows=50)
@@ -51,10 +53,10 @@ def test_programs_are_forgotten_before_they_take_the_last_memory_mapping(monkeyp
     first = together(RUNS[:1], how="loop").fits[0]
     population.forget()
     monkeypatch.setattr(population, "FEWEST_TO_FORGET", 3)
-    before, shares = machine.share_of_mappings(), []
+    before, shares = hardware.share_of_mappings(), []
     for width in (7, 6, 5, 4):
         together(RUNS[:1], variants.plain(nets.mlp(12, (width, 3))), how="loop")
-        shares.append(machine.share_of_mappings())
+        shares.append(hardware.share_of_mappings())
         if width == 5:
             monkeypatch.setattr(population, "MOST_MAPPINGS", 0.0)
     assert population.compiled.cache_info().currsize == 1
@@ -68,8 +70,8 @@ def test_programs_are_forgotten_before_they_take_the_last_memory_mapping(monkeyp
 
 
 def test_where_the_system_does_not_say_nothing_is_forgotten(monkeypatch):
-    monkeypatch.setattr(machine, "_lines", lambda path: [])
-    assert machine.share_of_mappings() == 0.0
+    monkeypatch.setattr(hardware, "_lines", lambda path: [])
+    assert hardware.share_of_mappings() == 0.0
 
 
 @pytest.mark.parametrize("how", ["map", "loop"])
@@ -205,7 +207,7 @@ def test_what_does_not_fit_into_memory_is_trained_in_blocks(alone, monkeypatch):
     whole = together(how="map")
     assert whole.choice.layout.block >= len(RUNS)
     needed = population.compiled(what, population.layout("map", len(RUNS))).device_bytes
-    monkeypatch.setattr(machine, "free_bytes", lambda devices: int(0.7 * needed))
+    monkeypatch.setattr(hardware, "free_bytes", lambda devices: int(0.7 * needed))
     halves = together(how="map")
     assert 1 <= halves.choice.layout.block < len(RUNS)
     assert halves.choice.member_bytes
@@ -227,7 +229,7 @@ def test_a_layout_that_almost_fits_gets_smaller_until_it_does(start):
     for room in range(1, population.Layout(*start).block):
         chosen, steps = population.Layout(*start), 0
         while chosen.block > 1:
-            smaller = choice._smaller(chosen, max(1, min(room, chosen.block - 1)))
+            smaller = autotune._smaller(chosen, max(1, min(room, chosen.block - 1)))
             assert smaller.block < chosen.block
             assert smaller.groups % smaller.devices == 0
             chosen, steps = smaller, steps + 1
@@ -235,7 +237,7 @@ def test_a_layout_that_almost_fits_gets_smaller_until_it_does(start):
 
 
 def test_not_one_member_fits_into_memory(monkeypatch, refused):
-    monkeypatch.setattr(machine, "free_bytes", lambda devices: 1000)
+    monkeypatch.setattr(hardware, "free_bytes", lambda devices: 1000)
     refused(MachineError, "memory", "bytes needed", "1000 free", call=lambda: together(how="map"))
 
 
@@ -243,28 +245,28 @@ def test_a_width_that_does_not_fit_is_refused_with_the_largest_that_does(monkeyp
     what = population.task(AUTOENCODER, DATASET, ("learning_rate", "l2"), **SETTINGS)
     chosen = population.layout("vmap", 6, width=6)
     functions = population.compiled(what, chosen)
-    monkeypatch.setattr(machine, "free_bytes", lambda devices: functions.device_bytes)
+    monkeypatch.setattr(hardware, "free_bytes", lambda devices: functions.device_bytes)
     refused(MachineError, "members fit", call=lambda: together(how="vmap", width=6))
 
 
 def test_the_layout_is_chosen_by_measurement_where_that_is_worth_it(monkeypatch):
     assert together().choice.rates is None
-    monkeypatch.setattr(choice, "WORTH_MEASURING", 0.0)
+    monkeypatch.setattr(autotune, "WORTH_MEASURING", 0.0)
     layout, rates, _ = together().choice
     assert rates is not None
     assert {name.split()[0] for name in rates} == {"vmap", "map", "loop"}
     taken = rates[layout.how if layout.width == 1 else f"{layout.how} {layout.width}"]
-    assert taken >= max(rates.values()) / choice.FASTER - 0.1  # rates are rounded
+    assert taken >= max(rates.values()) / autotune.FASTER - 0.1  # rates are rounded
 
 
 @pytest.mark.parametrize(("faster", "taken"), [(1.0, "map"), (1.09, "map"), (1.11, "vmap")])
 def test_a_layout_of_other_bits_has_to_be_clearly_faster(monkeypatch, faster, taken):
     """On a processor a map, whose bits are those of a fit alone, is the one to beat: by more than noise."""
-    monkeypatch.setattr(choice, "WORTH_MEASURING", 0.0)
+    monkeypatch.setattr(autotune, "WORTH_MEASURING", 0.0)
     speeds = {"map": 1000.0, "vmap": 1000.0 * faster, "loop": 900.0}
-    monkeypatch.setattr(choice, "_rate", lambda what, dataset, runs, layout, check: speeds[layout.how])
+    monkeypatch.setattr(autotune, "_rate", lambda what, dataset, runs, layout, check: speeds[layout.how])
     what = population.task(AUTOENCODER, DATASET, ("learning_rate", "l2"), **SETTINGS)
-    chosen = choice.choose(what, DATASET, RUNS)
+    chosen = autotune.choose(what, DATASET, RUNS)
     assert chosen.layout.how == taken
     assert chosen.rates is not None
     assert max(chosen.rates.values()) == pytest.approx(1000.0 * faster)
@@ -272,7 +274,7 @@ def test_a_layout_of_other_bits_has_to_be_clearly_faster(monkeypatch, faster, ta
 
 def test_choosing_looks_for_a_signal_before_whatever_takes_time(monkeypatch):
     """Each compile and each try of a layout: so that Ctrl-C waits for one of them, not for all."""
-    did, known, compiled = [], set(), choice.compiled
+    did, known, compiled = [], set(), autotune.compiled
 
     def note(what, layout):
         functions = compiled(what, layout)
@@ -285,10 +287,10 @@ def test_choosing_looks_for_a_signal_before_whatever_takes_time(monkeypatch):
 
         return functions._replace(advance=advance)
 
-    monkeypatch.setattr(choice, "WORTH_MEASURING", 0.0)
-    monkeypatch.setattr(choice, "compiled", note)
+    monkeypatch.setattr(autotune, "WORTH_MEASURING", 0.0)
+    monkeypatch.setattr(autotune, "compiled", note)
     what = population.task(AUTOENCODER, DATASET, ("learning_rate", "l2"), **SETTINGS)
-    choice.choose(what, DATASET, RUNS, check=lambda: did.append("look"))
+    autotune.choose(what, DATASET, RUNS, check=lambda: did.append("look"))
     taken = "".join(word[0] for word in did)
     assert re.fullmatch("(l(c|rr)?)*", taken), taken
     assert taken.count("c") >= 3
@@ -302,23 +304,23 @@ def test_choosing_looks_for_a_signal_before_whatever_takes_time(monkeypatch):
 
         did.clear()
         with pytest.raises(Interrupted):
-            choice.choose(what, DATASET, RUNS, check=stop)
+            autotune.choose(what, DATASET, RUNS, check=stop)
 
 
 @pytest.mark.parametrize("left", [1, 3, 6])
 def test_a_vmaps_width_follows_from_all_members_however_few_are_left(left):
     what = population.task(AUTOENCODER, DATASET, ("learning_rate", "l2"), **SETTINGS)
-    whole = choice.choose(what, DATASET, RUNS, how="vmap")
-    assert choice.choose(what, DATASET, RUNS[:left], how="vmap", of=len(RUNS)).layout.width == whole.layout.width
+    whole = autotune.choose(what, DATASET, RUNS, how="vmap")
+    assert autotune.choose(what, DATASET, RUNS[:left], how="vmap", of=len(RUNS)).layout.width == whole.layout.width
 
 
 def test_less_memory_takes_groups_from_an_asked_for_width(monkeypatch):
     """The bits depend on the width alone."""
     what = population.task(AUTOENCODER, DATASET, ("learning_rate", "l2"), **SETTINGS)
     room = population.compiled(what, population.layout("vmap", 4, width=2)).device_bytes
-    whole = choice.choose(what, DATASET, RUNS, how="vmap", width=2).layout
-    monkeypatch.setattr(machine, "free_bytes", lambda devices: int(room / choice.SHARE_OF_FREE_MEMORY) + 1)
-    fewer = choice.choose(what, DATASET, RUNS, how="vmap", width=2).layout
+    whole = autotune.choose(what, DATASET, RUNS, how="vmap", width=2).layout
+    monkeypatch.setattr(hardware, "free_bytes", lambda devices: int(room / autotune.SHARE_OF_FREE_MEMORY) + 1)
+    fewer = autotune.choose(what, DATASET, RUNS, how="vmap", width=2).layout
     assert (fewer.width, whole.width) == (2, 2)
     assert fewer.groups < whole.groups
 

@@ -5,7 +5,8 @@ import math
 
 import pytest
 
-from aejax import goodput, report, scores, settings
+from aejax.evaluation import scores
+from aejax.reporting import settings, summary, time_budget
 from fabricated import FIGURES, falling, make, population, read_csv, verdict, write
 
 
@@ -40,7 +41,7 @@ def test_numbers_of_a_setting(tmp_path):
 
 @pytest.mark.parametrize("values", [[], [3.0]])
 def test_no_interval_from_fewer_than_two_seeds(values):
-    assert report.confidence(values) is None
+    assert summary.confidence(values) is None
 
 
 def test_best_is_chosen_by_validation_not_by_test(tmp_path):
@@ -182,8 +183,13 @@ def test_where_the_time_went(tmp_path):
     # 96 + 20 + 20 + 8 + 1 + 5 = 150
     shares = {"useful": "96.0 | 64.0%", "compile": "20.0 | 13.3%", "data": "20.0 | 13.3%", "saving": "8.00 | 5.3%"}
     for name, cells in (shares | {"lost": "1.00 | 0.7%", "other": "5.00 | 3.3%"}).items():
-        assert f"| {name} | {cells} | {goodput.SPENT[name]} |" in text
-    drawn = dict.fromkeys(goodput.SPENT, 0.0) | {"started": "2026-03-02", "wall": 9.0, "saving": 9.0, "report": True}
+        assert f"| {name} | {cells} | {time_budget.SPENT[name]} |" in text
+    drawn = dict.fromkeys(time_budget.SPENT, 0.0) | {
+        "started": "2026-03-02",
+        "wall": 9.0,
+        "saving": 9.0,
+        "report": True,
+    }
     calls(tmp_path, first, first | {"started": "2026-03-02"} | second, drawn)
     assert write(tmp_path, [make()], {})[0] == text, "it was written by the report that took so long"
     calls(tmp_path, first, drawn, first | {"started": "2026-03-02"} | second)
@@ -195,7 +201,7 @@ def test_where_the_time_went(tmp_path):
 @pytest.mark.parametrize("torn", ['{"wall": 5', "[1]\n", '{"wall": "long"}\n', '{"wall": 1e999}\n'])
 def test_a_damaged_line_of_times_is_said_and_not_counted(tmp_path, torn):
     calls(tmp_path, {"wall": 2.0, "useful": 1.0}, torn)
-    assert goodput.read(tmp_path)[1] == 1
+    assert time_budget.read(tmp_path)[1] == 1
     text, _ = write(tmp_path, [make()], {})
     assert "1 call of `aejax run`, 2.00 s of wall time" in text
     assert "Not counted: 1 damaged line of goodput.jsonl." in text

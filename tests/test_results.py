@@ -7,9 +7,9 @@ import shutil
 import numpy as np
 import pytest
 
-from aejax import provenance, results
-from aejax.errors import ConfigError, MachineError, ResultsError
-from aejax.identities import FORMAT
+from aejax.runtime.errors import ConfigError, MachineError, ResultsError
+from aejax.storage import provenance, run_folders
+from aejax.storage.run_folders import FORMAT
 
 ROW = {
     "format": FORMAT,
@@ -29,11 +29,11 @@ ARRAYS = {"pca_curve": np.linspace(1, 0, 4), "history/train_loss": np.ones(3, np
 
 @pytest.fixture
 def folder(tmp_path):
-    return results.open_folder(tmp_path / "results", "x")
+    return run_folders.open_folder(tmp_path / "results", "x")
 
 
 def test_a_run_comes_back_as_it_was_stored(folder):
-    stored = results.read_run(results.write_run(folder, ROW, PARAMS, ARRAYS))
+    stored = run_folders.read_run(run_folders.write_run(folder, ROW, PARAMS, ARRAYS))
     assert stored.row == ROW
     for path in (("encoder", "layer_0", "kernel"), ("encoder", "layer_0", "bias"), ("decoder", "layer_0", "bias")):
         found, expected = stored.params, PARAMS
@@ -48,7 +48,7 @@ def test_a_run_comes_back_as_it_was_stored(folder):
 @pytest.mark.parametrize("name", ["run.json", "parameters.safetensors", "arrays.safetensors", "manifest.json"])
 @pytest.mark.parametrize("damage", ["flip", "truncate", "delete", "empty"])
 def test_no_damaged_file_is_used_silently(folder, name, damage):
-    run = results.write_run(folder, ROW, PARAMS, ARRAYS)
+    run = run_folders.write_run(folder, ROW, PARAMS, ARRAYS)
     path = run / name
     data = bytearray(path.read_bytes())
     if damage == "delete":
@@ -59,78 +59,78 @@ def test_no_damaged_file_is_used_silently(folder, name, damage):
     else:
         path.write_bytes(b"" if damage == "empty" else data[: len(data) // 2])
     with pytest.raises(ResultsError) as caught:
-        results.read_run(run)
+        run_folders.read_run(run)
     assert str(run) in str(caught.value)
     told: list[str] = []
-    assert results.read_row(run, told.append) is None
+    assert run_folders.read_row(run, told.append) is None
     assert len(told) == 1
     assert str(run) in told[0]
     assert name in told[0]
-    assert results.write_index(folder) == []
+    assert run_folders.write_index(folder) == []
 
 
 def test_every_single_bit_of_the_parameters_counts(folder):
-    run = results.write_run(folder, ROW, PARAMS, ARRAYS)
+    run = run_folders.write_run(folder, ROW, PARAMS, ARRAYS)
     path = run / "parameters.safetensors"
     intact = path.read_bytes()
     for bit in np.random.default_rng(0).integers(0, 8 * len(intact), 100):
         data = bytearray(intact)
         data[bit // 8] ^= 1 << (bit % 8)
         path.write_bytes(data)
-        assert results.read_row(run) is None
+        assert run_folders.read_row(run) is None
     path.write_bytes(intact)
-    assert results.read_row(run) == ROW
+    assert run_folders.read_row(run) == ROW
 
 
 def rewrite(path, **changes):
-    path.write_bytes(results.to_json({**json.loads(path.read_bytes()), **changes}, indent=1).encode())
+    path.write_bytes(run_folders.to_json({**json.loads(path.read_bytes()), **changes}, indent=1).encode())
 
 
 def test_a_newer_format_is_refused_with_both_versions(folder):
-    run = results.write_run(folder, ROW, PARAMS, ARRAYS)
+    run = run_folders.write_run(folder, ROW, PARAMS, ARRAYS)
     for name in ("manifest.json", "run.json"):
         rewrite(run / name, format=99)
-    for read in (results.read_run, results.read_row):
+    for read in (run_folders.read_run, run_folders.read_row):
         with pytest.raises(ConfigError, match=f"format 99, this aejax reads up to {FORMAT}"):
             read(run)
 
 
 @pytest.mark.parametrize("version", [99, 0, -1, True, 1.0, "1", None])
 def test_a_format_that_never_was_is_damage(folder, version):
-    run = results.write_run(folder, ROW, PARAMS, ARRAYS)
+    run = run_folders.write_run(folder, ROW, PARAMS, ARRAYS)
     rewrite(run / "manifest.json", format=version)
     with pytest.raises(ResultsError, match=r"manifest\.json: damaged"):
-        results.read_run(run)
+        run_folders.read_run(run)
 
 
 def test_a_row_of_another_format_is_not_written(folder):
     with pytest.raises(ValueError, match="row of format"):
-        results.write_run(folder, {**ROW, "format": FORMAT + 1}, PARAMS, ARRAYS)
+        run_folders.write_run(folder, {**ROW, "format": FORMAT + 1}, PARAMS, ARRAYS)
 
 
 def test_storing_a_damaged_run_again_keeps_the_damaged_one(folder):
     for number in (1, 2):
-        run = results.write_run(folder, ROW, PARAMS, ARRAYS)
+        run = run_folders.write_run(folder, ROW, PARAMS, ARRAYS)
         (run / "arrays.safetensors").write_bytes(b"damaged %d" % number)
-    results.write_run(folder, ROW, PARAMS, ARRAYS)
-    results.open_folder(folder.parent, folder.name)
-    assert results.read_run(run).row == ROW
+    run_folders.write_run(folder, ROW, PARAMS, ARRAYS)
+    run_folders.open_folder(folder.parent, folder.name)
+    assert run_folders.read_run(run).row == ROW
     for number in (1, 2):
         kept = folder / "runs" / f".corrupt-{ROW['run_id']}-{number}"
         assert (kept / "arrays.safetensors").read_bytes() == b"damaged %d" % number
     assert len(list((folder / "runs").iterdir())) == 3
-    assert results.write_index(folder) == [ROW]
+    assert run_folders.write_index(folder) == [ROW]
 
 
 def test_the_row_of_a_damaged_run_leaves_the_index_and_is_named(folder):
     other = {**ROW, "run_id": "f" * 12}
     for row in (ROW, other):
-        results.write_run(folder, row, PARAMS, ARRAYS)
-    assert results.write_index(folder) == [ROW, other]
+        run_folders.write_run(folder, row, PARAMS, ARRAYS)
+    assert run_folders.write_index(folder) == [ROW, other]
     (folder / "runs" / other["run_id"] / "arrays.safetensors").unlink()
     told: list[str] = []
-    assert results.write_index(folder, told.append) == [ROW]
-    assert results.read_index(folder) == [ROW]
+    assert run_folders.write_index(folder, told.append) == [ROW]
+    assert run_folders.read_index(folder) == [ROW]
     assert len(told) == 1
     assert other["run_id"] in told[0]
     assert "arrays.safetensors" in told[0]
@@ -138,15 +138,15 @@ def test_the_row_of_a_damaged_run_leaves_the_index_and_is_named(folder):
 
 def test_a_run_that_is_not_there_is_no_damage(folder):
     told: list[str] = []
-    assert results.read_row(folder / "runs" / "absent", told.append) is None
+    assert run_folders.read_row(folder / "runs" / "absent", told.append) is None
     assert told == []
 
 
 def test_a_run_in_a_folder_of_another_name_is_refused(folder):
-    run = results.write_run(folder, ROW, PARAMS, ARRAYS)
+    run = run_folders.write_run(folder, ROW, PARAMS, ARRAYS)
     moved = run.rename(run.with_name("f" * 12))
     with pytest.raises(ResultsError, match=f"run {ROW['run_id']} in the folder of {moved.name}"):
-        results.read_run(moved)
+        run_folders.read_run(moved)
 
 
 def test_arrays_keep_shape_and_type(folder):
@@ -156,7 +156,7 @@ def test_arrays_keep_shape_and_type(folder):
         "yes": np.array(True),
         "transposed": np.arange(6, dtype=np.int32).reshape(2, 3).T,
     }
-    stored = results.read_run(results.write_run(folder, ROW, {"a": {"b": np.array(7.0)}}, odd))
+    stored = run_folders.read_run(run_folders.write_run(folder, ROW, {"a": {"b": np.array(7.0)}}, odd))
     assert stored.params["a"]["b"].shape == ()
     for name, array in odd.items():
         assert stored.arrays[name].shape == np.shape(array)
@@ -166,33 +166,33 @@ def test_arrays_keep_shape_and_type(folder):
 
 def test_a_line_is_added_to_a_short_file(tmp_path):
     for number in (1, 2):
-        results.append_line(tmp_path / "lines.jsonl", {"n": number})
+        run_folders.append_line(tmp_path / "lines.jsonl", {"n": number})
     assert (tmp_path / "lines.jsonl").read_text() == '{"n": 1}\n{"n": 2}\n'
 
 
 def test_numbers_that_are_not_finite_are_never_written(folder):
     with pytest.raises(ValueError, match="not JSON compliant"):
-        results.write_run(folder, {**ROW, "sse_test": float("nan")}, PARAMS, ARRAYS)
+        run_folders.write_run(folder, {**ROW, "sse_test": float("nan")}, PARAMS, ARRAYS)
     assert list((folder / "runs").iterdir()) == []
 
 
 def test_storing_a_run_again_replaces_it(folder):
-    results.write_run(folder, ROW, PARAMS, ARRAYS)
-    run = results.write_run(folder, {**ROW, "sse_test": 2.0}, PARAMS, ARRAYS)
-    assert results.read_run(run).row["sse_test"] == 2.0
+    run_folders.write_run(folder, ROW, PARAMS, ARRAYS)
+    run = run_folders.write_run(folder, {**ROW, "sse_test": 2.0}, PARAMS, ARRAYS)
+    assert run_folders.read_run(run).row["sse_test"] == 2.0
     assert [path.name for path in (folder / "runs").iterdir()] == [ROW["run_id"]]
 
 
 def test_a_run_that_stood_aside_when_the_process_was_killed_comes_back(tmp_path, folder):
-    run = results.write_run(folder, ROW, PARAMS, ARRAYS)
+    run = run_folders.write_run(folder, ROW, PARAMS, ARRAYS)
     run.rename(run.with_name(f".replaced-{run.name}"))  # killed between the two renames
-    results.open_folder(tmp_path / "results", "x")
-    assert results.read_run(run).row == ROW
+    run_folders.open_folder(tmp_path / "results", "x")
+    assert run_folders.read_run(run).row == ROW
 
 
 @pytest.mark.parametrize("point", ["fsync", "rename"])
 def test_a_failure_while_storing_leaves_the_old_run(folder, monkeypatch, point):
-    run = results.write_run(folder, ROW, PARAMS, ARRAYS)
+    run = run_folders.write_run(folder, ROW, PARAMS, ARRAYS)
 
     def fail(*_, **__):
         raise OSError(28, "No space left on device")
@@ -200,36 +200,36 @@ def test_a_failure_while_storing_leaves_the_old_run(folder, monkeypatch, point):
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fail) if point == "fsync" else patch.setattr("pathlib.Path.rename", fail)
         with pytest.raises(MachineError, match="no space left on device"):
-            results.write_run(folder, {**ROW, "seed": 1}, PARAMS, ARRAYS)
-    assert results.read_run(run).row == ROW
+            run_folders.write_run(folder, {**ROW, "seed": 1}, PARAMS, ARRAYS)
+    assert run_folders.read_run(run).row == ROW
     assert [path.name for path in (folder / "runs").iterdir()] == [ROW["run_id"]]
 
 
 def test_the_index_is_derived_from_the_run_folders(folder):
     rows = [{**ROW, "run_id": f"{i:012x}", "seed": i} for i in (2, 0, 1)]
     for row in rows:
-        results.write_run(folder, row, PARAMS, ARRAYS)
-    assert [row["seed"] for row in results.write_index(folder)] == [0, 1, 2]
+        run_folders.write_run(folder, row, PARAMS, ARRAYS)
+    assert [row["seed"] for row in run_folders.write_index(folder)] == [0, 1, 2]
     text = (folder / "runs.jsonl").read_text()
     (folder / "runs.jsonl").unlink()
-    results.write_index(folder)
+    run_folders.write_index(folder)
     assert (folder / "runs.jsonl").read_text() == text
-    assert len(results.read_index(folder)) == 3
+    assert len(run_folders.read_index(folder)) == 3
 
 
 def test_rows_whose_folders_are_elsewhere_stay_in_the_index(folder):
-    results.write_run(folder, ROW, PARAMS, ARRAYS)
-    results.write_index(folder)
+    run_folders.write_run(folder, ROW, PARAMS, ARRAYS)
+    run_folders.write_index(folder)
     shutil.rmtree(folder / "runs" / ROW["run_id"])
-    assert results.write_index(folder) == [ROW]
+    assert run_folders.write_index(folder) == [ROW]
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "a b", "x" * 101, "/etc", "a\n", "-x"])
 def test_no_name_writes_outside_the_results_folder(tmp_path, folder, name):
     with pytest.raises(ConfigError):
-        results.open_folder(tmp_path, name)
+        run_folders.open_folder(tmp_path, name)
     with pytest.raises(ConfigError):
-        results.write_run(folder, {**ROW, "run_id": name}, PARAMS, ARRAYS)
+        run_folders.write_run(folder, {**ROW, "run_id": name}, PARAMS, ARRAYS)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["results"]
 
 
@@ -238,7 +238,7 @@ def test_a_link_does_not_lead_outside_the_results_folder(tmp_path):
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "x").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ResultsError, match="leads outside"):
-        results.open_folder(tmp_path / "results", "x")
+        run_folders.open_folder(tmp_path / "results", "x")
 
 
 @pytest.mark.parametrize("name", ["runs", "states", "states/a", "tensorboard", "tensorboard/a", "tensorboard/a/file"])
@@ -250,12 +250,12 @@ def test_no_link_inside_leads_outside_either(tmp_path, folder, name):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ResultsError, match=f"{name}: leads outside the results folder; remove the link"):
-        results.open_folder(tmp_path / "results", "x")
+        run_folders.open_folder(tmp_path / "results", "x")
     assert list((tmp_path / "elsewhere").iterdir()) == []
     path.unlink()
     (tmp_path / "results/disk").mkdir()
     path.symlink_to(tmp_path / "results/disk")
-    results.open_folder(tmp_path / "results", "x")
+    run_folders.open_folder(tmp_path / "results", "x")
 
 
 @pytest.mark.parametrize("where", ["results", "results/x", "results/x/runs"])
@@ -264,7 +264,7 @@ def test_a_file_where_a_folder_is_needed(tmp_path, where):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("mine")
     with pytest.raises(MachineError, match="is a file"):
-        results.open_folder(tmp_path / "results", "x")
+        run_folders.open_folder(tmp_path / "results", "x")
     assert path.read_text() == "mine"
 
 
@@ -272,7 +272,7 @@ def test_a_folder_of_someone_elses_is_left_alone(tmp_path):
     (tmp_path / "results/x").mkdir(parents=True)
     (tmp_path / "results/x/thesis.tex").write_text("mine")
     with pytest.raises(ResultsError, match="not empty, and no results of aejax"):
-        results.open_folder(tmp_path / "results", "x")
+        run_folders.open_folder(tmp_path / "results", "x")
     assert [path.name for path in (tmp_path / "results/x").iterdir()] == ["thesis.tex"]
 
 
@@ -280,17 +280,17 @@ def test_a_lock_file_makes_no_folder_ours(tmp_path):
     place = tmp_path / "results/x"
     place.mkdir(parents=True)
     (place / ".lock").write_text("{}")
-    assert (results.open_folder(tmp_path / "results", "x") / "runs").is_dir()
+    assert (run_folders.open_folder(tmp_path / "results", "x") / "runs").is_dir()
     (place / "runs").rmdir()
     (place / "thesis.tex").write_text("mine")
     with pytest.raises(ResultsError, match="no results of aejax"):
-        results.open_folder(tmp_path / "results", "x")
+        run_folders.open_folder(tmp_path / "results", "x")
 
 
 def test_a_link_to_a_results_folder_is_followed(tmp_path):
     (tmp_path / "disk").mkdir()
     (tmp_path / "results").symlink_to(tmp_path / "disk")
-    assert results.open_folder(tmp_path / "results", "x").is_dir()
+    assert run_folders.open_folder(tmp_path / "results", "x").is_dir()
 
 
 def test_leftovers_of_a_killed_run_are_cleared(tmp_path, folder):
@@ -298,7 +298,7 @@ def test_leftovers_of_a_killed_run_are_cleared(tmp_path, folder):
     (folder / "runs" / ".partial-abc" / "run.json").write_text("{")
     (folder / ".partial-runs.jsonl-abc").write_text("{")
     (folder / "states/a/.partial-abc").mkdir(parents=True)
-    results.open_folder(tmp_path / "results", "x")
+    run_folders.open_folder(tmp_path / "results", "x")
     assert not list(folder.rglob(".partial-*"))
     assert list((folder / "runs").iterdir()) == []
 
@@ -310,18 +310,18 @@ def test_provenance_says_where_a_number_comes_from():
         assert found[name], name
     assert (found["precision"], found["dataset_fingerprint"]) == ("highest", "abc")
     assert found["platform"] in ("cpu", "gpu", "tpu")
-    assert results.to_json(found)
+    assert run_folders.to_json(found)
 
 
 def test_an_atomic_write_keeps_the_old_file_when_it_fails(tmp_path, monkeypatch):
     path = tmp_path / "file"
-    results.write_atomic(path, b"old")
+    run_folders.write_atomic(path, b"old")
 
     def fail(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(MachineError):
-        results.write_atomic(path, b"new")
+        run_folders.write_atomic(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]

@@ -6,9 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from aejax import nets, penalties, population, schedules, train, variants
-from aejax.errors import ResultsError
-from aejax.interrupt import Interrupted
+from aejax import nets, variants
+from aejax.runtime.errors import ResultsError
+from aejax.runtime.signals import Interrupted
+from aejax.training import population, schedules, train
+from aejax.variants import penalties
 from support import small_dataset
 from test_population import identical
 

@@ -5,8 +5,11 @@ import shutil
 import numpy as np
 import pytest
 
-from aejax import cli, identities, jobs, results, states, train
-from aejax.interrupt import Interrupted
+from aejax import cli
+from aejax.runner import jobs
+from aejax.runtime.signals import Interrupted
+from aejax.storage import checkpoints, run_folders
+from aejax.training import train
 
 ONE = """
 from aejax import Sweep
@@ -79,15 +82,14 @@ def test_other_data_under_the_same_name(stopped, seen, capsys, tmp_path):
 def test_another_format(stopped, seen, capsys, monkeypatch):
     command, state, _ = stopped
     with monkeypatch.context() as patch:
-        patch.setattr(identities, "FORMAT", identities.FORMAT + 1)
-        patch.setattr(results, "FORMAT", identities.FORMAT)
+        patch.setattr(run_folders, "FORMAT", run_folders.FORMAT + 1)
         check_not_used(
-            command, state, seen, capsys, f"format: {identities.FORMAT - 1} stored, {identities.FORMAT} asked"
+            command, state, seen, capsys, f"format: {run_folders.FORMAT - 1} stored, {run_folders.FORMAT} asked"
         )
     capsys.readouterr()
     assert cli.main(command) == 2, "the run is of a newer format than this aejax reads"
     said = capsys.readouterr().err
-    assert f"format {identities.FORMAT + 1}, this aejax reads up to {identities.FORMAT}" in said
+    assert f"format {run_folders.FORMAT + 1}, this aejax reads up to {run_folders.FORMAT}" in said
 
 
 def test_another_class_of_machine(stopped, seen, capsys, monkeypatch):
@@ -172,7 +174,7 @@ def test_a_damaged_state_of_what_is_stored_is_in_nobodys_way(stopped, seen, caps
 
 def test_a_state_of_a_newer_format(stopped, capsys, monkeypatch):
     command, state, _ = stopped
-    monkeypatch.setattr(states, "FORMAT", 0)
+    monkeypatch.setattr(checkpoints, "FORMAT", 0)
     assert cli.main(command) == 2
     assert "format 1, this aejax reads up to 0" in capsys.readouterr().err
     assert len(list(state.iterdir())) == 1

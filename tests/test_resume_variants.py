@@ -2,7 +2,7 @@
 
 import pytest
 
-from aejax.interrupt import Interrupted
+from aejax.runtime.signals import Interrupted
 from support import quickly_compiled
 from test_contract import (
     LINEAR,

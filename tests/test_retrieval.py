@@ -9,10 +9,12 @@ import pytest
 from scipy.stats import ortho_group
 from sklearn.metrics import average_precision_score
 
-from aejax import compare, nets, scores, train, variants
-from aejax.errors import ConfigError
-from aejax.scores.base import Trained
-from aejax.scores.retrieval import average_precision, iterative_quantisation, precision_at, rank
+from aejax import nets, variants
+from aejax.evaluation import reconstruction, scores
+from aejax.evaluation.scores.base import Trained
+from aejax.evaluation.scores.retrieval import average_precision, iterative_quantisation, precision_at, rank
+from aejax.runtime.errors import ConfigError
+from aejax.training import train
 from support import rows_of, small_dataset
 
 
@@ -74,7 +76,7 @@ DATASET = small_dataset()
 assert DATASET.y_train is not None
 assert DATASET.y_test is not None
 Y_TRAIN, Y_TEST = DATASET.y_train, DATASET.y_test
-RULER = compare.reference(DATASET)
+RULER = reconstruction.reference(DATASET)
 
 
 def trained(variant, widths=(3,), **hyper):
@@ -92,7 +94,7 @@ def test_the_numbers_of_a_run():
     assert 0 <= (of_bits["bit_entropy"] or 0.0) <= 1
     ours = trained(variants.hashing, noise=1.0)
     z_nk, asked_qk = (
-        compare.reconstruct(ours.autoencoder, ours.params, x, unit=DATASET.unit)[0]
+        reconstruction.reconstruct(ours.autoencoder, ours.params, x, unit=DATASET.unit)[0]
         for x in (DATASET.x_train, DATASET.x_test[np.linspace(0, 71, 40).astype(int)])
     )
     assert of_bits["distinct_codes"] == len({tuple(z) for z in z_nk})

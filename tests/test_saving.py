@@ -2,10 +2,13 @@
 
 import pytest
 
-from aejax import cli, results, saving, states, train
-from aejax.desk import Desk, Spent
-from aejax.saving import StateKeeper
-from aejax.watcher import Watcher
+from aejax import cli
+from aejax.runner import resume
+from aejax.runner.context import Desk, Spent
+from aejax.runner.events import Watcher
+from aejax.runner.resume import StateKeeper
+from aejax.storage import checkpoints, run_folders
+from aejax.training import train
 from support import Killed
 
 
@@ -20,8 +23,8 @@ def clock(monkeypatch):
             self.now, self.saves = self.now + self.cost, self.saves + 1
 
     clock = Clock()
-    monkeypatch.setattr(saving.time, "perf_counter", lambda: clock.now)
-    monkeypatch.setattr(states, "save", clock.save)
+    monkeypatch.setattr(resume.time, "perf_counter", lambda: clock.now)
+    monkeypatch.setattr(checkpoints, "save", clock.save)
     return clock
 
 
@@ -103,7 +106,7 @@ def test_a_call_killed_while_it_stores_trains_nothing_that_is_stored_again(tmp_p
         "                hyper={'learning_rate': 0.01, 'l2': 0.0})]\n"
     )
     command = ["run", str(tmp_path / "four.py"), "--results", str(tmp_path), "--how", "vmap", "--save-every", "0"]
-    write_run, train_block, stored, blocks = results.write_run, train.train_block, [], []
+    write_run, train_block, stored, blocks = run_folders.write_run, train.train_block, [], []
 
     def third(*arguments):
         if len(stored) == 2:
@@ -118,15 +121,15 @@ def test_a_call_killed_while_it_stores_trains_nothing_that_is_stored_again(tmp_p
     if not kept:
         monkeypatch.setattr(StateKeeper, "due_at_the_end", lambda *_: False)
     with monkeypatch.context() as patch:
-        patch.setattr(results, "write_run", third)
+        patch.setattr(run_folders, "write_run", third)
         with pytest.raises(Killed):
             cli.main(command)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("four/runs/*/*")}
-    assert len(results.read_index(tmp_path / "four")) == 2
+    assert len(run_folders.read_index(tmp_path / "four")) == 2
     assert cli.main(command) == 0
     first, second = blocks
     assert len(second.fits) == 4
     assert (second.resumed_step == second.step == first.step) == kept
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert len(results.read_index(tmp_path / "four")) == 4
+    assert len(run_folders.read_index(tmp_path / "four")) == 4
     assert not list(tmp_path.glob("four/states/*"))

@@ -7,15 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aejax import nets, pca, scores, variants
-from aejax.compare import reference
-from aejax.errors import ConfigError
-from aejax.figures import denoised as of_denoised
-from aejax.figures import draw
-from aejax.scores.base import Trained
-from aejax.scores.denoising import best_affine_map, pca_curve
-from aejax.settings import settings
-from aejax.sweep import Sweep
+from aejax import nets, variants
+from aejax.config.sweep import Sweep
+from aejax.evaluation import pca, scores
+from aejax.evaluation.reconstruction import reference
+from aejax.evaluation.scores.base import Trained
+from aejax.evaluation.scores.denoising import best_affine_map, pca_curve
+from aejax.reporting.figures import denoised as of_denoised
+from aejax.reporting.figures import draw
+from aejax.reporting.settings import settings
+from aejax.runtime.errors import ConfigError
 from aejax.variants.denoising import corrupt
 from fabricated import arrays_of, make
 from support import small_dataset

@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aejax import compare, rows, scores, train, variants
-from aejax.figures import sparsity as figure_of
-from aejax.scores.sparsity import counts
-from aejax.settings import settings
-from aejax.sweep import Sweep
+from aejax import variants
+from aejax.config.sweep import Sweep
+from aejax.evaluation import reconstruction, scores
+from aejax.evaluation.scores.sparsity import counts
+from aejax.reporting.figures import sparsity as figure_of
+from aejax.reporting.settings import settings
+from aejax.runner import scoring
+from aejax.training import train
 from fabricated import CURVE, arrays_of, make
 from support import small_dataset
 
@@ -34,7 +37,7 @@ def test_a_row_holds_what_the_score_measured():
     one = Sweep(**shape, variant=variants.topk, hyper=hyper, scores=(scores.sparsity(),))
     assert (one.linear, one.name) == (False, "topk shallow")
     fit = train.fit(one.build(dataset.x_train.shape[1]), dataset, seed=0, epochs=2, batch_size=18, **hyper)
-    row, _, arrays = rows.score(one, 0, hyper, dataset, compare.reference(dataset), fit)
+    row, _, arrays = scoring.score(one, 0, hyper, dataset, reconstruction.reference(dataset), fit)
     assert row["status"] == "completed"
     assert 0 < row["scores"]["l0"] <= 3
     assert arrays["sparsity/activity"].sum() == pytest.approx(row["scores"]["l0"], rel=1e-5)

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import scipy.special
 
-from aejax import nets, scores, variants
-from aejax.errors import ConfigError
-from aejax.penalties import cross_entropy
-from aejax.sweep import Sweep
+from aejax import nets, variants
+from aejax.config.sweep import Sweep
+from aejax.evaluation import scores
+from aejax.runtime.errors import ConfigError
+from aejax.variants.penalties import cross_entropy
 from aejax.variants.sparse import columns
 from aejax.variants.sparse.dictionary import unit_columns
 from aejax.variants.sparse.jump_relu import jump, step

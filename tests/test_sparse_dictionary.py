@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
-from aejax import compare, nets, train, variants
+from aejax import nets, variants
 from aejax.datasets.base import Dataset, Scaling, fingerprint
-from aejax.scores.sparsity import counts
+from aejax.evaluation import reconstruction
+from aejax.evaluation.scores.sparsity import counts
+from aejax.training import train
 from aejax.variants.sparse import columns
 
 
@@ -42,12 +44,12 @@ def test_a_known_dictionary_is_found_where_pca_finds_none_of_it(name, hyper):
         return (atoms_ad @ (directions_md / lengths_m).T).max(axis=1).mean()
 
     found = closest(np.asarray(columns(fit.params)))
-    ruler = compare.reference(dataset)
+    ruler = reconstruction.reference(dataset)
     components_kd = np.asarray(ruler.params.components_kd)
     assert found > 0.95
     assert closest(np.concatenate([components_kd, -components_kd])) < 0.7
-    numbers = compare.score(autoencoder, fit.params, dataset, ruler)
-    z_nk = compare.reconstruct(autoencoder, fit.params, dataset.x_test)[0]
+    numbers = reconstruction.score(autoencoder, fit.params, dataset, ruler)
+    z_nk = reconstruction.reconstruct(autoencoder, fit.params, dataset.x_test)[0]
     assert counts(z_nk)[0]["l0"] <= 2.5
     assert numbers["r2_test"] > 0.9
     assert numbers["pca_equivalent_dimension"] > 15  # components for what two codings a row give

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aejax import compare, nets, train, variants
-from aejax.scores.sparsity import counts
+from aejax import nets, variants
+from aejax.evaluation import reconstruction
+from aejax.evaluation.scores.sparsity import counts
+from aejax.training import train
 from aejax.variants.sparse.dictionary import unit_columns
 from support import small_dataset
 from test_sparse import CODINGS, INPUTS, KEY, NET, ROWS, moved, thresholded, top, units_of
@@ -35,7 +37,7 @@ def test_revival_brings_back_a_planted_dead_unit_that_stays_dead_without_it():
     assert float(dead.last_params["memory"]["idle"][0]) == 240  # steps
     assert float(alive.last_params["memory"]["idle"][0]) < 12
     for fit, active in ((dead, False), (alive, True)):
-        z_nk = compare.reconstruct(autoencoder, fit.last_params, dataset.x_test, unit=dataset.unit)[0]
+        z_nk = reconstruction.reconstruct(autoencoder, fit.last_params, dataset.x_test, unit=dataset.unit)[0]
         assert bool(z_nk[:, 0].any()) is active
         assert counts(z_nk)[0]["l0"] <= 3
 

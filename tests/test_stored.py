@@ -5,8 +5,9 @@ import shutil
 import numpy as np
 import pytest
 
-from aejax import cli, results
+from aejax import cli
 from aejax.datasets import load
+from aejax.storage import run_folders
 from support import TINY, check_refused, rows_of
 
 
@@ -17,7 +18,7 @@ class TestEncodeAndDecode:
         return finished / "runs" / row["run_id"]
 
     def test_codings_and_reconstructions_of_new_data_are_the_runs_own(self, run, tmp_path):
-        dataset, stored = load("digits"), results.read_run(run)
+        dataset, stored = load("digits"), run_folders.read_run(run)
         np.save(tmp_path / "new.npy", dataset.x_test.astype(np.float64))  # the raw values 0 … 16
         assert cli.main(["encode", str(run), str(tmp_path / "new.npy"), str(tmp_path / "z.npy")]) == 0
         z_nk = np.load(tmp_path / "z.npy", allow_pickle=False)

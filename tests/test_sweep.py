@@ -9,10 +9,12 @@ import numpy as np
 import optax
 import pytest
 
-from aejax import experiment, identities, nets, optimisers, overrides, schedules, sweep
-from aejax.errors import ConfigError, DataError
-from aejax.penalties import cross_entropy
-from aejax.sweep import Sweep
+from aejax import nets
+from aejax.config import experiment_file, overrides, run_identity, sweep
+from aejax.config.sweep import Sweep
+from aejax.runtime.errors import ConfigError, DataError
+from aejax.training import optimisers, schedules
+from aejax.variants.penalties import cross_entropy
 from support import small_dataset
 
 GOOD = {
@@ -195,7 +197,7 @@ def test_more_steps_than_a_counter_holds_are_refused():
 
 def test_identity_changes_with_everything_that_decides_the_numbers():
     def identity(fields, hyper=GOOD["hyper"], seed=0, data="a"):
-        return identities.run_id(Sweep(**{**GOOD, **fields}).config(), hyper, seed, data)
+        return run_identity.run_id(Sweep(**{**GOOD, **fields}).config(), hyper, seed, data)
 
     own_schedule = {"schedule": lambda steps: lambda step: 0.5}
     other_schedule = {"schedule": lambda steps: lambda step: 0.25}
@@ -293,7 +295,7 @@ def test_a_bad_experiment_file_is_named_with_its_line(name, tmp_path):
     path = tmp_path / "x.py"
     path.write_text(text)
     with pytest.raises(ConfigError, match=message) as caught:
-        experiment.load(path)
+        experiment_file.load(path)
     assert "\n" not in str(caught.value)
 
 
@@ -305,21 +307,21 @@ def test_a_path_that_is_no_experiment_is_an_error(name, tmp_path):
     elif name != "missing.py":
         path.write_text("SWEEPS = []")
     with pytest.raises(ConfigError):
-        experiment.load(path)
+        experiment_file.load(path)
 
 
 def test_a_relative_path_gives_the_line_too(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("x.py").write_text(FILES["bad field"][0])
     with pytest.raises(ConfigError, match=r"^x\.py:4: Sweep\.batchsize"):
-        experiment.load(Path("x.py"))
+        experiment_file.load(Path("x.py"))
 
 
 def test_a_syntax_error_in_an_imported_file_names_that_file(tmp_path):
     (tmp_path / "beside.py").write_text("a = = 1\n")
     (tmp_path / "x.py").write_text("\n\nimport beside\n")
     with pytest.raises(ConfigError, match=r"beside\.py:1: SyntaxError"):
-        experiment.load(tmp_path / "x.py")
+        experiment_file.load(tmp_path / "x.py")
 
 
 def test_an_edited_file_is_read_anew_and_leaves_nothing_beside_it(tmp_path):
@@ -331,7 +333,7 @@ def test_an_edited_file_is_read_anew_and_leaves_nothing_beside_it(tmp_path):
             "@dataclass\nclass Mine:\n    x: int = 1\n\n"
             f"SWEEPS = [Sweep(**{ ({**GOOD, 'epochs': epochs})!r})]\n"
         )
-        found.append(experiment.load(path)[1][0].epochs)
+        found.append(experiment_file.load(path)[1][0].epochs)
     assert found == [2, 3]
     assert [one.name for one in tmp_path.iterdir()] == ["x.py"]
 
@@ -339,7 +341,7 @@ def test_an_edited_file_is_read_anew_and_leaves_nothing_beside_it(tmp_path):
 def test_an_experiment_file_gives_its_name_and_sweeps(tmp_path):
     path = tmp_path / "my-sweep_2.py"
     path.write_text(f"from aejax import Sweep\nSWEEPS = (Sweep(**{GOOD!r}),)\n")
-    name, sweeps = experiment.load(path)
+    name, sweeps = experiment_file.load(path)
     assert name == "my-sweep_2"
     assert sweeps == [Sweep(**GOOD)]
     assert isinstance(path, Path)

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aejax import cli, disk, lock, results, tensorboard
-from aejax.errors import ConfigError, MachineError
+from aejax import cli
+from aejax.reporting import tensorboard
+from aejax.runtime.errors import ConfigError, MachineError
+from aejax.storage import atomic, lock, run_folders
 from fabricated import arrays_of, make
 from support import check_refused, rows_of
 
@@ -159,7 +161,7 @@ def test_the_command_line_writes_events_and_all_else_while_it_has_the_lock(tiny,
 
         monkeypatch.setattr(module, name, watched)
 
-    for module, name in ((disk, "write_atomic"), (results, "write_atomic"), (disk, "commit")):
+    for module, name in ((atomic, "write_atomic"), (run_folders, "write_atomic"), (atomic, "commit")):
         watch(module, name)
     assert cli.main(["run", str(tiny), "--results", str(tmp_path), "--tensorboard", "--set", "seeds=0"]) == 0
     assert unlocked == []
@@ -168,7 +170,7 @@ def test_the_command_line_writes_events_and_all_else_while_it_has_the_lock(tiny,
     assert len([path for path in (folder / "tensorboard").rglob("*") if path.is_file()]) == len(rows) == 2
     for row in rows:
         drawn = scalars(folder / "tensorboard" / row["run_id"] / tensorboard.FINISHED)
-        history = results.read_run(folder / "runs" / row["run_id"]).arrays["history/train_loss"]
+        history = run_folders.read_run(folder / "runs" / row["run_id"]).arrays["history/train_loss"]
         assert drawn["train_loss"] == [(i, pytest.approx(float(loss))) for i, loss in enumerate(history, 1)]
         assert drawn["sse_test"] == [(0, pytest.approx(row["sse_test"]))]
 

@@ -8,9 +8,10 @@ import numpy as np
 import optax
 import pytest
 
-from aejax import nets, optimisers, schedules, train, variants
-from aejax.errors import ConfigError
-from aejax.program import Data, program
+from aejax import nets, variants
+from aejax.runtime.errors import ConfigError
+from aejax.training import optimisers, schedules, train
+from aejax.training.fit_program import Data, program
 from support import compiles, small_dataset
 
 DATASET = small_dataset(rows=50)
@@ -118,7 +119,7 @@ def test_fit_keeps_the_parameters_that_are_best_on_validation():
 
 def test_validation_is_exact_whatever_its_size(monkeypatch):
     reference = make()[0]
-    monkeypatch.setattr("aejax.program.EVALUATION_ROWS", 7)
+    monkeypatch.setattr("aejax.training.fit_program.EVALUATION_ROWS", 7)
     run = program.__wrapped__(AUTOENCODER, rows=50, batch_size=16, epochs=4, unit=255.0)
     data = make()[1]
     states = [jax.jit(one.fit)(jax.random.key(0), data, HYPER) for one in (reference, run)]
@@ -225,13 +226,14 @@ def test_schedules_peak_at_one_and_the_falling_ones_end_at_zero(name):
 
 
 def test_a_linear_autoencoder_finds_pca_on_mnist(mnist_dir):
-    from aejax import compare, datasets
+    from aejax import datasets
+    from aejax.evaluation import reconstruction
 
     dataset = datasets.load("mnist", mnist_dir)
     linear = variants.plain(nets.mlp(784, (30,)))
     settings = {"epochs": 15, "batch_size": 200, "schedule": schedules.warmup_cosine, "learning_rate": 0.01, "l2": 0.0}
     fit = train.fit(linear, dataset, seed=0, **settings)
-    row = compare.score(linear, fit.params, dataset, linear=True)
+    row = reconstruction.score(linear, fit.params, dataset, linear=True)
     assert row["pca_sse_test"] == pytest.approx(13.8663, abs=5e-5)
     assert row["sse_ratio"] == pytest.approx(1, abs=0.01)
 

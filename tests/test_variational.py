@@ -9,9 +9,11 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from aejax import likelihoods, nets, scores, variants
-from aejax.errors import ConfigError
-from aejax.penalties import cross_entropy
+from aejax import nets, variants
+from aejax.evaluation import scores
+from aejax.runtime.errors import ConfigError
+from aejax.variants import likelihoods
+from aejax.variants.penalties import cross_entropy
 
 RNG = np.random.default_rng(0)
 NET = nets.mlp(12, (8, 3))

@@ -17,7 +17,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from aejax import datasets, machine, nets, provenance, train, variants
+from aejax import datasets, nets, variants
+from aejax.runtime import hardware
+from aejax.storage import provenance
+from aejax.training import train
 from support import write_record
 
 ROWS, EPOCHS, BATCH = 15_000, 3, 150
@@ -55,7 +58,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--out", type=Path, help="folder for vmap_difference.json")
     options = parser.parse_args()
-    machine.use_all_cores()
+    hardware.use_all_cores()
     whole = datasets.load("mnist", options.data_dir)
     data = dataclasses.replace(whole, x_train=whole.x_train[: options.rows])
     net = nets.mlp(784, (300, 150), activation=jax.nn.elu, coding_activation=jax.nn.elu)

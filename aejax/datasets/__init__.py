@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aejax.datasets import arrays, base, checks, digits, files, mnist, olivetti, synthetic, tfds_source
+from aejax.datasets import base, digits, files, interpret, mnist, olivetti, synthetic, tfds_source, validate
 from aejax.datasets.base import Dataset, Scaling
-from aejax.errors import ConfigError, DataError
+from aejax.runtime.errors import ConfigError, DataError
 
 __all__ = ["NAMES", "Dataset", "Scaling", "check_name", "known_shape", "load", "read_rows"]
 
@@ -58,7 +58,7 @@ def load(name: str, data_dir: str | Path | None = None, seed: int = 0) -> Datase
     where MNIST has to be prepared and no folder can be written.
     """
     check_name(name)
-    seed = checks.seed(seed)
+    seed = validate.seed(seed)
     validation_rows = _NAMED[name].validation_rows if name in _NAMED else None
     return base.assemble(name, _raw(name, data_dir, seed), seed, validation_rows)
 
@@ -111,8 +111,8 @@ def read_rows(
     range or look like another unit, and as `load` does; ConfigError for a source that is nothing.
     """
     name, split = _source(source, data_dir)
-    seed = checks.seed(seed)
-    raw = _raw(name, data_dir, seed, arrays.STORED)
+    seed = validate.seed(seed)
+    raw = _raw(name, data_dir, seed, interpret.STORED)
     if split is not None or "test" in raw.x or not name.startswith(files.PREFIX):
         validation_rows = _NAMED[name].validation_rows if name in _NAMED else None
         rows_nd = base.cut(name, raw, seed, validation_rows).x[split or "test"]
@@ -127,8 +127,8 @@ def read_rows(
     if scaling.scale_d.shape == (1,) and not scaling.offset_d.any():
         scale = float(scaling.scale_d[0])
         bounded = (scale if unit is None else unit) != 1
-        checks.same_unit(name, rows_nd, scale, images=image_shape is not None, bounded=bounded)
-    checks.summable(name, split or "rows", rows_nd, scaling.offset_d, scaling.scale_d)
+        validate.same_unit(name, rows_nd, scale, images=image_shape is not None, bounded=bounded)
+    validate.summable(name, split or "rows", rows_nd, scaling.offset_d, scaling.scale_d)
     return scaling.apply(rows_nd)
 
 

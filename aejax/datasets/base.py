@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aejax.datasets import checks
-from aejax.errors import DataError
+from aejax.datasets import validate
+from aejax.runtime.errors import DataError
 
 SHARES = {"test": 0.2, "validation": 0.1}
 """Share of the given training rows that goes to a split the source does not have."""
@@ -105,9 +105,9 @@ def cut(name: str, raw: Raw, seed: int, validation_rows: int | None = None) -> R
     if not missing:
         return raw
     rows = len(raw.x["train"])
-    if rows < checks.MINIMUM_ROWS:
+    if rows < validate.MINIMUM_ROWS:
         found = f"train: {rows} row{'s' * (rows != 1)}, from which {' and '.join(missing)} would be cut"
-        raise DataError(name, found, f"give at least {checks.MINIMUM_ROWS} rows, or all three splits")
+        raise DataError(name, found, f"give at least {validate.MINIMUM_ROWS} rows, or all three splits")
     sizes = split_sizes(rows, missing)
     if validation_rows is not None:
         sizes["train"] += sizes["validation"] - validation_rows
@@ -140,21 +140,21 @@ def assemble(name: str, raw: Raw, seed: int, validation_rows: int | None = None)
     Raises DataError for values that are not finite, or too large once scaled, labels that do not fit, too few rows,
     and training rows that do not vary.
     """
-    checks.same_columns(name, raw.x)
+    validate.same_columns(name, raw.x)
     for split, x_nd in raw.x.items():
-        checks.finite(name, split, x_nd)
+        validate.finite(name, split, x_nd)
     given = raw.x
-    raw = cut(name, raw._replace(y=checks.labels(name, raw.x, raw.y)), seed, validation_rows)
-    checks.varies(name, raw.x["train"])
+    raw = cut(name, raw._replace(y=validate.labels(name, raw.x, raw.y)), seed, validation_rows)
+    validate.varies(name, raw.x["train"])
     if raw.scale is None:
         scaling, unit = standardisation(raw.x["train"]), 1.0
         if scaling.constant == len(scaling.scale_d):
-            raise checks.all_constant(name, scaling.constant)
+            raise validate.all_constant(name, scaling.constant)
     else:
         offset_d = raw.x["train"].mean(axis=0, dtype=np.float64) if raw.centred else np.zeros(1)
         scaling, unit = Scaling(offset_d, np.full(1, float(raw.scale))), 1.0
     for split, x_nd in given.items():
-        checks.summable(name, split, x_nd, scaling.offset_d, scaling.scale_d)
+        validate.summable(name, split, x_nd, scaling.offset_d, scaling.scale_d)
     x = {}
     for split, x_nd in raw.x.items():
         if raw.scale is not None and x_nd.dtype == np.uint8 and not raw.centred:

@@ -12,9 +12,9 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from aejax.datasets import arrays
+from aejax.datasets import interpret
 from aejax.datasets.base import Raw
-from aejax.errors import ConfigError, DataError
+from aejax.runtime.errors import ConfigError, DataError
 
 PREFIX = "file:"
 SPLITS = ("train", "validation", "test")
@@ -48,7 +48,7 @@ def parse(name: str) -> tuple[str, float | str | None]:
     key, _, value = option.partition("=")
     if key != "scale":
         raise ConfigError("dataset", f"{name!r}: unknown option {key!r}", "the only option is ?scale=VALUE")
-    if value == arrays.STANDARDISE:
+    if value == interpret.STANDARDISE:
         return path, value
     try:
         scale = float(value)
@@ -72,7 +72,7 @@ def raw(name: str, data_dir: str | Path | None, scale: str | None = None) -> Raw
         tried = str(_candidates(written, data_dir)[0])
         raise DataError(tried, "no such file or folder", "check the path, or pass its data_dir")
     content = read(path)
-    return arrays.interpret(name, content.x, content.y, scale or in_name)
+    return interpret.interpret(name, content.x, content.y, scale or in_name)
 
 
 def find(written: str, data_dir: str | Path | None) -> Path | None:

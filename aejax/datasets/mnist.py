@@ -23,7 +23,7 @@ import numpy as np
 
 from aejax.datasets import tfds_source
 from aejax.datasets.base import Raw
-from aejax.errors import DataError, MachineError
+from aejax.runtime.errors import DataError, MachineError
 
 NAME, VERSION = "aejax_mnist", "1.0.0"
 VALIDATION_ROWS = 5000

@@ -15,7 +15,7 @@ import numpy as np
 
 from aejax.datasets import files, tfds_source
 from aejax.datasets.base import SHARES, Raw
-from aejax.errors import DataError, MachineError
+from aejax.runtime.errors import DataError, MachineError
 
 FILE = "olivetti_faces.npz"
 PEOPLE, EACH, SIDE = 40, 10, 64

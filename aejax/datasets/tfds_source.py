@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from aejax.datasets import arrays
+from aejax.datasets import interpret
 from aejax.datasets.base import Raw
-from aejax.errors import ConfigError, DataError
+from aejax.runtime.errors import ConfigError, DataError
 
 PREFIX = "tfds:"
 SPLITS = ("train", "validation", "test")
@@ -67,8 +67,8 @@ def raw(name: str, data_dir: str | Path | None, scale: str | None = None) -> Raw
         x[split], y[split] = _read(name, builder, split, inputs, label)
     if x["train"].dtype.kind in "bi":
         # A table of counts or codes: its unit does not matter once every column is standardised.
-        scale = scale or arrays.STANDARDISE
-    return arrays.interpret(name, x, y, scale)
+        scale = scale or interpret.STANDARDISE
+    return interpret.interpret(name, x, y, scale)
 
 
 def _prepared(name: str, data_dir: str | Path | None) -> Any:

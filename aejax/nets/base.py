@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from aejax import checks
-from aejax.errors import ConfigError, DataError
+from aejax.runtime import validate
+from aejax.runtime.errors import ConfigError, DataError
 
 Params = dict[str, Any]
 Activation = Callable[[jax.Array], jax.Array]
@@ -129,7 +129,7 @@ def layer_precision(precision: str) -> str | None:
 
 def image_size(inputs: int, image_shape: Sequence[int]) -> tuple[int, int, int]:
     """(height, width, channels) of images of (H, W) or (H, W, C), `inputs` values each. Raises ConfigError."""
-    shape = checks.whole_numbers("image_shape", image_shape, least=1)
+    shape = validate.whole_numbers("image_shape", image_shape, least=1)
     if len(shape) not in (2, 3) or math.prod(shape) != inputs:
         fix = f"give (height, width) or (height, width, channels) of {inputs} values"
         raise ConfigError("image_shape", f"{shape}, for rows of {inputs} inputs", fix)

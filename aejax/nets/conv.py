@@ -9,8 +9,6 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from aejax import checks
-from aejax.errors import ConfigError
 from aejax.nets.base import (
     Activation,
     CodingAxes,
@@ -24,6 +22,8 @@ from aejax.nets.base import (
     layer_precision,
     start,
 )
+from aejax.runtime import validate
+from aejax.runtime.errors import ConfigError
 
 Size = tuple[int, int, int]
 """Height, width and channels of a feature map."""
@@ -71,16 +71,16 @@ def conv(
 
     Equal arguments give the same `Net`. Raises ConfigError on sizes that cannot be.
     """
-    inputs = checks.whole_number("inputs", inputs, least=1)
-    sizes = checks.whole_numbers("widths", widths, least=1)
+    inputs = validate.whole_number("inputs", inputs, least=1)
+    sizes = validate.whole_numbers("widths", widths, least=1)
     mirrored = sizes[-2::-1]
     if decoder_widths is not None:
-        mirrored = checks.whole_numbers("decoder_widths", decoder_widths, least=1, empty=None)
+        mirrored = validate.whole_numbers("decoder_widths", decoder_widths, least=1, empty=None)
         if len(mirrored) != len(sizes) - 1:
             found = f"{mirrored}, where {len(sizes) - 1} convolutions have to be undone"
             raise ConfigError("decoder_widths", found, "give as many channels as there are convolutions, or none")
-    kernel_size = checks.whole_number("kernel_size", kernel_size, least=1)
-    stride = checks.whole_number("stride", stride, least=1)
+    kernel_size = validate.whole_number("kernel_size", kernel_size, least=1)
+    stride = validate.whole_number("stride", stride, least=1)
     size = image_size(inputs, image_shape)
     return _conv(inputs, sizes, size, kernel_size, stride, activation, coding_activation, mirrored, precision)
 

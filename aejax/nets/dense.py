@@ -9,9 +9,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from aejax import checks
-from aejax.errors import ConfigError, nearest
 from aejax.nets.base import Activation, CodingAxes, Net, Params, check_rows, identity, layer_precision, narrow, start
+from aejax.runtime import validate
+from aejax.runtime.errors import ConfigError, nearest
 
 INITIALISERS = {"he": nn.initializers.he_normal, "glorot": nn.initializers.glorot_normal}
 
@@ -59,11 +59,11 @@ def mlp(
     Equal arguments give the same `Net`, so a net built twice compiles once. Raises ConfigError on sizes that are no
     positive whole numbers, and on options that cannot be.
     """
-    inputs = checks.whole_number("inputs", inputs, least=1)
-    sizes = checks.whole_numbers("widths", widths, least=1)
+    inputs = validate.whole_number("inputs", inputs, least=1)
+    sizes = validate.whole_numbers("widths", widths, least=1)
     mirrored = sizes[-2::-1]
     if decoder_widths is not None:
-        mirrored = checks.whole_numbers("decoder_widths", decoder_widths, least=1, empty=None)
+        mirrored = validate.whole_numbers("decoder_widths", decoder_widths, least=1, empty=None)
     if not isinstance(bias, bool):
         raise ConfigError("bias", repr(bias), "give True or False")
     if initialiser not in INITIALISERS:

@@ -11,8 +11,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from aejax import checks
-from aejax.errors import ConfigError
 from aejax.nets.base import (
     Activation,
     CodingAxes,
@@ -25,6 +23,8 @@ from aejax.nets.base import (
     image_size,
     start,
 )
+from aejax.runtime import validate
+from aejax.runtime.errors import ConfigError
 
 
 def recurrent(
@@ -48,13 +48,13 @@ def recurrent(
 
     Equal arguments give the same `Net`. Raises ConfigError on sizes that cannot be.
     """
-    inputs = checks.whole_number("inputs", inputs, least=1)
-    sizes = checks.whole_numbers("widths", widths, least=1)
+    inputs = validate.whole_number("inputs", inputs, least=1)
+    sizes = validate.whole_numbers("widths", widths, least=1)
     if len(sizes) == 1:
         raise ConfigError("widths", f"{sizes}, with no recurrent layer before the codings", "give (units, codings)")
     mirrored = sizes[-2::-1]
     if decoder_widths is not None:
-        mirrored = checks.whole_numbers("decoder_widths", decoder_widths, least=1, empty="no recurrent layer")
+        mirrored = validate.whole_numbers("decoder_widths", decoder_widths, least=1, empty="no recurrent layer")
     steps, across, channels = image_size(inputs, image_shape)
     return _recurrent(steps, across * channels, sizes, activation, coding_activation, mirrored, precision)
 

@@ -6,8 +6,8 @@ import functools
 
 import jax
 
-from aejax.errors import ConfigError
 from aejax.nets.base import Net, Params
+from aejax.runtime.errors import ConfigError
 
 
 @functools.lru_cache(maxsize=256)

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import jax
 
-from aejax.errors import ConfigError, nearest
 from aejax.nets import Activation, CodingAxes, Net, Params
-from aejax.penalties import cross_entropy
+from aejax.runtime.errors import ConfigError, nearest
+from aejax.variants.penalties import cross_entropy
 
 Loss = Callable[..., tuple[jax.Array, dict[str, Any]]]
 Ranges = tuple[tuple[str, float, float], ...]

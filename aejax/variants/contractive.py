@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aejax import penalties
 from aejax.nets import Activation, Net, Params, identity
+from aejax.variants import penalties
 from aejax.variants.base import Autoencoder, decoders
 
 

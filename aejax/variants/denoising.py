@@ -8,9 +8,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from aejax import penalties
-from aejax.errors import ConfigError, nearest
 from aejax.nets import Activation, Net, Params, identity
+from aejax.runtime.errors import ConfigError, nearest
+from aejax.variants import penalties
 from aejax.variants.base import Autoencoder, decoders
 
 NOISES = ("gaussian", "masking", "salt_and_pepper")

@@ -8,9 +8,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from aejax import nets, penalties
-from aejax.errors import ConfigError
+from aejax import nets
 from aejax.nets import Activation, Net, Params, identity
+from aejax.runtime.errors import ConfigError
+from aejax.variants import penalties
 from aejax.variants.base import Autoencoder, decoders
 
 

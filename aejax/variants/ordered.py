@@ -12,9 +12,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from aejax import nets, penalties
-from aejax.errors import ConfigError, nearest
+from aejax import nets
 from aejax.nets import Activation, Net, Params, affine_kernels, identity
+from aejax.runtime.errors import ConfigError, nearest
+from aejax.variants import penalties
 from aejax.variants.base import Autoencoder, decoders
 
 PREFIXES = ("all", "sampled")

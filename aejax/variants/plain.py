@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import jax
 
-from aejax import penalties
 from aejax.nets import Activation, Net, Params, identity
+from aejax.variants import penalties
 from aejax.variants.base import Autoencoder, decoders
 
 

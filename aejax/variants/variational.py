@@ -9,9 +9,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from aejax import checks, likelihoods, nets, penalties
-from aejax.errors import ConfigError, nearest
+from aejax import nets
 from aejax.nets import Activation, Net, Params, identity
+from aejax.runtime import validate
+from aejax.runtime.errors import ConfigError, nearest
+from aejax.variants import likelihoods, penalties
 from aejax.variants.base import Autoencoder, Generative, decoders, fixed
 
 VARIANCES = ("fixed", "learned", "optimal")
@@ -54,7 +56,7 @@ def variational(
     """
     bernoulli = error is penalties.cross_entropy
     decode, predict = decoders(net, output, error)
-    samples = checks.whole_number("samples", samples, least=1)
+    samples = validate.whole_number("samples", samples, least=1)
     if variance not in VARIANCES:
         raise ConfigError("variance", repr(variance), nearest(str(variance), VARIANCES))
     if bernoulli and variance != "fixed":

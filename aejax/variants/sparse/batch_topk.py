@@ -8,9 +8,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from aejax import penalties
-from aejax.errors import ConfigError
 from aejax.nets import Activation, Net, Params, identity
+from aejax.runtime.errors import ConfigError
+from aejax.variants import penalties
 from aejax.variants.base import Autoencoder, decoders
 from aejax.variants.sparse.dictionary import centring, check_dictionary, starting
 from aejax.variants.sparse.revival import check_revival, idle_steps, revival_error

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from aejax.errors import ConfigError
 from aejax.nets import Net, Params
+from aejax.runtime.errors import ConfigError
 
 _OfRows = Callable[[Params, jax.Array], jax.Array]
 

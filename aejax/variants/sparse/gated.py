@@ -8,9 +8,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from aejax import checks, penalties
-from aejax.errors import ConfigError
 from aejax.nets import Activation, Net, Params, identity
+from aejax.runtime import validate
+from aejax.runtime.errors import ConfigError
+from aejax.variants import penalties
 from aejax.variants.base import Autoencoder, decoders
 from aejax.variants.sparse.dictionary import centring, check_dictionary, starting, unit_columns
 from aejax.variants.sparse.revival import idle_steps, shortfall
@@ -36,7 +37,7 @@ def gated(
     output do not belong together.
     """
     check_dictionary(net)
-    checks.whole_number("dead_after", dead_after, least=1)
+    validate.whole_number("dead_after", dead_after, least=1)
     decode, predict = decoders(net, output, error)
     centred = centring(decode, net.codings)
     layers = [path[:-1] for path, _ in net.coding_axes if path[0] == "encoder" and path[-1] == "bias"]

@@ -8,8 +8,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from aejax import checks, penalties
 from aejax.nets import Activation, Net, Params, identity
+from aejax.runtime import validate
+from aejax.variants import penalties
 from aejax.variants.base import Autoencoder, decoders
 from aejax.variants.sparse.dictionary import centring, check_dictionary, starting, unit_columns
 from aejax.variants.sparse.revival import idle_steps, shortfall
@@ -36,8 +37,8 @@ def jump_relu(
     the decoder is not one dense layer, an option cannot be, or error and output do not belong together.
     """
     check_dictionary(net)
-    checks.number("first_threshold", first_threshold, positive=True)
-    checks.whole_number("dead_after", dead_after, least=1)
+    validate.number("first_threshold", first_threshold, positive=True)
+    validate.whole_number("dead_after", dead_after, least=1)
     decode, predict = decoders(net, output, error)
     centred = centring(decode, net.codings)
 

@@ -8,8 +8,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from aejax import nets, penalties
+from aejax import nets
 from aejax.nets import Activation, Net, Params, identity
+from aejax.variants import penalties
 from aejax.variants.base import Autoencoder, decoders
 
 

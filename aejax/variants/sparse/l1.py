@@ -8,8 +8,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from aejax import checks, penalties
 from aejax.nets import Activation, Net, Params, identity
+from aejax.runtime import validate
+from aejax.variants import penalties
 from aejax.variants.base import Autoencoder, decoders
 from aejax.variants.sparse.dictionary import centring, check_dictionary, starting, unit_columns
 from aejax.variants.sparse.revival import idle_steps, shortfall
@@ -33,7 +34,7 @@ def l1_sparse(
     do not belong together.
     """
     check_dictionary(net)
-    checks.whole_number("dead_after", dead_after, least=1)
+    validate.whole_number("dead_after", dead_after, least=1)
     decode, predict = decoders(net, output, error)
     centred = centring(decode, net.codings)
 

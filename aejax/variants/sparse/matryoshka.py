@@ -8,9 +8,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from aejax import checks, penalties
-from aejax.errors import ConfigError
 from aejax.nets import Activation, Net, Params, cut, identity
+from aejax.runtime import validate
+from aejax.runtime.errors import ConfigError
+from aejax.variants import penalties
 from aejax.variants.base import Autoencoder, decoders
 from aejax.variants.sparse.dictionary import centring
 from aejax.variants.sparse.revival import idle_steps, revival_error
@@ -66,7 +67,7 @@ def check_prefixes(prefixes: tuple[int, ...] | None, codings: int) -> tuple[int,
     """The prefixes besides all codings, by default a sixteenth to a half of them. Raises ConfigError."""
     if prefixes is None:
         return tuple(dict.fromkeys(codings // part for part in (16, 8, 4, 2) if codings // part >= 1))
-    found = checks.whole_numbers("prefixes", prefixes, least=1, most=codings - 1, empty=None)
+    found = validate.whole_numbers("prefixes", prefixes, least=1, most=codings - 1, empty=None)
     if list(found) != sorted(set(found)):
         raise ConfigError("prefixes", f"{found}", f"give numbers that rise, all below the {codings} codings")
     return found

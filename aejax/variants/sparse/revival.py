@@ -8,17 +8,18 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from aejax import checks, nets
+from aejax import nets
 from aejax.nets import Net, Params
+from aejax.runtime import validate
 from aejax.variants.sparse.selection import largest
 
 
 def check_revival(net: Net, dead_after: object, revived: object) -> int:
     """How many dead units are revived at once: `revived`, or half the number of inputs. Raises ConfigError."""
-    checks.whole_number("dead_after", dead_after, least=1)
+    validate.whole_number("dead_after", dead_after, least=1)
     if revived is None:
         return max(1, net.inputs // 2)
-    return checks.whole_number("revived", revived, least=1)
+    return validate.whole_number("revived", revived, least=1)
 
 
 def idle_steps(idle_k: jax.Array, z_bk: jax.Array) -> jax.Array:

@@ -1,0 +1,1 @@
+"""Configuration: `Sweep`, hyper-parameter points, overrides, the registry of names, run identity."""

@@ -1,0 +1,1 @@
+"""Evaluation: exact PCA, reconstruction errors, scores, diagnostics."""

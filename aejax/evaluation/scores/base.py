@@ -1,0 +1,81 @@
+"""What a score is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from aejax.datasets.base import Dataset
+from aejax.evaluation.reconstruction import Reference
+from aejax.nets import Params
+from aejax.variants import Autoencoder
+
+
+class Trained(NamedTuple):
+    """A trained autoencoder as scores see it: its parameters, hyper-parameters, data, reference PCA, number of codings
+    and a key of its seed, for whatever is random. A score that takes long calls `check` every few seconds: it may
+    raise Interrupted.
+    """
+
+    autoencoder: Autoencoder
+    params: Params
+    hyper: Mapping[str, float]
+    dataset: Dataset
+    ruler: Reference
+    codings: int
+    key: jax.Array
+    check: Callable[[], None] = lambda: None
+
+
+Measured = tuple[dict[str, float | None], dict[str, np.ndarray]]
+"""Numbers by name, None where there is none; arrays by name, for figures."""
+
+
+class Against(NamedTuple):
+    """What a score holds against PCA: two numbers of a row, of which the lower one wins, or the `higher`.
+
+    `words` are a template with {ours} and {theirs}; `otherwise` says what the plain comparison of squared errors then
+    is. A `curve` is of all settings with as many codings, not only of the one that is best by validation; numbers in
+    `nats` differ, others have a ratio. Only rows that have a number `only` are held against anything. Where a row has a
+    number `exact`, of which `ours` is an estimate, that is held against PCA's.
+    """
+
+    ours: str
+    theirs: str
+    rival: str
+    words: str
+    otherwise: str
+    higher: bool = False
+    curve: bool = False
+    nats: bool = False
+    only: str = ""
+    exact: str = ""
+
+
+class Score(NamedTuple):
+    """A score with its options: `measure(trained, **options)` gives numbers and arrays by name.
+
+    `headers` says of each number how a table calls it and what it means, as (header, meaning); numbers without one
+    are in the row only. `needs_labels` scores are for data with labels. `against`: what a summary's verdict says first.
+    `chosen_by` names a number on validation, lower being better, by which settings are chosen instead of their error.
+    """
+
+    name: str
+    options: tuple[tuple[str, Any], ...]
+    measure: Callable[..., Measured]
+    headers: tuple[tuple[str, str, str], ...] = ()
+    needs_labels: bool = False
+    against: tuple[Against, ...] = ()
+    chosen_by: str = ""
+
+    def config(self) -> dict[str, Any]:
+        """Name and options as JSON values."""
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in self.options}
+        return {"name": self.name, **values}
+
+    def __call__(self, trained: Trained) -> Measured:
+        """Measure."""
+        return self.measure(trained, **dict(self.options))

@@ -1,0 +1,207 @@
+"""How likely the test rows are: log-likelihood of a model of the density, by importance samples on the device.
+
+log p(x) is the log of the mean of p(x, z) / q(z | x) over codings drawn from the posterior q (Burda et al. 2015,
+section 5). The mean is unbiased, its logarithm is too low by about half its relative variance: what `nll_bias` says.
+Where a posterior is too narrow for the exact one, the weights have no variance, and the logarithm is too low by more
+than any sample shows: few effective samples are the sign of that.
+Rows that are binary by nature of the model are drawn once from the test rows as probabilities, the same draws for
+every run, so that runs are compared on the same zeros and ones.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from aejax.evaluation import pca, reconstruction
+from aejax.evaluation.scores.base import Against, Measured, Score, Trained
+from aejax.nets import Params
+from aejax.runtime import validate
+from aejax.runtime.errors import ConfigError
+from aejax.variants import Autoencoder, likelihoods
+
+ROWS_SEED = 0
+"""Seed of the zeros and ones that test rows are drawn as."""
+ACTIVE = 0.01
+"""A unit is active whose posterior mean varies by more than this over the rows (Burda et al. 2015)."""
+ROWS_AT_ONCE = 64
+PASSES = {"cpu": 2048}
+PASSES_OF_ACCELERATORS = 65_536
+"""Decoder passes at once, of one device: as many as keep its cache, or its cores, full."""
+
+_HEADERS = (
+    ("nll_test", "NLL", "negative log-likelihood of a test row in nats, by importance samples"),
+    ("nelbo_test", "−ELBO", "negative evidence lower bound of a test row in nats"),
+    ("kl_test", "KL", "rate: KL of a test row's codings from the prior in nats"),
+    ("active_units", "active", "codings whose posterior mean varies by more than 0.01 over test rows"),
+    ("effective_samples", "effective samples", "median over test rows of (sum of weights)² / sum of squared weights"),
+    ("nll_bias", "bias", "by how much, at least, the NLL is too high for its number of samples, in nats"),
+    (
+        "exact_nll_test",
+        "exact NLL",
+        "the exact one of the same model, where its decoder is affine and rows continuous: the verdict is by it",
+    ),
+    ("ppca_nll_test", "pPCA NLL", "the exact one of probabilistic PCA with as many codings, where rows are continuous"),
+)
+_AGAINST = Against(
+    "nll_test",
+    "ppca_nll_test",
+    "probabilistic PCA as a density",
+    "{ours} nats against {theirs}",
+    "In squared error",
+    nats=True,
+    exact="exact_nll_test",
+)
+
+
+def likelihood(samples: int = 5000, rows: int | None = None) -> Score:
+    """Log-likelihood of the first `rows` test rows (all of them) by so many importance samples a row.
+
+    Numbers, in nats a row: `nll_test`; `nelbo_test`, the negative bound by the same samples; `kl_test`, in closed form;
+    `reconstruction_test`, their difference, -log p(x | z) on average. Then `active_units`, `effective_samples`, the
+    median over rows of (sum w)^2 / sum w^2, `nll_bias`, estimated from it, and for continuous rows `ppca_nll_test` and
+    `exact_nll_test`, None where the decoder is not affine.
+    Raises ConfigError for numbers below 1, and, when it measures, for a variant that is no density or binary rows that
+    are not.
+    """
+    samples = validate.whole_number("samples", samples, least=1)
+    if rows is not None:
+        rows = validate.whole_number("rows", rows, least=1)
+    return Score("likelihood", (("samples", samples), ("rows", rows)), _measure, _HEADERS, against=(_AGAINST,))
+
+
+class Estimate(NamedTuple):
+    """Of each row, (n,) float64: log p(x), the bound, the effective number of samples, and the posteriors, (n, k)."""
+
+    log_likelihood_n: np.ndarray
+    elbo_n: np.ndarray
+    effective_n: np.ndarray
+    mean_nk: np.ndarray
+    kl_nk: np.ndarray
+
+
+class _Sums(NamedTuple):
+    """Of the log weights so far, (b,): the largest, sums of exp(log - largest) and of its square, and of the logs."""
+
+    largest: jax.Array
+    weights: jax.Array
+    squares: jax.Array
+    logs: jax.Array
+
+
+def _measure(trained: Trained, samples: int, rows: int | None) -> Measured:
+    generative, dataset = trained.autoencoder.generative, trained.dataset
+    if generative is None:
+        raise ConfigError("Sweep.scores", "likelihood of a variant that is no density", "set variant to variational")
+    x_nd = jnp.asarray(dataset.floats(dataset.x_test))
+    x_nd = np.asarray(generative.observed(jax.random.key(ROWS_SEED), x_nd))[:rows]
+    if generative.binary and not np.isin(x_nd, (0, 1)).all():
+        found = "likelihood under cross_entropy of rows that are not zeros and ones"
+        raise ConfigError("Sweep.scores", found, "set binarise=True in options, or leave the score out")
+    found = estimate(trained.autoencoder, trained.params, trained.key, x_nd, samples, trained.check)
+    elbo, kl = float(found.elbo_n.mean()), float(found.kl_nk.sum(axis=1).mean())
+    numbers: dict[str, float | None] = {
+        "nll_test": -float(found.log_likelihood_n.mean()),
+        "nelbo_test": -elbo,
+        "kl_test": kl,
+        "reconstruction_test": -elbo - kl,
+        "active_units": int((found.mean_nk.var(axis=0) > ACTIVE).sum()),
+        "effective_samples": float(np.median(found.effective_n)),
+        "nll_bias": float((1 / found.effective_n - 1 / samples).mean() / 2),
+    }
+    if not generative.binary:
+        exact_n = pca.log_likelihood(trained.ruler.params, trained.codings, dataset.x_test[:rows], unit=dataset.unit)
+        numbers["ppca_nll_test"] = None if exact_n is None else -float(exact_n.mean())
+        exact_n = exact(trained.autoencoder, trained.params, trained.codings, x_nd)
+        numbers["exact_nll_test"] = None if exact_n is None else -float(exact_n.mean())
+    kl_k = np.asarray(found.kl_nk.mean(axis=0), np.float32)
+    return numbers, {"likelihood/test": found.log_likelihood_n.astype(np.float32), "likelihood/kl": kl_k}
+
+
+def exact(autoencoder: Autoencoder, params: Params, codings: int, x_nd: np.ndarray) -> np.ndarray | None:
+    """Log-likelihood of each row in nats, (n,) float64, where the decoder is affine and rows are Gaussian around it.
+
+    With x = b + z W + sigma e, z and e standard normal, rows are normal with mean b, covariance W^T W + sigma^2 I. W is
+    what the decoder makes of unit codings; None where other codings show that it is not affine.
+    """
+    variance = None if autoencoder.generative is None else autoencoder.generative.variance
+    if variance is None:
+        return None
+    others_mk = 3 * np.random.default_rng(0).standard_normal((20, codings)).astype(np.float32)
+    probes_nk = np.concatenate([np.zeros((1, codings), np.float32), np.eye(codings, dtype=np.float32), others_mk])
+    decoded_nd = reconstruction.decode(autoencoder, params, probes_nk).astype(np.float64)
+    mean_d, kernel_kd = decoded_nd[0], decoded_nd[1 : codings + 1] - decoded_nd[0]
+    expected_md = others_mk @ kernel_kd + mean_d
+    if not np.allclose(decoded_nd[codings + 1 :], expected_md, rtol=0, atol=1e-4 * max(1.0, np.abs(expected_md).max())):
+        return None
+    noise, centred_nd, inputs = float(variance(params)), x_nd.astype(np.float64) - mean_d, x_nd.shape[1]
+    inner_kk = np.eye(codings) + kernel_kd @ kernel_kd.T / noise
+    along_nk = centred_nd @ kernel_kd.T / noise
+    squares_n = np.square(centred_nd).sum(axis=1) / noise - (along_nk * np.linalg.solve(inner_kk, along_nk.T).T).sum(
+        axis=1
+    )
+    log_determinant = np.linalg.slogdet(inner_kk)[1] + inputs * np.log(noise)
+    return -0.5 * (squares_n + log_determinant + inputs * np.log(2 * np.pi))
+
+
+def estimate(
+    autoencoder: Autoencoder,
+    params: Params,
+    key: jax.Array,
+    x_nd: np.ndarray,
+    samples: int,
+    check: Callable[[], None] = lambda: None,
+) -> Estimate:
+    """Log-likelihood of the rows by importance samples, on all local devices, a block of rows after another.
+
+    Rows are as the model observes them. A block has
+    ROWS_AT_ONCE rows for each device, so that another number of devices draws other samples. `check` is called after
+    each block.
+    """
+    devices = jax.local_devices()
+    over = NamedSharding(Mesh(np.array(devices), ("rows",)), PartitionSpec("rows"))
+    passes = PASSES.get(devices[0].platform, PASSES_OF_ACCELERATORS)
+    at_once = max(1, min(samples, passes // ROWS_AT_ONCE))
+    block_rows, parts = ROWS_AT_ONCE * len(devices), []
+    for start in range(0, len(x_nd), block_rows):
+        block = x_nd[start : start + block_rows]
+        padded = jax.device_put(np.pad(block, ((0, block_rows - len(block)), (0, 0))), over)
+        with jax.default_matmul_precision("highest"):
+            found = _block(autoencoder, params, jax.random.fold_in(key, start), padded, samples, at_once)
+        parts.append([np.asarray(array, np.float64)[: len(block)] for array in found])
+        check()
+    largest, weights, squares, logs, mean_nk, kl_nk = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return Estimate(largest + np.log(weights / samples), logs / samples, np.square(weights) / squares, mean_nk, kl_nk)
+
+
+@functools.partial(jax.jit, static_argnames=("autoencoder", "samples", "at_once"))
+def _block(
+    autoencoder: Autoencoder, params: Params, key: jax.Array, x_bd: jax.Array, samples: int, at_once: int
+) -> tuple[jax.Array, ...]:
+    generative = autoencoder.generative
+    assert generative is not None
+
+    def add(i: jax.Array, sums: _Sums) -> _Sums:
+        keys = jax.random.split(jax.random.fold_in(key, i), at_once)
+        logs_sb = jax.vmap(lambda one: generative.log_weights(params, one, x_bd))(keys)
+        wanted_s = i * at_once + jnp.arange(at_once) < samples  # the last draws may be more than asked for
+        logs_sb = jnp.where(wanted_s[:, None], logs_sb, -jnp.inf)
+        largest = jnp.maximum(sums.largest, logs_sb.max(axis=0))
+        shrink, weights_sb = jnp.exp(sums.largest - largest), jnp.exp(logs_sb - largest[None])
+        return _Sums(
+            largest,
+            sums.weights * shrink + weights_sb.sum(axis=0),
+            sums.squares * jnp.square(shrink) + jnp.square(weights_sb).sum(axis=0),
+            sums.logs + jnp.where(wanted_s[:, None], logs_sb, 0.0).sum(axis=0),
+        )
+
+    zero = jnp.zeros_like(x_bd[:, 0])
+    sums = jax.lax.fori_loop(0, -(-samples // at_once), add, _Sums(zero - jnp.inf, zero, zero, zero))
+    mean_bk, log_variance_bk = generative.posterior(params, x_bd)
+    return (*sums, mean_bk, likelihoods.kl_normal(mean_bk, log_variance_bk))

@@ -1,0 +1,1 @@
+"""Inference: a stored run on new data."""

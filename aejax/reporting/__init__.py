@@ -1,0 +1,1 @@
+"""Reporting: stored rows to tables, figures and verdicts."""

@@ -1,0 +1,1 @@
+"""Runner: an experiment's sweeps as jobs: plan, train, resume, score."""

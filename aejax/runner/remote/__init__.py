@@ -1,0 +1,28 @@
+"""Training on other processes: a pool on this machine, or a Ray cluster. One task is one compiled program.
+
+Workers train and score; the driver, which holds the results folder, stores each row as it comes. A worker that dies
+is replaced and its unfinished runs are tried again; what cannot be trained is recorded as failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from aejax.runner.jobs import Job
+from aejax.runner.remote.driver import Driver
+from aejax.runner.remote.pool import Pool
+from aejax.runner.remote.ray import Ray
+from aejax.runner.remote.task import Call, Source, check
+
+__all__ = ["Call", "Driver", "Place", "Pool", "Ray", "Source", "check", "train"]
+
+Place: TypeAlias = Pool | Ray
+"""Where to train."""
+
+
+def train(place: Place, driver: Driver, jobs: Sequence[Job]) -> None:
+    """Train what is missing of these jobs at this place. Raises as `Driver.run` does, and MachineError without one."""
+    if any(job.missing for job in jobs):
+        with place.open() as workers:
+            driver.run(jobs, workers)

@@ -1,0 +1,1 @@
+"""Runtime: errors, checks of values, devices, processes and signals."""

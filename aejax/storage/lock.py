@@ -1,0 +1,186 @@
+"""One writer a results folder: an flock on `.lock`, which says who holds it. Reading takes no lock."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import math
+import os
+import socket
+import time
+import weakref
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from aejax.runtime.errors import MachineError, ResultsError
+from aejax.storage import atomic
+
+NAME = ".lock"
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+WIDTH = 16
+"""Bytes of the numbers of seconds, with which the record ends."""
+
+
+class Before(NamedTuple):
+    """The holder before: when it started and was last heard of (seconds since 1970), and of its work what was lost
+    and what was kept, where it did not end by itself.
+    """
+
+    started: str
+    heard: float
+    lost_seconds: float
+    kept_seconds: float
+
+
+class Lock:
+    """A held lock. `before` is the holder before, where it can be read, `started` names this one."""
+
+    def __init__(self, handle: int, before: Before | None):
+        self.before = before
+        self.started = datetime.now(UTC).isoformat(timespec="seconds")
+        self._handle: int | None = handle
+        record = {"pid": os.getpid(), "host": socket.gethostname(), "started": self.started}
+        head, tail = atomic.to_json(record).encode()[:-1], _tail(0.0, 0.0)
+        self._offset = len(head)
+        os.pwrite(handle, head + tail, 0)
+        os.ftruncate(handle, len(head) + len(tail))
+
+    @property
+    def lost_seconds(self) -> float:
+        """The work that the holder before had not saved when it died, 0.0 if it had."""
+        return 0.0 if self.before is None else self.before.lost_seconds
+
+    def beat(self, unsaved_seconds: float, kept_seconds: float = 0.0) -> None:
+        """Note how many seconds of work would be lost, and kept, if this process died now: a small write, no fsync."""
+        if self._handle is not None:
+            with contextlib.suppress(OSError):  # a note is not worth a run
+                os.pwrite(self._handle, _tail(unsaved_seconds, kept_seconds), self._offset)
+
+    def _close(self) -> None:
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+
+@contextlib.contextmanager
+def hold(folder: Path) -> Iterator[Lock]:
+    """Be the one writer of `folder` inside this block, and clear first what a killed one left there.
+
+    Leaving it without an exception records that nothing is lost; with one, the last `beat` stands. Raises ResultsError
+    naming the holder when there is one, MachineError where the folder cannot be written or has no locks.
+    """
+    handle = _open(folder)
+    try:
+        if not _take(handle, folder, seconds=0.5):
+            raise _in_use(handle, folder)
+        with atomic.guard(folder / NAME, 4096):
+            lock = Lock(handle, _before(handle))
+    except BaseException:
+        os.close(handle)
+        raise
+    held = weakref.ref(lock)
+    os.register_at_fork(after_in_child=lambda: _close(held()))  # a child that outlives us must not go on holding it
+    try:
+        atomic.recover_all(folder)
+        yield lock
+        lock.beat(0.0)
+    finally:
+        lock._close()
+
+
+@contextlib.contextmanager
+def unused(folder: Path) -> Iterator[bool]:
+    """Whether nobody holds `folder`; nobody can while this block runs. Makes no lock file."""
+    if not os.path.lexists(folder / NAME):
+        yield True
+        return
+    handle = _open(folder)
+    try:
+        yield _take(handle, folder, seconds=0)
+    finally:
+        os.close(handle)
+
+
+def refuse(folder: Path) -> None:
+    """Raise ResultsError naming the holder of `folder` where there is one, as `hold` does; makes and keeps nothing."""
+    if not os.path.lexists(folder / NAME):
+        return
+    handle = _open(folder)
+    try:
+        if not _take(handle, folder, seconds=0.5):
+            raise _in_use(handle, folder)
+    finally:
+        os.close(handle)
+
+
+def _open(folder: Path) -> int:
+    with atomic.guard(folder / NAME):
+        return os.open(folder / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+
+
+def _take(handle: int, folder: Path, seconds: float) -> bool:
+    """Lock it. Tries for a moment, since whoever only clears leftovers holds it for that long."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                return False
+            time.sleep(0.02)
+        except OSError as error:
+            if error.errno in NO_LOCKS:
+                raise MachineError(
+                    str(folder), "its file system has no file locks", "choose a --results folder on a local disk"
+                ) from error
+            with atomic.guard(folder / NAME):
+                raise
+
+
+def _in_use(handle: int, folder: Path) -> ResultsError:
+    try:
+        record = _record(handle)
+        who = f"process {record['pid']} on {record['host']} since {record['started']}"
+    except KeyError:
+        who = "another process"
+    return ResultsError(str(folder), f"in use by {who}", "wait until it ends, or choose another --results folder")
+
+
+def _record(handle: int) -> dict[str, Any]:
+    """What the lock file says, empty when it says nothing readable."""
+    try:
+        record = json.loads(os.pread(handle, 4096, 0))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _before(handle: int) -> Before | None:
+    record = _record(handle)
+    if not isinstance(record.get("started"), str):
+        return None
+    lost, kept = (_seconds(record.get(f"{name}_seconds")) for name in ("unsaved", "kept"))
+    return Before(record["started"], os.fstat(handle).st_mtime, lost, kept)
+
+
+def _seconds(value: Any) -> float:
+    return value if isinstance(value, float) and math.isfinite(value) and value > 0 else 0.0
+
+
+def _tail(unsaved_seconds: float, kept_seconds: float) -> bytes:
+    return b', "unsaved_seconds": %b, "kept_seconds": %b}\n' % (_field(unsaved_seconds), _field(kept_seconds))
+
+
+def _field(seconds: float) -> bytes:
+    seconds = min(max(seconds, 0.0), 1e9) if math.isfinite(seconds) else 0.0
+    return f"{seconds:{WIDTH}.3f}".encode()
+
+
+def _close(lock: Lock | None) -> None:
+    if lock is not None:
+        lock._close()

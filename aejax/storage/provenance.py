@@ -1,0 +1,79 @@
+"""Where a number comes from: versions, commit, device, precision, data and time."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from aejax import __version__
+from aejax.runtime import hardware
+
+
+def describe(precision: str, data_fingerprint: str) -> dict[str, Any]:
+    """The provenance of a run, as JSON values: this process, its devices, and what it was given."""
+    device = jax.devices()[0]
+    return {
+        "aejax": __version__,
+        **{name: metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")},
+        "git_commit": _git_commit(),
+        "python": platform.python_version(),
+        "platform": device.platform,
+        "device_kind": device.device_kind,
+        "processor": _processor(),
+        "instruction_set": _instruction_set(),
+        "cores": os.cpu_count(),
+        "threads": hardware.threads(),
+        "devices": jax.device_count(),
+        "precision": precision,
+        "dataset_fingerprint": data_fingerprint,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+@functools.cache
+def _processor() -> str:
+    """Model of the host's processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+@functools.cache
+def _instruction_set() -> str:
+    """The processor's architecture and the widest vectors it says it has: other vectors sum in another order."""
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        flags = set()
+    widest = next((name for name in ("avx512f", "avx2", "avx", "sve", "asimd") if name in flags), "")
+    return f"{platform.machine()} {widest}".strip()
+
+
+@functools.cache
+def _git_commit() -> str | None:
+    """Commit of the checkout aejax is imported from, with `+changes` when its source differs; None outside git."""
+    here = Path(__file__).resolve().parent
+
+    def git(*arguments: str) -> str:
+        answer = subprocess.run(
+            ["git", "-C", str(here), *arguments], capture_output=True, text=True, timeout=10, check=True
+        )
+        return answer.stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != here.parent:
+            return None
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", str(here)) else "")
+    except (OSError, subprocess.SubprocessError):
+        return None

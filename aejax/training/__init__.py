@@ -1,0 +1,1 @@
+"""Training: one fit, populations of fits, layouts, schedules, optimisers, greedy pretraining, classifiers."""

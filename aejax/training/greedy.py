@@ -1,0 +1,308 @@
+"""Greedy training of a stack: one shallow autoencoder at a time, then all of it from there.
+
+A stack of L encoder layers and their mirror is L pairs, the outermost first: encoder layer i and the decoder layer that
+undoes it. Phase i trains pair i to reconstruct what the pairs before it make of the data, h_i (h_0 is the data): the
+layers outside it are frozen, so h_i is computed once and kept, in float32. Each phase keeps its best epoch by
+validation. Training of the whole then begins with all pairs in their places, decoder layers followed by the activation
+they have there: the output's for the first pair, the hidden layers' for the others.
+
+`way="separate"`: every pair is a shallow autoencoder of its own, with its own starting parameters, and the stack is put
+together afterwards. `way="inner"`: the whole net is there from the start, and phase i trains two of its layers to match
+a hidden layer while all others stand still. The mathematics of a phase is the same; they differ in where they start.
+
+Hinton & Salakhutdinov 2006; Bengio et al. 2007; Géron, *Hands-On Machine Learning*, "Training one autoencoder at a
+time".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from aejax import nets, variants
+from aejax.datasets.base import Dataset
+from aejax.nets import Activation, Params
+from aejax.runtime import validate
+from aejax.runtime.errors import ConfigError, nearest
+from aejax.training import train
+from aejax.training.fit_program import Optimiser, initial_key
+from aejax.training.population import Runs
+from aejax.training.train import Fit, Report, Start, Started
+from aejax.variants import Autoencoder, penalties
+
+WAYS = ("separate", "inner")
+MOST_EPOCHS = 10_000_000
+CACHE_ROWS = 8192
+_PHASES = 4  # what a seed's key is folded with for its phases: the program's own uses are 0 to 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Greedy:
+    """How the phases are trained: `epochs` of each, Adam's learning rate, the L2 of each pair's kernels, the way.
+
+    Phases are plain autoencoders, whatever the variant of the whole; a summary says so.
+
+    Batches and schedule are those of the training that follows. Raises ConfigError naming the field.
+    """
+
+    epochs: int
+    learning_rate: float
+    l2: float = 0.0
+    way: str = "separate"
+
+    def __post_init__(self) -> None:
+        validate.whole_number("Greedy.epochs", self.epochs, least=1, most=MOST_EPOCHS)
+        for name in ("learning_rate", "l2"):
+            value = validate.number(f"Greedy.{name}", getattr(self, name), positive=name == "learning_rate")
+            object.__setattr__(self, name, value + 0.0)
+        if self.way not in WAYS:
+            raise ConfigError("Greedy.way", repr(self.way), nearest(str(self.way), WAYS))
+
+    def config(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        return {"name": "greedy", **dataclasses.asdict(self)}
+
+    def smoke(self) -> Greedy:
+        """The same, cut to an epoch a phase."""
+        return dataclasses.replace(self, epochs=1)
+
+
+def from_config(config: Mapping[str, Any] | None) -> Greedy | None:
+    """What a stored config tells of its pretraining."""
+    return None if config is None else Greedy(**{name: value for name, value in config.items() if name != "name"})
+
+
+class Stack(NamedTuple):
+    """A net of dense layers and its mirror, as `nets.mlp` takes it, with what its output and error are."""
+
+    inputs: int
+    widths: tuple[int, ...]
+    tied: bool = False
+    activation: Activation = jax.nn.elu
+    coding_activation: Activation = nets.identity
+    output: Activation = nets.identity
+    error: Callable[[jax.Array, jax.Array], jax.Array] = penalties.squared_error
+    precision: str = "default"
+
+    @property
+    def layers(self) -> int:
+        """Number of pairs."""
+        return len(self.widths)
+
+    def net(self) -> nets.Net:
+        """The whole net."""
+        return self._mlp(self.inputs, self.widths, self.coding_activation)
+
+    def shallow(self, i: int) -> Autoencoder:
+        """The plain autoencoder of pair i alone, on rows h_i. The same stack gives the same record."""
+        last = i == self.layers - 1
+        net = self._mlp(
+            (self.inputs, *self.widths)[i], self.widths[i : i + 1], self.coding_activation if last else self.activation
+        )
+        if i == 0:
+            return variants.plain(net, output=self.output, error=self.error)
+        return variants.plain(net, output=self.activation)
+
+    def _mlp(self, inputs: int, widths: tuple[int, ...], coding_activation: Activation) -> nets.Net:
+        net = nets.mlp(
+            inputs,
+            widths,
+            activation=self.activation,
+            coding_activation=coding_activation,
+            precision=self.precision,
+        )
+        return nets.tied(net) if self.tied else net
+
+
+def pair(params: Params, i: int) -> Params:
+    """Parameters of the shallow autoencoder i of a stack's."""
+    return {part: {"layer_0": params[part][name]} for part, name in _places(params, i)}
+
+
+def with_pair(params: Params, i: int, new: Params) -> Params:
+    """A stack's parameters with those of the shallow autoencoder i in their places; all others are the same arrays."""
+    changed = {part: {**params[part], name: new[part]["layer_0"]} for part, name in _places(params, i)}
+    return {**params, **changed}
+
+
+@functools.lru_cache(maxsize=256, typed=True)
+def inner(stack: Stack, i: int) -> Autoencoder:
+    """Phase i on the whole net's parameters: its loss on rows h_i is pair i's, its gradient zero everywhere else."""
+    net, shallow = stack.net(), stack.shallow(i)
+    axes = net.coding_axes if i == stack.layers - 1 else ()
+
+    def encode(params: Params, h_bd: jax.Array) -> jax.Array:
+        return shallow.encode(pair(params, i), h_bd)
+
+    def decode(params: Params, z_bk: jax.Array) -> jax.Array:
+        return shallow.decode(pair(params, i), z_bk)
+
+    def loss(params: Params, key: jax.Array, h_bd: jax.Array, *, l2: jax.Array):
+        return shallow.loss(pair(params, i), key, h_bd, l2=l2)
+
+    return Autoencoder(net.init, encode, decode, loss, axes)
+
+
+@functools.lru_cache(maxsize=256, typed=True)
+def only_pair(layers: int, i: int) -> Optimiser:
+    """Adam for pair i of a stack of so many layers; all other parameters stand still."""
+
+    def labels(params: Params) -> Params:
+        marked = jax.tree.map(lambda _: "frozen", params)
+        return with_pair(marked, i, jax.tree.map(lambda _: "trained", pair(params, i)))
+
+    def optimiser(schedule: optax.Schedule) -> optax.GradientTransformation:
+        return optax.multi_transform({"trained": optax.adam(schedule), "frozen": optax.set_to_zero()}, labels)
+
+    return optimiser
+
+
+class Phases(NamedTuple):
+    """What the phases made: the whole's parameters, all NaN where a phase diverged, and each phase's fit.
+
+    `caching_seconds` were spent computing the frozen layers' outputs.
+    """
+
+    params: Params
+    fits: list[Fit]
+    caching_seconds: float
+
+
+def phase_seed(seed: int, i: int) -> int:
+    """The seed of phase i: whatever is random in it is another than in the other phases and in the whole's training."""
+    key = jax.random.fold_in(jax.random.fold_in(train.make_key(seed), _PHASES), i)
+    return int(jax.random.bits(key))
+
+
+def train_phases(
+    greedy: Greedy,
+    stack: Stack,
+    initial: Params,
+    dataset: Dataset,
+    *,
+    seed: int,
+    codings: int | None = None,
+    **options: Any,
+) -> Phases:
+    """Train every pair in turn. `initial` are the whole's first parameters, of which "inner" trains the pairs.
+
+    With `codings` the last pair has that many, and zeros for the others. A phase that diverges is the last. `options`
+    are `batch_size` and others of `train.fit`.
+    """
+    rows, fits, caching = dataset, [], 0.0
+    options |= {"epochs": greedy.epochs, "learning_rate": greedy.learning_rate, "l2": greedy.l2}
+    whole = {part: initial[part] for part in ("encoder", "decoder")}
+    for i in range(stack.layers):
+        autoencoder = stack.shallow(i)
+        if codings is not None and i == stack.layers - 1:
+            options["codings"] = codings
+        if greedy.way == "separate":
+            found = train.fit(autoencoder, rows, seed=phase_seed(seed, i), **options)
+            new = found.params
+        else:
+            own = {"start": train.begin_with(whole), "optimiser": only_pair(stack.layers, i)}
+            found = train.fit(inner(stack, i), rows, seed=phase_seed(seed, i), **own, **options)
+            new = pair(found.params, i)
+        fits.append(found)
+        if found.status != "completed":
+            return Phases(jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), initial), fits, caching)
+        whole = with_pair(whole, i, jax.tree.map(_widened, new, pair(whole, i)))
+        if i < stack.layers - 1:
+            began = time.perf_counter()
+            rows = cached(autoencoder, pair(whole, i), rows)
+            caching += time.perf_counter() - began
+    return Phases({**initial, **jax.tree.map(np.asarray, whole)}, fits, caching)
+
+
+def cached(autoencoder: Autoencoder, params: Params, dataset: Dataset) -> Dataset:
+    """The dataset with the codings of its training and validation rows in place of them, as float32."""
+
+    def codings(x_nd: np.ndarray) -> np.ndarray:
+        blocks = range(0, len(x_nd), CACHE_ROWS)
+        return np.concatenate([_encode(autoencoder, params, x_nd[i : i + CACHE_ROWS], dataset.unit) for i in blocks])
+
+    parts = {f"x_{split}": codings(getattr(dataset, f"x_{split}")) for split in ("train", "validation")}
+    return dataclasses.replace(dataset, **parts, unit=1.0, image_shape=None)
+
+
+def start(greedy: Greedy, stack: Stack, autoencoder: Autoencoder, dataset: Dataset, **options: Any) -> Start:
+    """For `train.fit_population(start=…)`: every member begins with what its own phases made, known by its seed.
+
+    Members of one seed share them, whatever their other hyper-parameters. Further parameters of a variant (heads,
+    memory) begin as they do without phases. A member of which a phase diverged begins with NaN, and so diverges.
+    `options` are those of `train_phases`.
+    """
+
+    def begin(runs: Runs, report: Report | None) -> Started:
+        made: dict[tuple[int, int | None], Phases] = {}
+        init = jax.jit(autoencoder.init)
+        members = [(seed, int(hyper["codings"]) if "codings" in hyper else None) for seed, hyper in runs]
+        for seed, codings in dict.fromkeys(members):
+            few = () if codings is None else (np.float32(codings),)
+            initial = jax.tree.map(np.asarray, init(initial_key(train.make_key(seed)), *few))
+            own: dict[str, Any] = {"seed": seed, "codings": codings, "report": report, **options}
+            made[seed, codings] = train_phases(greedy, stack, initial, dataset, **own)
+        phases = list(made.values())
+        seconds = sum(sum(fit.train_seconds for fit in one.fits) + one.caching_seconds for one in phases)
+        compiling = max(sum(fit.compile_seconds for fit in one.fits) for one in phases)
+        return Started([made[member].params for member in members], seconds, compiling)
+
+    return begin
+
+
+def stack_of(sweep: Any, inputs: int) -> Stack:
+    """The net of a Sweep, for rows of so many inputs."""
+    return Stack(inputs, sweep.widths, **{name: getattr(sweep, name) for name in Stack._fields[2:]})
+
+
+def check(sweep: Any, autoencoder: Autoencoder) -> None:
+    """Raise ConfigError where a Sweep has a pretraining that its net, which this autoencoder has, cannot be given."""
+    field, given = "Sweep.pretraining", sweep.pretraining
+    if given is None:
+        return
+    if not isinstance(given, Greedy):
+        raise ConfigError(field, repr(given), "give greedy.Greedy(epochs=…, learning_rate=…), or leave it out")
+    mirrored = sweep.decoder_widths in (None, sweep.widths[-2::-1])
+    if sweep.net is not nets.mlp or not mirrored or len(sweep.widths) < 2:
+        found = "for a net that is no stack of two or more dense layers and their mirror"
+        raise ConfigError(field, found, "set net to mlp, give two widths or more, and leave decoder_widths out")
+    net = stack_of(sweep, sweep.codings + 1).net()
+    # no key is made outside: that would start JAX before it is known on which devices
+    shapes, wanted = (jax.eval_shape(lambda one=one: one.init(jax.random.key(0))) for one in (autoencoder, net))
+    for part in ("encoder", "decoder"):
+        if autoencoder.activates or _shapes(shapes.get(part)) != _shapes(wanted[part]):
+            found = f"with a variant whose {part} is no plain stack of dense layers"
+            raise ConfigError(field, found, "leave it out, or take the variant plain")
+
+
+def diverged(fit: Fit) -> bool:
+    """Whether a phase before this fit diverged: then its parameters were not numbers from the start."""
+    return fit.bad_step == 0 and any(np.isnan(leaf).any() for leaf in jax.tree.leaves(fit.last_params))
+
+
+@functools.partial(jax.jit, static_argnames=("autoencoder", "unit"))
+def _encode(autoencoder: Autoencoder, params: Params, x_bd: jax.Array, unit: float) -> jax.Array:
+    return autoencoder.encode(params, x_bd.astype(jnp.float32) / unit)
+
+
+def _widened(leaf: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """With zeros for the codings that were not trained."""
+    return np.pad(leaf, [(0, most - size) for size, most in zip(leaf.shape, whole.shape, strict=True)])
+
+
+def _places(params: Params, i: int) -> tuple[tuple[str, str], ...]:
+    """Where pair i stands."""
+    return ("encoder", f"layer_{i}"), ("decoder", f"layer_{len(params['encoder']) - 1 - i}")
+
+
+def _shapes(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: tuple(leaf.shape), tree)
