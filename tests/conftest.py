@@ -40,7 +40,7 @@ def strict_jax() -> None:
 def forget_programs() -> Iterator[None]:
     """A process that kept the programs of all tests would run out of memory mappings, and be aborted."""
     yield
-    population.forget()
+    population.clear_compiled_programs()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -181,7 +181,7 @@ SCENARIOS: dict[str, Callable[[Path], Any]] = {
     "state": lambda folder: save(folder, 30),
     "first_state": lambda folder: checkpoints.save(folder, "s3", 30, {}, {"kernel": np.full(2, 30, np.float32)}),
     "open": lambda folder: store(run_folders.open_folder(folder.parent, "y"), NEW, 2),
-    "forget": lambda folder: checkpoints.forget(folder, "s1"),
+    "forget": lambda folder: checkpoints.remove(folder, "s1"),
     "recover": recover_from_a_kill,
 }
 

@@ -126,7 +126,7 @@ def terminal(folder, rows, capsys):
     from aejax.runner import run_experiment  # only this one needs all of training
 
     outcome = run_experiment.Outcome(folder, rows, [row["run_id"] for row in rows], [])
-    progress.TerminalWatcher().summarise(outcome)
+    progress.TerminalProgress().summarise(outcome)
     table: list[list[str]] = []
     for line in capsys.readouterr().out.splitlines():
         assert len(line) <= 80 or line[0] not in "┏┃│└"

@@ -199,7 +199,7 @@ def main() -> None:
     from aejax.storage import provenance
     from support import write_record
 
-    hardware.use_all_cores()  # as the sweeps have done
+    hardware.use_one_device_per_core()  # as the sweeps have done
     record |= {"seed": options.seed, "epochs": options.epochs, "provenance": provenance.describe("default", "")}
     write_record(record, options.out, "kills")
 

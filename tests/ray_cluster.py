@@ -20,7 +20,7 @@ from ray.cluster_utils import Cluster
 
 from aejax.config import experiment_file
 from aejax.runner import remote, run_experiment
-from aejax.runner.events import Watcher
+from aejax.runner.events import RunListener
 
 NODE = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
 
@@ -37,7 +37,7 @@ def tasks(node):
     return found
 
 
-class Seen(Watcher):
+class Seen(RunListener):
     """Kills a node that works on a task, a moment after the first run has ended; the task is stopped before it is."""
 
     def __init__(self, nodes, kill):

@@ -20,7 +20,7 @@ import numpy as np
 
 from aejax import nets, variants
 from aejax.storage import provenance
-from aejax.training.fit_program import Data, program
+from aejax.training.fit_program import Data, fit_program
 from support import write_record
 
 PRECISIONS = {"float32": "highest", "tensorfloat32": "TF32_TF32_F32", "bfloat16": "BF16_BF16_F32"}
@@ -50,7 +50,7 @@ def training_flops(width: int, batch: int) -> float:
     """FLOP per second of training steps, one after another in the loop that every run is trained in."""
     x_nd = np.random.default_rng(0).integers(0, 256, (batch * STEPS, width)).astype(np.uint8)
     autoencoder = variants.plain(nets.mlp(width, (width, width // 4)))
-    run = program(autoencoder, rows=len(x_nd), batch_size=batch, epochs=1, unit=255.0)
+    run = fit_program(autoencoder, rows=len(x_nd), batch_size=batch, epochs=1, unit=255.0)
     data, key = Data(jnp.asarray(x_nd), jnp.asarray(x_nd[:1])), jax.random.key(0)
     hyper = {"learning_rate": jnp.float32(1e-4), "l2": jnp.float32(0)}
     state = jax.jit(run.init)(key, hyper)

@@ -81,7 +81,7 @@ def main(root: Path) -> dict[str, Any]:
     (folder.parent / "ballast").unlink()
     crash.store(folder, crash.OLD, 2)
     crash.save(folder, 30)
-    found = checkpoints.newest(folder, "s1", print)
+    found = checkpoints.load_newest(folder, "s1", print)
     assert found is not None
     said["after"] = [
         len(run_folders.write_index(folder)),
@@ -96,7 +96,7 @@ def main(root: Path) -> dict[str, Any]:
         "the folder": refusal(lambda: run_folders.open_folder(root / "results", "x")),
         "another folder": refusal(lambda: run_folders.open_folder(root / "results", "y")),
         "a lock": refusal(lambda: hold(folder)),
-        "forgetting": refusal(lambda: checkpoints.forget(folder, "s1")),
+        "forgetting": refusal(lambda: checkpoints.remove(folder, "s1")),
     }
     assert run_folders.read_run(folder / "runs" / crash.OLD).row["seed"] == 2
     said["changed"] = listing(root) != before

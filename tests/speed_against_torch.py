@@ -23,7 +23,7 @@ import torch  # pyright: ignore[reportMissingImports]
 
 from aejax import nets, variants
 from aejax.storage import provenance
-from aejax.training.fit_program import Data, program
+from aejax.training.fit_program import Data, fit_program
 from support import write_record
 
 ROWS, BATCH, L2, RATE = 55_000, 150, 0.001, 0.01
@@ -33,7 +33,7 @@ FLOP = 6 * ROWS * (2 * (784 * 300 + 300 * 150))  # 6 x weights per example
 def jax_epoch(x_nd: np.ndarray) -> Callable[[], float]:
     """Runs one more epoch and returns its mean loss."""
     autoencoder = variants.plain(nets.mlp(784, (300, 150), coding_activation=jax.nn.elu))
-    run = program(autoencoder, rows=ROWS, batch_size=BATCH, epochs=1000, unit=255.0)
+    run = fit_program(autoencoder, rows=ROWS, batch_size=BATCH, epochs=1000, unit=255.0)
     data, key, hyper = (
         Data(jnp.asarray(x_nd), jnp.asarray(x_nd[:1])),
         jax.random.key(0),

@@ -40,9 +40,11 @@ def data() -> Dataset:
     return Dataset(name="bytes", **x, **empty, image_shape=None, scaling=scaling, unit=255.0, fingerprint="")
 
 
-def contestant(what: population.Task, dataset: Dataset, runs: population.Runs, layout: population.Layout) -> Callable:
+def contestant(
+    what: population.ProgramSpec, dataset: Dataset, runs: population.Runs, layout: population.Layout
+) -> Callable:
     """Trains all runs in a layout, one block after another, and returns nothing: what it takes is what counts."""
-    placed = population.place(dataset, layout)
+    placed = population.place_data(dataset, layout)
 
     def once() -> None:
         for first in range(0, len(runs), layout.block):
@@ -61,20 +63,20 @@ def main() -> None:
     parser.add_argument("--torch", action="store_true", help="time PyTorch too")
     parser.add_argument("--out", type=Path, help="folder for the record")
     options = parser.parse_args()
-    hardware.use_all_cores()
+    hardware.use_one_device_per_core()
     dataset = data()
     autoencoder = variants.plain(nets.mlp(784, (300, 150), coding_activation=jax.nn.elu))
     runs = [(seed, {"learning_rate": 0.001 * 1.2**seed, "l2": 0.001}) for seed in range(options.members)]
-    what = population.task(autoencoder, dataset, NAMES, epochs=1, batch_size=BATCH)
-    layouts = {"fit, one after another": population.layout("loop", 1)}
+    what = population.program_spec(autoencoder, dataset, NAMES, epochs=1, batch_size=BATCH)
+    layouts = {"fit, one after another": population.make_layout("loop", 1)}
     alone = options.alone or options.members
     if jax.device_count() > 1:  # on one device that is one after another
-        layouts["population, map"] = population.layout("map", options.members)
-    layouts["population, vmap"] = population.layout("vmap", options.members)
-    compile_seconds = {name: population.compiled(what, layout).seconds for name, layout in layouts.items()}
+        layouts["population, map"] = population.make_layout("map", options.members)
+    layouts["population, vmap"] = population.make_layout("vmap", options.members)
+    compile_seconds = {name: population.compile_population(what, layout).seconds for name, layout in layouts.items()}
     for members in () if options.alone else (2 * options.members, 8 * options.members):
-        layout = population.layout("map", members)
-        compile_seconds[f"population, map, {members} members"] = population.compiled(what, layout).seconds
+        layout = population.make_layout("map", members)
+        compile_seconds[f"population, map, {members} members"] = population.compile_population(what, layout).seconds
     taken = {
         name: runs if layout.devices > 1 or layout.how == "vmap" else runs[:alone] for name, layout in layouts.items()
     }

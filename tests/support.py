@@ -96,13 +96,13 @@ def quickly_compiled() -> Iterator[dict[str, Any]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(population, "_jit", functools.partial(population._jit, compiler_options=options))
         before = jax.config.read("jax_disable_most_optimizations")
-        population.forget()
+        population.clear_compiled_programs()
         jax.config.update("jax_disable_most_optimizations", True)
         try:
             yield options
         finally:
             jax.config.update("jax_disable_most_optimizations", before)
-            population.forget()
+            population.clear_compiled_programs()
 
 
 def rows_of(folder):

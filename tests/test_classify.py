@@ -12,11 +12,11 @@ import pytest
 
 from aejax import datasets, nets, variants
 from aejax.evaluation import reconstruction, scores
-from aejax.evaluation.scores.base import Trained
+from aejax.evaluation.scores.base import TrainedRun
 from aejax.evaluation.scores.classification import in_proportion, logistic, neighbours
 from aejax.runtime.errors import ConfigError
 from aejax.training import classifier, train
-from aejax.training.classifier import Labelled
+from aejax.training.classifier import LabelledRows
 from support import small_dataset
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -40,7 +40,7 @@ def rows():
 
     x_nd, x_validation = DATASET.floats(DATASET.x_train)[:53], DATASET.floats(DATASET.x_validation)
     edges = np.quantile(x_nd[:, :4].sum(axis=1), (1 / 3, 2 / 3))
-    return Labelled(*map(jnp.asarray, (x_nd, labels(x_nd), x_validation, labels(x_validation))))
+    return LabelledRows(*map(jnp.asarray, (x_nd, labels(x_nd), x_validation, labels(x_validation))))
 
 
 def fitted(frozen, **options):
@@ -166,7 +166,7 @@ def test_the_score_gives_every_method_a_number_and_none_where_there_are_too_few_
     data = datasets.load("digits")
     autoencoder = variants.plain(nets.mlp(64, (24, 10)))
     fit = train.fit(autoencoder, data, seed=0, epochs=5, batch_size=37, learning_rate=0.01, l2=0.0)
-    trained = Trained(autoencoder, fit.params, {}, data, reconstruction.reference(data), 10, train.make_key(0))
+    trained = TrainedRun(autoencoder, fit.params, {}, data, reconstruction.reference(data), 10, train.make_key(0))
     score = scores.classification(labels=(200, 5000), epochs=30, learning_rates=(0.03,))
     numbers, arrays = score(trained)
     assert arrays == {}

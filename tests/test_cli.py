@@ -103,14 +103,16 @@ def test_vmapped_runs_that_are_trained_again_have_the_same_bits(tmp_path, monkey
     def bits():
         return {run.name: (run / "parameters.safetensors").read_bytes() for run in (tmp_path / "tiny/runs").iterdir()}
 
-    compiled = autotune.compiled
+    compile_population = autotune.compile_population
 
-    def too_big_from_five_on(what, layout):
+    def too_big_from_five_on(spec, layout):
+        if layout.block < 5:
+            return compile_population(spec, layout)
         needed = int(1.3 * hardware.free_bytes(layout.devices))
-        return population.Compiled(None, None, 0.0, needed, 0) if layout.block >= 5 else compiled(what, layout)  # pyright: ignore
+        return population.CompiledPopulation(None, None, 0.0, needed, 0)  # pyright: ignore
 
     with monkeypatch.context() as patch:
-        patch.setattr(autotune, "compiled", too_big_from_five_on)
+        patch.setattr(autotune, "compile_population", too_big_from_five_on)
         assert cli.main(arguments) == 0
     first, rows = bits(), rows_of(tmp_path / "tiny")
     assert len(first) == 8
@@ -174,14 +176,18 @@ def test_a_wrong_config_stops_before_data_is_read_or_anything_compiles(tiny, mon
         raise AssertionError("data was read or something compiled")
 
     monkeypatch.setattr("aejax.datasets.load", never)
-    monkeypatch.setattr("aejax.training.population.compiled", never)
+    monkeypatch.setattr("aejax.training.population.compile_population", never)
     check_refused(capsys, ["run", tiny, "--set", "batch_size=5000"], 2, "batch_size")
 
 
 REFUSED = """
 import json, sys, time
-from aejax import cli, cluster, datasets, experiment, machine, overrides, population, progress, runner
-datasets.load = population.compiled = lambda *_: time.sleep(60)
+from aejax import cli, datasets
+from aejax.cli import progress
+from aejax.config import experiment_file, overrides
+from aejax.runner import remote, run_experiment
+from aejax.training import population
+datasets.load = population.compile_population = lambda *_: time.sleep(60)
 times = []
 for arguments in json.loads(sys.argv[1]):
     start = time.monotonic()

@@ -40,7 +40,7 @@ def test_perfect_reconstruction_scores_one():
 @pytest.mark.parametrize("k", [1, 2, 5, 11])
 def test_pca_scores_its_cumulative_explained_variance_on_its_own_rows(k):
     both = np.concatenate([DATASET.x_train, DATASET.x_validation])
-    own = reconstruction.Reference(RULER.params, pca.error_curve(RULER.params, both, unit=DATASET.unit), 0.0)
+    own = reconstruction.PCAReference(RULER.params, pca.error_curve(RULER.params, both, unit=DATASET.unit), 0.0)
     row = reconstruction.score(as_autoencoder(pca.truncate(RULER.params, k)), {}, _with_test(both), own)
     assert row["r2_test"] == pytest.approx(RULER.params.cumulative_explained_variance[k - 1], abs=1e-6)
 
@@ -87,7 +87,7 @@ def test_a_ratio_to_rounding_is_no_ratio():
     parts = {f"x_{split}": flat_nd.astype(np.float32) for split in ("train", "validation", "test")}
     flat = datasets.Dataset(**{**vars(DATASET), **parts, "unit": 1.0})
     ruler = reconstruction.reference(flat)
-    exact = reconstruction.Reference(ruler.params, np.maximum(ruler.curve - ruler.curve[2], 0), 0.0)
+    exact = reconstruction.PCAReference(ruler.params, np.maximum(ruler.curve - ruler.curve[2], 0), 0.0)
     assert (
         reconstruction.score(predictor(lambda x: x[:, :2], lambda z: z @ jnp.ones((2, 6))), {}, flat, exact)[
             "sse_ratio"

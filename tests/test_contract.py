@@ -128,7 +128,7 @@ def compiler_options():
 def made(net, build):
     """The autoencoder, its compiled `init`, and its compiled loss with gradients, halfway through training."""
     autoencoder = build(net())
-    progress = {"progress": 0.5} if "progress" in variants.keywords(autoencoder.loss) else {}
+    progress = {"progress": 0.5} if "progress" in variants.keyword_names(autoencoder.loss) else {}
 
     def loss(params, x_bd, hyper):
         return autoencoder.loss(params, jax.random.key(1), x_bd, **hyper, **progress)
@@ -152,7 +152,7 @@ def test_shapes_and_dtypes(net, build, hyper, x_bd):
     assert (z_bk.shape, z_bk.dtype) == ((INPUTS, 3), jnp.float32)
     assert (reconstruction_bd.shape, reconstruction_bd.dtype) == (x_bd.shape, jnp.float32)
     assert (loss.shape, loss.dtype) == ((), jnp.float32)
-    assert {"error", autoencoder.criterion, *autoencoder.watched} <= set(metrics)
+    assert {"error", autoencoder.criterion, *autoencoder.recorded_metrics} <= set(metrics)
     assert all(value.shape == () for name, value in metrics.items() if name != "memory")
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
 
@@ -275,9 +275,9 @@ def test_a_masked_loss_is_that_of_the_smaller_net(name, x_bd):
     params = wide.init(jax.random.key(0), jnp.asarray(3))
     if "idle" in params.get("memory", {}):
         params["memory"]["idle"] = jnp.asarray([0.0, 500.0, 0.0, 500.0, 500.0])  # of the first three only one is dead
-    progress = {"progress": 0.5} if "progress" in variants.keywords(wide.loss) else {}
+    progress = {"progress": 0.5} if "progress" in variants.keyword_names(wide.loss) else {}
     masked, metrics = wide.loss(params, jax.random.key(1), x_bd, **MASKED[name], **progress)
-    smaller = nets.cut(params, wide.coding_axes, 3)
+    smaller = nets.slice_codings(params, wide.coding_axes, 3)
     expected, other = small.loss(smaller, jax.random.key(1), x_bd, **MASKED[name], **progress)
     np.testing.assert_allclose(masked, expected, rtol=1e-5)
     for metric in metrics.keys() - {"memory"}:

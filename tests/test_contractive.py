@@ -12,7 +12,7 @@ from aejax.config import registry
 from aejax.config.sweep import Sweep
 from aejax.evaluation import reconstruction, scores
 from aejax.evaluation.reconstruction import reference
-from aejax.evaluation.scores.base import Trained
+from aejax.evaluation.scores.base import TrainedRun
 from aejax.evaluation.scores.contraction import jacobian_norm, sensitivity
 from aejax.runtime.errors import ConfigError
 from aejax.training import train
@@ -113,7 +113,7 @@ def test_more_contraction_makes_steadier_codings():
     fits = train.fit_population(autoencoder, dataset, runs, epochs=30, batch_size=18, how="vmap", width=2).fits
     measure, key = scores.contraction(0.1, rows=20), jax.random.key(0)
     measured: list[dict[str, Any]] = [
-        measure(Trained(autoencoder, fit.params, {}, dataset, ruler, 3, key))[0] for fit in fits
+        measure(TrainedRun(autoencoder, fit.params, {}, dataset, ruler, 3, key))[0] for fit in fits
     ]
     free, held = measured
     assert held["jacobian_norm"] < 0.8 * free["jacobian_norm"]
@@ -138,7 +138,7 @@ def test_the_scores_numbers_are_known_for_pca_like_maps():
     params = net.init(jax.random.key(0))
     layer = {"kernel": jnp.asarray(first_kd.T, jnp.float32), "bias": jnp.zeros(3)}
     params["encoder"] = {"layer_0": layer}
-    found, _ = scores.contraction(level)(Trained(autoencoder, params, {}, dataset, ruler, 3, jax.random.key(0)))
+    found, _ = scores.contraction(level)(TrainedRun(autoencoder, params, {}, dataset, ruler, 3, jax.random.key(0)))
     assert found["jacobian_norm"] == pytest.approx(3**0.5, rel=1e-5)
     assert found["coding_sensitivity"] == pytest.approx(found["pca_coding_sensitivity"], rel=1e-4)
     spread = 2 * (dataset.floats(dataset.x_test) @ first_kd.T).var(axis=0).sum()

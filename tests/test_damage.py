@@ -86,7 +86,7 @@ def read_strictly(place):
     folder, state_id = place.parents[2], place.parent.name
     before = sorted(path.name for path in place.parent.iterdir())
     try:
-        found = checkpoints.newest(folder, state_id, told.append, repair=False)
+        found = checkpoints.load_newest(folder, state_id, told.append, repair=False)
     except ResultsError:  # both states are spoilt, as when they are exchanged
         found, told = None, [*told[:1], "older state of step 10"]
     assert sorted(path.name for path in place.parent.iterdir()) == before
@@ -176,7 +176,7 @@ def overwrite(path: Path, data: bytes | bytearray) -> None:
 def read_quickly(place):
     if place.parent.name == "runs":
         return run_folders.read_row(place)
-    found = checkpoints.newest(place.parents[2], place.parent.name, lambda _: None, repair=False)
+    found = checkpoints.load_newest(place.parents[2], place.parent.name, lambda _: None, repair=False)
     return found if found is not None and found.step == STEPS[1] else None
 
 
@@ -203,7 +203,7 @@ def test_a_flip_to_another_format_is_told_from_another_format(tmp_path, monkeypa
     path = place / "manifest.json"
     path.write_bytes(path.read_bytes().replace(b'"format": 3', b'"format": %d' % version))
     told: list[str] = []
-    found = checkpoints.newest(tmp_path / "x", STATE_IDS[0], told.append, repair=False)
+    found = checkpoints.load_newest(tmp_path / "x", STATE_IDS[0], told.append, repair=False)
     assert found is not None
     assert found.step == STEPS[0]
     assert "manifest.json: damaged" in told[0]

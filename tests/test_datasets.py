@@ -129,7 +129,7 @@ def test_missing_splits_are_disjoint_for_every_size():
     for n in (10, 11, 19, 1000):
         for given in ((), ("test",), ("validation",)):
             x = {split: np.arange(n, dtype=float)[:, None] for split in ("train", *given)}
-            cut = base.cut("t", base.Raw(x, dict.fromkeys(x), None, 1.0), seed=n)
+            cut = base.cut_splits("t", base.Raw(x, dict.fromkeys(x), None, 1.0), seed=n)
             new = [cut.x[split].ravel() for split in SPLITS if split not in given]
             assert sorted(np.concatenate(new)) == list(range(n))
             assert min(map(len, new)) >= 1

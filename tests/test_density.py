@@ -144,10 +144,10 @@ def test_the_score_stores_the_density_of_training_codings_with_the_run():
     dataset, hyper = small_dataset(), {"learning_rate": 0.01, "l2": 0.0}
     measured = (scores.density(components=3), scores.density(kind="gaussian"))
     one = sweep.Sweep(dataset="digits", widths=(4, 3), epochs=1, batch_size=64, hyper=hyper, scores=measured)
-    assert run_identity.fields_of(one.config())["scores"] == measured
+    assert run_identity.decode_config(one.config())["scores"] == measured
     autoencoder = one.build(12)
     fit = train.fit(autoencoder, dataset, seed=0, epochs=1, batch_size=18, learning_rate=0.01, l2=0.0)
-    row, _, arrays = scoring.score(one, 0, hyper, dataset, reference(dataset), fit)
+    row, _, arrays = scoring.score_run(one, 0, hyper, dataset, reference(dataset), fit)
     assert set(row["scores"]) == {"mixture_log_likelihood", "gaussian_log_likelihood"}
     mixture, gaussian = (density.from_arrays(arrays, f"density/{kind}") for kind in ("mixture", "gaussian"))
     assert mixture is not None

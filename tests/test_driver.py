@@ -11,8 +11,8 @@ from aejax import Sweep
 from aejax.config import experiment_file, overrides
 from aejax.datasets import load
 from aejax.runner import jobs, remote
-from aejax.runner.context import Spent
-from aejax.runner.events import Watcher
+from aejax.runner.context import TimeSpent
+from aejax.runner.events import RunListener
 from aejax.runner.remote import protocol, task, worker
 from aejax.runner.remote.driver import TRIES
 from aejax.runtime.errors import ConfigError, DataError, MachineError
@@ -100,10 +100,10 @@ class Scripted:
     def __init__(self, *answers):
         self.answers, self.given, self.messages, self.stopped = deque(answers), [], deque(), None
 
-    def room(self):
+    def has_room(self):
         return not self.messages
 
-    def give(self, number, text):
+    def submit(self, number, text):
         job = task.read(json.loads(text))
         self.given.append([member.run_id for member in job.missing])
         for answer in self.answers.popleft()(job):
@@ -116,7 +116,7 @@ class Scripted:
         self.stopped = signal_number
 
 
-class Memory(Watcher):
+class Memory(RunListener):
     def __init__(self):
         self.warned = []
 
@@ -132,7 +132,7 @@ def drive(workers, *sweeps, watcher=None):
         remote.Call("x", None),
         loaded,
         watcher or Memory(),
-        Spent(),
+        TimeSpent(),
         lambda row, params, arrays: emitted.append(row),
         lambda unsaved, kept: None,
         {},
@@ -170,21 +170,21 @@ def test_a_state_is_there_until_the_runs_of_its_block_are_stored(tmp_path):
     with lock.hold(folder):
         text = written(todo[0], remote.Call("x", folder, save_seconds=0.0))
         messages = []
-        worker.work_on(json.dumps(text), lambda *message: messages.append(message), lambda: None)
+        worker.run_task(json.dumps(text), lambda *message: messages.append(message), lambda: None)
         kinds = [kind for kind, *_ in messages if kind not in ("beat", "progress")]
         assert kinds == ["row", "row", "forget", "done"]
-        (state_id,) = checkpoints.saved_ids(folder)
+        (state_id,) = checkpoints.list_ids(folder)
         there = []
 
         def emit(row, params, arrays):
-            there.append(checkpoints.saved_ids(folder))
+            there.append(checkpoints.list_ids(folder))
 
         call = remote.Call("x", folder)
         saved = {state_id: {"order": [member.run_id for member in todo[0].members]}}
-        driver = remote.Driver(call, loaded, Memory(), Spent(), emit, lambda unsaved, kept: None, saved)
+        driver = remote.Driver(call, loaded, Memory(), TimeSpent(), emit, lambda unsaved, kept: None, saved)
         driver.run(todo, Scripted(lambda job: messages))
     assert there == [[state_id], [state_id]]
-    assert checkpoints.saved_ids(folder) == []
+    assert checkpoints.list_ids(folder) == []
     assert driver.saved == {}
 
 
@@ -240,7 +240,7 @@ def test_an_interrupt_waits_for_the_workers_and_tries_nothing_again():
     todo, loaded = planned(sweep(seeds=(0, 1)))
     watcher, emit, beats = Stopping(), lambda *parts: emitted.append(parts), []
     beat = lambda *seconds: beats.append(seconds)  # noqa: E731
-    driver = remote.Driver(remote.Call("x", None), loaded, watcher, Spent(), emit, beat, {})
+    driver = remote.Driver(remote.Call("x", None), loaded, watcher, TimeSpent(), emit, beat, {})
     with pytest.raises(Interrupted):
         driver.run(todo, workers)
     assert workers.stopped == signal.SIGINT

@@ -98,11 +98,11 @@ def number_of(run):
 
 def check_states(kind, folder, finished):
     told: list[str] = []
-    third = checkpoints.newest(folder, "s3", told.append)
+    third = checkpoints.load_newest(folder, "s3", told.append)
     if kind == "first_state" and third is None and finished:
         told.append("the first state is lost")
-    found = checkpoints.newest(folder, "s1", told.append)
-    beside = checkpoints.newest(folder, "s2", told.append)
+    found = checkpoints.load_newest(folder, "s1", told.append)
+    beside = checkpoints.load_newest(folder, "s2", told.append)
     wrong = [*told]
     if beside is None or beside.step != 5:
         wrong.append("another state is lost")

@@ -13,7 +13,7 @@ import pytest
 from aejax.reporting import figures
 from aejax.reporting.figures import best as of_best
 from aejax.reporting.figures import swept
-from aejax.reporting.settings import settings
+from aejax.reporting.settings import group_settings
 from fabricated import FIGURES, SWEPT, arrays_of, blank, falling, make, population, write
 
 
@@ -87,7 +87,7 @@ assert matplotlib.rcParams.copy() == before
 
 
 def axes_of(draw, rows) -> tuple[Any, list[Any]]:
-    best = [setting for setting in settings(rows) if setting.best]
+    best = [setting for setting in group_settings(rows) if setting.best]
     figure = draw(best, {}, falling(rows).get)
     return best, [ax for ax in figure.axes if ax.get_title()]
 
@@ -227,7 +227,7 @@ def test_codings_alone_are_no_swept_hyper_parameter(tmp_path):
 def test_labels_of_the_x_axis_do_not_run_into_each_other(count):
     rates = tuple(float(f"{rate:.4g}") for rate in np.geomspace(1.234e-5, 1, count))
     rows = population(1, learning_rate=rates, l2=(0.0, 0.1))
-    best = [setting for setting in settings(rows) if setting.best]
+    best = [setting for setting in group_settings(rows) if setting.best]
     figure = swept.swept(best, {}, {}.get)
     assert figure is not None
     figure.draw_without_rendering()
@@ -243,7 +243,7 @@ def test_codings_are_mapped_once_for_each_label_however_many_there_are(tmp_path)
     other["provenance"] = other["provenance"] | {"dataset_fingerprint": "f" * 16}
     other["run_id"] = "other"
     rows.append(other)
-    best = [setting for setting in settings(rows) if setting.best]
+    best = [setting for setting in group_settings(rows) if setting.best]
     looks = {str(setting.label): ("#0072B2", "o") for setting in best}
     figure = of_best.codings_2d(best, looks, arrays_of(rows).get)
     assert figure is not None

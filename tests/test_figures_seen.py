@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from aejax.reporting.figures import best, generated, latents
-from aejax.reporting.settings import settings
+from aejax.reporting.settings import group_settings
 from fabricated import CURVE, arrays_of, blank, make, write
 
 IMAGES = {"samples.png", "interpolations.png", "traversals.png", "activating.png"}
@@ -37,7 +37,7 @@ def seen_of(rows, kinds=("gaussian",)):
 
 
 def drawn(draw, rows, held):
-    chosen = [setting for setting in settings(rows) if setting.best]
+    chosen = [setting for setting in group_settings(rows) if setting.best]
     return draw(chosen, {setting.label: ("#0072B2", "o") for setting in chosen}, held.get)
 
 

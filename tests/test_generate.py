@@ -90,14 +90,14 @@ def test_rows_whose_codings_are_not_stored_are_encoded_from_the_data(run, tmp_pa
 
 def test_a_spherical_way_keeps_its_length_and_a_straight_one_is_straight():
     ends = np.array([[2.0, 0, 0], [0, 2.0, 0]])
-    arc, line = artifacts.between(ends, 5, spherical=True), artifacts.between(ends, 5)
+    arc, line = artifacts.interpolate(ends, 5, spherical=True), artifacts.interpolate(ends, 5)
     np.testing.assert_allclose(np.linalg.norm(arc, axis=1), 2, rtol=1e-6)
     angles = np.degrees(np.arctan2(arc[:, 1], arc[:, 0]))
     np.testing.assert_allclose(angles, [0, 22.5, 45, 67.5, 90], atol=1e-4)
     np.testing.assert_allclose(line[2], [1, 1, 0])
     for degenerate in (np.zeros((2, 3)), np.array([[1.0, 0, 0], [3.0, 0, 0]]), np.array([[1.0, 0, 0], [-1.0, 0, 0]])):
-        np.testing.assert_allclose(artifacts.between(degenerate, 4, True), artifacts.between(degenerate, 4))
-    np.testing.assert_allclose(np.linalg.norm(artifacts.between(ends * [[1], [3]], 3, True), axis=1), [2, 4, 6])
+        np.testing.assert_allclose(artifacts.interpolate(degenerate, 4, True), artifacts.interpolate(degenerate, 4))
+    np.testing.assert_allclose(np.linalg.norm(artifacts.interpolate(ends * [[1], [3]], 3, True), axis=1), [2, 4, 6])
 
 
 def test_a_traversal_moves_one_coding_over_its_quantiles(run, tmp_path):
@@ -256,9 +256,9 @@ def test_a_run_has_its_pictures_however_few_rows_and_classes_the_test_has(count)
     data = dataclasses.replace(data, x_test=data.x_test[:count], y_test=np.zeros(count, int), image_shape=(4, 3))
     autoencoder, ruler = variants.plain(nets.mlp(12, (3,))), reconstruction.reference(data)
     params = autoencoder.init(jax.random.key(0))
-    trained = scores.Trained(autoencoder, params, {}, data, ruler, 3, jax.random.key(0))
+    trained = scores.TrainedRun(autoencoder, params, {}, data, ruler, 3, jax.random.key(0))
     z_nk = reconstruction.reconstruct(autoencoder, params, data.x_test, unit=data.unit)[0]
-    images = artifacts.of(trained, z_nk, {})["interpolations/images"]
+    images = artifacts.collect(trained, z_nk, {})["interpolations/images"]
     assert images.shape == (max(1, min(8, count) // 2), artifacts.STEPS, 12)
 
 

@@ -10,7 +10,7 @@ import kills
 from aejax import cli
 from aejax.reporting import time_budget
 from aejax.runner import scoring
-from aejax.runner.context import Spent
+from aejax.runner.context import TimeSpent
 from aejax.runtime.signals import Interrupted
 from aejax.storage import lock, run_folders
 from aejax.training import train
@@ -86,7 +86,7 @@ def test_a_call_killed_while_it_scores_has_told_of_its_training_once(tiny, tmp_p
 
     told, blocks, train_block = [], [], train.train_block
     monkeypatch.setattr(train, "train_block", noted)
-    monkeypatch.setattr(scoring, "score", killed)
+    monkeypatch.setattr(scoring, "score_run", killed)
     with pytest.raises(Killed):
         cli.main(["run", str(tiny), "--results", str(tmp_path), "--set", "epochs=400", "--save-every", "0"])
     (record,), (block,) = told, blocks
@@ -145,12 +145,12 @@ def test_a_call_that_ended_by_itself_is_none_that_was_killed(tmp_path):
         held.beat(2.0, 3.0)
         held.beat(0.0, 0.0)
     with lock.hold(folder) as held:
-        assert held.before is not None
-        assert time_budget.of_a_killed(held.before) is None
-    call = time_budget.of_a_killed(lock.Before("no time", 1e9, 2.0, 3.0))
+        assert held.previous is not None
+        assert time_budget.of_a_killed(held.previous) is None
+    call = time_budget.of_a_killed(lock.PreviousHolder("no time", 1e9, 2.0, 3.0))
     assert call is not None
     assert (call["wall"], call["other"]) == (5.0, 0.0)
 
 
 def test_the_kinds_are_those_that_are_shown():
-    assert {*Spent(), "other"} == set(time_budget.SPENT)
+    assert {*TimeSpent(), "other"} == set(time_budget.SPENT)

@@ -66,7 +66,7 @@ def test_a_phase_is_trained_on_what_the_frozen_layers_give(stack, way):
     made = phases(stack, way)
     rows = DATASET
     for i in range(stack.layers - 1):
-        rows = greedy.cached(stack.shallow(i), greedy.pair(made.params, i), rows)
+        rows = greedy.encode_dataset(stack.shallow(i), greedy.pair(made.params, i), rows)
     hidden = stack.net().hidden(made.params, jnp.asarray(DATASET.floats(DATASET.x_train)))
     assert rows.x_train.dtype == np.float32
     np.testing.assert_allclose(rows.x_train, hidden, rtol=1e-5, atol=1e-6)
@@ -85,10 +85,10 @@ def test_the_ways_agree_where_they_start_from_the_same_layers():
     stack, inner, rows, whole = DEEP, phases(DEEP, "inner"), DATASET, first(DEEP)
     for i in range(stack.layers):
         own = {"epochs": 3, "batch_size": 24, "learning_rate": 0.01, "l2": 1e-4}
-        begin = train.begin_with(greedy.pair(whole, i))
+        begin = train.start_from(greedy.pair(whole, i))
         alone = train.fit(stack.shallow(i), rows, seed=greedy.phase_seed(0, i), start=begin, **own)
         np.testing.assert_allclose(alone.history["train_loss"], inner.fits[i].history["train_loss"], rtol=1e-5)
-        rows = greedy.cached(stack.shallow(i), alone.params, rows)
+        rows = greedy.encode_dataset(stack.shallow(i), alone.params, rows)
     separate = phases(stack, "separate")
     assert not same(separate.params, inner.params)  # they start elsewhere
 
@@ -138,7 +138,7 @@ def test_an_untied_linear_stack_is_pca_of_its_codings_and_only_fine_tuning_makes
     dataset = dataclasses.replace(DATASET, x_validation=DATASET.x_train)
     options: dict[str, Any] = {"epochs": 3000, "batch_size": None, "schedule": schedules.cosine}
     options |= {"learning_rate": 0.01, "l2": 0.0}
-    tuned = train.fit(whole, dataset, seed=0, start=train.begin_with(made.params), **options)
+    tuned = train.fit(whole, dataset, seed=0, start=train.start_from(made.params), **options)
     assert sse(stack, tuned.params, x_nd) == pytest.approx(best, rel=1e-3)
 
 
@@ -168,7 +168,7 @@ def test_training_of_the_whole_begins_with_the_assembled_net():
 def test_fewer_codings_have_a_last_pair_of_that_many():
     stack, made = TIED, phases(TIED, "separate", 2)
     axes = stack.net().coding_axes
-    assert same(made.params, jax.tree.map(np.asarray, nets.narrow(made.params, axes, 2)))
+    assert same(made.params, jax.tree.map(np.asarray, nets.mask_codings(made.params, axes, 2)))
     assert np.any(made.params["encoder"]["layer_1"]["kernel"][:, 1])
     assert made.params["encoder"]["layer_1"]["kernel"].shape == (8, 3)
     whole = variants.plain(stack.net(), output=stack.output)
@@ -183,9 +183,11 @@ RUNS = [(seed, {"learning_rate": rate, "l2": 0.001}) for seed, rate in ((0, 0.02
 
 
 def block(how, begin, **options):
-    what = population.task(WHOLE, DATASET, ("learning_rate", "l2"), epochs=3, batch_size=24, schedule=schedules.cosine)
-    layout = population.layout(how, len(RUNS), width=3 if how == "vmap" else None, devices=1)
-    data = population.place(DATASET, layout)
+    what = population.program_spec(
+        WHOLE, DATASET, ("learning_rate", "l2"), epochs=3, batch_size=24, schedule=schedules.cosine
+    )
+    layout = population.make_layout(how, len(RUNS), width=3 if how == "vmap" else None, devices=1)
+    data = population.place_data(DATASET, layout)
     return train.train_block(what, layout, data, RUNS, start=begin, chunk_seconds=0.0, **options)
 
 
@@ -195,8 +197,8 @@ def test_a_resumed_block_is_the_uninterrupted_one_and_needs_no_phases():
     for step in (1, 5):
         keeper = Memory(every=False)
         with pytest.raises(Interrupted):
-            block("vmap", begin, keeper=keeper, report=stop_at_whole(step))
-        resumed = block("vmap", no_phases, keeper=keeper)
+            block("vmap", begin, checkpointer=keeper, report=stop_at_whole(step))
+        resumed = block("vmap", no_phases, checkpointer=keeper)
         assert resumed.resumed_step == keeper.steps[0] >= step
         assert all(identical(a, b) for a, b in zip(whole.fits, resumed.fits, strict=True))
     again = block("vmap", begin)  # phases lost in a kill are trained again
@@ -224,11 +226,11 @@ def test_what_the_phases_made_is_kept_when_it_is_due_and_they_can_be_stopped():
     begin = greedy.start(Greedy(**QUICK), TIED, WHOLE, DATASET, batch_size=24)
     keeper = Memory()
     with pytest.raises(Interrupted):
-        block("vmap", begin, keeper=keeper, report=stop_at_whole(1))
+        block("vmap", begin, checkpointer=keeper, report=stop_at_whole(1))
     assert keeper.steps[0] == 0
     keeper = Memory()
     with pytest.raises(Interrupted):
-        block("vmap", begin, keeper=keeper, report=stop_at(1))
+        block("vmap", begin, checkpointer=keeper, report=stop_at(1))
     assert keeper.steps == []
 
 

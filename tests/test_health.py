@@ -15,7 +15,7 @@ from aejax.config import sweep
 from aejax.evaluation import diagnostics, pca
 from aejax.evaluation.reconstruction import reference
 from aejax.reporting import health_table
-from aejax.reporting.settings import settings
+from aejax.reporting.settings import group_settings
 from aejax.runner import run_experiment, scoring
 from aejax.training import train
 from fabricated import make, write
@@ -124,7 +124,7 @@ def test_every_completed_run_has_its_panel():
     dataset, hyper = small_dataset(), {"learning_rate": 0.01, "l2": 0.0}
     one = sweep.Sweep(dataset="digits", widths=(4, 3), epochs=1, batch_size=64, hyper=hyper)
     fit = train.fit(one.build(12), dataset, seed=0, epochs=1, batch_size=18, learning_rate=0.01, l2=0.0)
-    row, _, arrays = scoring.score(one, 0, hyper, dataset, reference(dataset), fit)
+    row, _, arrays = scoring.score_run(one, 0, hyper, dataset, reference(dataset), fit)
     assert row["status"] == "completed"
     assert row["health"]["codings"] == 3
     assert 1 <= row["health"]["effective_rank"] <= 3
@@ -132,7 +132,7 @@ def test_every_completed_run_has_its_panel():
     np.testing.assert_allclose(arrays["activations/counts"].sum(axis=1), len(dataset.x_test))
     assert arrays["codings/test"].shape == (len(dataset.x_test), 2)
     dead = fit._replace(params={**fit.params, "encoder": {n: _zero(v) for n, v in fit.params["encoder"].items()}})
-    row, _, _ = scoring.score(one, 0, hyper, dataset, reference(dataset), dead)
+    row, _, _ = scoring.score_run(one, 0, hyper, dataset, reference(dataset), dead)
     assert row["status"] == "completed"
     assert "Collapsed: every test row has the same codings." in row["health"]["warnings"]
 
@@ -144,7 +144,7 @@ def test_a_coding_that_is_often_zero_has_a_histogram_of_its_other_values():
     one = sweep.Sweep(dataset="digits", hyper=hyper, **fields)
     autoencoder = one.build(12)
     fit = train.fit(autoencoder, dataset, seed=0, epochs=1, batch_size=18, **hyper)
-    _, _, arrays = scoring.score(one, 0, hyper, dataset, reference(dataset), fit)
+    _, _, arrays = scoring.score_run(one, 0, hyper, dataset, reference(dataset), fit)
     z_nk = np.asarray(autoencoder.encode(fit.params, jnp.asarray(dataset.floats(dataset.x_test))))
     share_k = (z_nk != 0).mean(axis=0)
     assert (share_k < 0.9).any()
@@ -162,7 +162,7 @@ def test_many_codings_are_mapped_in_the_plane_in_which_they_vary_most():
     one = sweep.Sweep(dataset="digits", widths=(5,), epochs=1, batch_size=64, hyper=hyper)
     autoencoder = one.build(12)
     fit = train.fit(autoencoder, dataset, seed=0, epochs=1, batch_size=18, **hyper)
-    _, _, arrays = scoring.score(one, 0, hyper, dataset, reference(dataset), fit)
+    _, _, arrays = scoring.score_run(one, 0, hyper, dataset, reference(dataset), fit)
     z_nk = np.asarray(autoencoder.encode(fit.params, jnp.asarray(dataset.floats(dataset.x_test))), np.float64)
     plane_n2 = PCA(2).fit_transform(z_nk)
     signs_2 = np.sign((plane_n2 * arrays["codings/test"]).sum(axis=0))
@@ -187,13 +187,13 @@ def test_the_summary_has_a_section_with_means_and_warnings(tmp_path, capsys):
     assert "* **Warning**: b, 7 codings, 1 of 1 runs: Collapsed: every test row has the same codings." in section
     assert "No warnings." not in section
     assert "health.effective_rank" in (tmp_path / "summary.csv").read_text().splitlines()[0]
-    progress.TerminalWatcher().summarise(run_experiment.Outcome(tmp_path, found, [row["run_id"] for row in found], []))
+    progress.TerminalProgress().summarise(run_experiment.Outcome(tmp_path, found, [row["run_id"] for row in found], []))
     assert "warning: b, 7 codings, 1 of 1 runs: Collapsed" in capsys.readouterr().out
 
 
 def test_many_warnings_of_one_kind_are_one_line():
     rank = "Collapsed: the 7 codings vary along one direction only (effective rank 1.0{}, PCA's is 6.00)."
-    found = settings([make(seed=i, health=panel_of(warnings=[rank.format(i)])) for i in range(3)])
+    found = group_settings([make(seed=i, health=panel_of(warnings=[rank.format(i)])) for i in range(3)])
     (line,) = health_table.warnings(found)
     assert line.startswith("stacked, 7 codings, 3 of 3 runs, for example: Collapsed: the 7 codings vary")
 

@@ -45,7 +45,7 @@ def counting():
 
     plain = variants.plain(NET)
     return plain._replace(
-        init=init, loss=loss, settle=settle, watched=("age", "progress"), criterion="age", coding_axes=()
+        init=init, loss=loss, post_update=settle, recorded_metrics=("age", "progress"), criterion="age", coding_axes=()
     )
 
 
@@ -109,9 +109,9 @@ def test_scores_stand_in_the_row_and_in_the_identity(monkeypatch):
     monkeypatch.setitem(scores.SCORES, "halved", halved)
     one = Sweep(**TINY, scores=(halved(4),))
     assert one.config()["scores"] == [{"name": "halved", "power": 4}]
-    assert run_identity.fields_of(one.config())["scores"] == (halved(4),)
+    assert run_identity.decode_config(one.config())["scores"] == (halved(4),)
     fit = train.fit(one.build(12), DATASET, seed=0, epochs=1, batch_size=18, learning_rate=0.01, l2=0.0)
-    row, _, arrays = scoring.score(one, 0, {"learning_rate": 0.01, "l2": 0.0}, DATASET, reference(DATASET), fit)
+    row, _, arrays = scoring.score_run(one, 0, {"learning_rate": 0.01, "l2": 0.0}, DATASET, reference(DATASET), fit)
     assert row["scores"] == {"half_codings": 0.75}
     assert arrays["score/one"].shape == (2,)
 
@@ -120,7 +120,7 @@ def test_a_number_that_is_not_finite_fails_the_run(monkeypatch):
     broken = Score("halved", (), lambda trained: ({"half_codings": float("nan")}, {}))
     one = Sweep(**TINY, scores=(broken,))
     fit = train.fit(one.build(12), DATASET, seed=0, epochs=1, batch_size=18, learning_rate=0.01, l2=0.0)
-    row, _, _ = scoring.score(one, 0, {"learning_rate": 0.01, "l2": 0.0}, DATASET, reference(DATASET), fit)
+    row, _, _ = scoring.score_run(one, 0, {"learning_rate": 0.01, "l2": 0.0}, DATASET, reference(DATASET), fit)
     assert (row["status"], row["reason"]) == ("failed", "half_codings not finite")
 
 
@@ -136,8 +136,8 @@ def test_a_score_that_takes_long_can_be_stopped():
     fit = train.fit(one.build(12), DATASET, seed=0, epochs=1, batch_size=18, learning_rate=0.01, l2=0.0)
     arguments = one, 0, {"learning_rate": 0.01, "l2": 0.0}, DATASET, reference(DATASET), fit
     with pytest.raises(Interrupted):
-        scoring.score(*arguments, stop)
-    assert scoring.score(*arguments)[0]["status"] == "completed"
+        scoring.score_run(*arguments, stop)
+    assert scoring.score_run(*arguments)[0]["status"] == "completed"
 
 
 def test_what_is_no_score_or_no_option_is_named(refused):
@@ -157,12 +157,12 @@ def test_a_run_that_keeps_the_last_epoch_is_scored_by_it():
         one = Sweep(**{**TINY, "epochs": 3}, keep=keep)
         fit = train.fit(one.build(12), DATASET, seed=0, epochs=3, batch_size=18, **hyper)
         worse = fit._replace(best_epoch=0, params=one.build(12).init(jax.random.key(0)))
-        numbers[keep], params, _ = scoring.score(one, 0, hyper, DATASET, reference(DATASET), worse)
+        numbers[keep], params, _ = scoring.score_run(one, 0, hyper, DATASET, reference(DATASET), worse)
     np.testing.assert_array_equal(params["encoder"]["layer_0"]["bias"], fit.last_params["encoder"]["layer_0"]["bias"])
     assert (numbers["best"]["best_epoch"], numbers["last"]["best_epoch"]) == (1, 3)
     assert numbers["last"]["sse_test"] < numbers["best"]["sse_test"]
 
 
 def test_a_config_without_them_keeps_the_identity_it_had():
-    assert not set(run_identity.ADDED) & set(Sweep(**TINY).config())
+    assert not set(run_identity.DEFAULTS_LEFT_OUT) & set(Sweep(**TINY).config())
     assert Sweep(**TINY, scores=(halved(),)).config() != Sweep(**TINY).config()

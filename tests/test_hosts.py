@@ -32,9 +32,11 @@ def free_port():
 
 SHORT_OF_MAPPINGS = """
 import sys
-from aejax import cli, machine, population
-population.FEWEST_TO_FORGET = 1
-machine.share_of_mappings = lambda: float(sys.argv[1])
+from aejax import cli
+from aejax.runtime import hardware
+from aejax.training import population
+population.MIN_PROGRAMS_TO_CLEAR = 1
+hardware.memory_map_usage = lambda: float(sys.argv[1])
 sys.exit(cli.main(sys.argv[2:]))
 """
 
@@ -61,13 +63,14 @@ def test_two_processes_give_the_rows_of_one(tmp_path):
 
 SCORING = """
 import pathlib, sys, time
-from aejax import cli, rows
-score = rows.score
+from aejax import cli
+from aejax.runner import scoring
+score = scoring.score_run
 def slow(*arguments):
     pathlib.Path(sys.argv[1]).touch()
     time.sleep(0.5)
     return score(*arguments)
-rows.score = slow
+scoring.score_run = slow
 sys.exit(cli.main(sys.argv[2:]))
 """
 
@@ -104,16 +107,16 @@ def test_a_signal_to_one_of_two_processes_stops_both_while_they_score(tmp_path):
 
 ASKED = """
 import os, signal, sys, time
-from aejax import hosts
-from aejax.interrupt import Interrupted, Interrupts
-with Interrupts() as interrupts:
-    hosts.join(sys.argv[1], 1, 0)
-    interrupts.take()
-    interrupts.check()
+from aejax.runtime import distributed
+from aejax.runtime.signals import Interrupted, SignalHandler
+with SignalHandler() as interrupts:
+    distributed.join(sys.argv[1], 1, 0)
+    interrupts.install()
+    interrupts.raise_if_interrupted()
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(0.2)
     try:
-        hosts.check(interrupts.check)
+        distributed.check_all_processes(interrupts.raise_if_interrupted)
     except Interrupted as stop:
         print(stop.exit_code)
 """
@@ -141,10 +144,10 @@ def test_half_a_job_is_refused(refused, arguments, parts):
 
 
 def test_a_job_of_one_agrees_with_itself():
-    assert not distributed.several()
-    assert distributed.first()
-    assert distributed.most(3) == 3
-    assert distributed.json_from_first({"a": [1, None]}) == {"a": [1, None]}
+    assert not distributed.is_distributed()
+    assert distributed.is_first_process()
+    assert distributed.max_over_processes(3) == 3
+    assert distributed.broadcast_json({"a": [1, None]}) == {"a": [1, None]}
     distributed.join(None, None, None)
 
 

@@ -26,7 +26,7 @@ from aejax.config.sweep import Sweep
 from aejax.datasets.base import Dataset, Scaling
 from aejax.evaluation import pca, scores
 from aejax.evaluation.reconstruction import reference
-from aejax.evaluation.scores.base import Trained
+from aejax.evaluation.scores.base import TrainedRun
 from aejax.evaluation.scores.likelihood import estimate, exact
 from aejax.runtime.errors import ConfigError
 from aejax.training import train
@@ -155,7 +155,7 @@ def test_chunks_and_padding_change_nothing_but_the_draws(linear, monkeypatch):
 
 def test_the_score_names_its_numbers(linear, refused):
     autoencoder, params = linear
-    trained = Trained(autoencoder, params, HYPER, DATASET, reference(DATASET), CODINGS, train.make_key(0))
+    trained = TrainedRun(autoencoder, params, HYPER, DATASET, reference(DATASET), CODINGS, train.make_key(0))
     measured: Any = scores.likelihood(samples=500, rows=100)(trained)
     numbers, arrays = measured
     exact = density(params).logpdf(DATASET.x_test[:100])
@@ -204,7 +204,7 @@ def test_binary_rows_are_the_same_for_every_run_and_constants_are_known():
     params["posterior"] = jax.tree.map(jnp.zeros_like, params["posterior"])
     grey = np.random.default_rng(0).uniform(size=(150, 12)).astype(np.float32)
     data = dataclasses.replace(DATASET, x_test=grey)
-    trained = Trained(autoencoder, params, HYPER, data, reference(DATASET), CODINGS, train.make_key(5))
+    trained = TrainedRun(autoencoder, params, HYPER, data, reference(DATASET), CODINGS, train.make_key(5))
     numbers, _ = scores.likelihood(samples=3)(trained)
     assert autoencoder.generative is not None
     x_nd = np.asarray(autoencoder.generative.observed(jax.random.key(0), jnp.asarray(grey)))
@@ -226,7 +226,7 @@ def test_a_sweep_with_it_is_stored_and_read_again():
         scores=(scores.likelihood(samples=7),),
     )
     assert one.config()["scores"] == [{"name": "likelihood", "samples": 7, "rows": None}]
-    assert run_identity.fields_of(one.config())["scores"] == one.scores
+    assert run_identity.decode_config(one.config())["scores"] == one.scores
 
 
 def test_the_committed_numbers_are_what_is_claimed():
@@ -279,7 +279,7 @@ def test_grey_rows_have_no_likelihood_under_cross_entropy(refused):
         build: dict[str, Any] = {"output": jax.nn.sigmoid, "error": cross_entropy, "binarise": binarise}
         autoencoder = variants.variational(nets.mlp(6, (2,)), **build)
         params, ruler = autoencoder.init(jax.random.key(0)), reference(dataset)
-        trained = Trained(autoencoder, params, {}, dataset, ruler, 2, jax.random.key(0))
+        trained = TrainedRun(autoencoder, params, {}, dataset, ruler, 2, jax.random.key(0))
         if binarise:
             assert (scores.likelihood(samples=4)(trained)[0]["nll_test"] or 0) > 0
         else:

@@ -98,13 +98,13 @@ def test_a_holder_that_failed_lost_what_it_last_said(folder):
         held.beat(3.25, 60.5)
         raise RuntimeError
     with lock.hold(folder) as again:
-        assert again.before is not None
-        assert (again.before.started, again.before.lost_seconds, again.before.kept_seconds) == (
+        assert again.previous is not None
+        assert (again.previous.started, again.previous.lost_seconds, again.previous.kept_seconds) == (
             held.started,
             3.25,
             60.5,
         )
-        assert abs(again.before.heard - time.time()) < 60
+        assert abs(again.previous.heard - time.time()) < 60
     held.beat(9.0)  # released: says nothing
     with lock.hold(folder) as held:
         assert held.lost_seconds == 0.0
@@ -145,7 +145,11 @@ def test_the_record_keeps_its_size(folder, seconds, recorded):
 LATE = """
 import sys, time
 from pathlib import Path
-from aejax import cli, cluster, datasets, experiment, hosts, machine, overrides, progress, runner, tensorboard
+from aejax import cli, datasets
+from aejax.cli import progress
+from aejax.config import experiment_file, overrides
+from aejax.reporting import tensorboard
+from aejax.runner import remote, run_experiment
 datasets.load = lambda *_: time.sleep(60)
 start = time.monotonic()
 code = cli.main(["run", sys.argv[1], "--results", sys.argv[2]])

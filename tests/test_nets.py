@@ -154,7 +154,7 @@ def test_glorot_starts_a_kernel_and_its_mirror_alike_and_without_biases_there_ar
 
 def test_fewer_codings_of_a_glorot_net_start_as_those_of_the_smaller_net():
     wide = nets.mlp(400, (200,), initialiser="glorot", bias=False)
-    params = nets.cut(wide.init(jax.random.key(0), jnp.float32(100)), wide.coding_axes, 100)
+    params = nets.slice_codings(wide.init(jax.random.key(0), jnp.float32(100)), wide.coding_axes, 100)
     for kernel in nets.affine_kernels(params):
         assert float(kernel.var()) == pytest.approx(2 / 500, rel=0.03)
 

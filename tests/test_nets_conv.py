@@ -174,7 +174,7 @@ def test_fewer_codings_are_the_smaller_net(tied):
     x_bd = jax.random.normal(jax.random.key(1), (4, 35))
     z_bk, x_again_bd = code(net, params, x_bd)
     assert not np.any(z_bk[:, 3:])
-    cut = nets.cut(params, net.coding_axes, 3)
+    cut = nets.slice_codings(params, net.coding_axes, 3)
     assert jax.tree.map(jnp.shape, cut) == jax.tree.map(jnp.shape, jax.eval_shape(small.init, jax.random.key(0)))
     np.testing.assert_allclose(code(small, cut, x_bd)[1], x_again_bd, atol=1e-5)
 
@@ -206,7 +206,7 @@ def test_a_sweep_of_it_is_stored_and_read_back(refused):
     assert (one.name, one.linear) == ("tied conv", False)
     again = sweep.from_config(one.config(), {"learning_rate": 0.01, "l2": 0.0}, 0)
     assert again.build(64, (8, 8)) is one.build(64, (8, 8))
-    assert run_identity.fields_of(one.config())["net"] == "conv"
+    assert run_identity.decode_config(one.config())["net"] == "conv"
     refused(
         ConfigError,
         "Sweep.net",

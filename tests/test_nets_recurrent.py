@@ -124,7 +124,7 @@ def test_fewer_codings_are_the_smaller_net():
     x_bd = jax.random.normal(jax.random.key(1), (4, 15))
     z_bk, x_again_bd = code(net, params, x_bd)
     assert not np.any(z_bk[:, 3:])
-    cut = nets.cut(params, net.coding_axes, 3)
+    cut = nets.slice_codings(params, net.coding_axes, 3)
     assert jax.tree.map(jnp.shape, cut) == jax.tree.map(jnp.shape, jax.eval_shape(small.init, jax.random.key(0)))
     np.testing.assert_allclose(code(small, cut, x_bd)[1], x_again_bd, atol=1e-5)
     full = jax.jit(net.init)(jax.random.key(0))

@@ -24,7 +24,7 @@ def plan_of(capsys, *arguments):
 
 
 def test_a_plan_of_nothing_stored(tiny, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(population, "compiled", None)
+    monkeypatch.setattr(population, "compile_population", None)
     jobs_by_label, summary = plan_of(capsys, tiny, "--results", tmp_path / "results")
     stacked, linear = jobs_by_label["stacked"], jobs_by_label["linear"]
     encoder, decoder = 64 * 6 + 6 + 6 * 2 + 2, 2 * 6 + 6 + 6 * 64 + 64
@@ -57,8 +57,8 @@ def test_the_memory_that_a_plan_gives_is_about_what_the_program_takes(how, most,
     loaded = {("digits", 0): load("digits")}
     (job,) = jobs.plan([one], loaded, lambda run_id: None)
     (line,) = jobs.describe([job], loaded)
-    layout = population.layout(how, 4, devices=1)
-    taken = population.compiled(job.task(loaded["digits", 0]), layout).device_bytes
+    layout = population.make_layout(how, 4, devices=1)
+    taken = population.compile_population(job.task(loaded["digits", 0]), layout).device_bytes
     assert taken / 2 < line["bytes"] < taken * most
 
 

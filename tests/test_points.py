@@ -188,7 +188,9 @@ def test_a_stored_run_of_fewer_codings_is_the_smaller_net():
         own = sweep.from_config(config, {**HYPER, "codings": 2}, 3)
         assert (own.widths, own.runs()) == ((8, 2), [(3, HYPER)])
         wide, small = asked.build(64), own.build(64)
-        stored = jax.eval_shape(lambda key, net=wide: nets.cut(net.init(key), net.coding_axes, 2), jax.random.key(0))
+        stored = jax.eval_shape(
+            lambda key, net=wide: nets.slice_codings(net.init(key), net.coding_axes, 2), jax.random.key(0)
+        )
         assert stored == jax.eval_shape(small.init, jax.random.key(0))
     assert sweep.from_config(asked.config(), HYPER, 0).widths == (8, 4)
 

@@ -13,7 +13,7 @@ from aejax.runtime import hardware
 from aejax.runtime.errors import ConfigError, MachineError
 from aejax.runtime.signals import Interrupted
 from aejax.training import autotune, population, schedules, train
-from aejax.training.fit_program import Data, program
+from aejax.training.fit_program import Data, fit_program
 from support import compiles, small_dataset
 
 DATASET = small_dataset(rows=50)
@@ -51,15 +51,15 @@ def alone():
 def test_programs_are_forgotten_before_they_take_the_last_memory_mapping(monkeypatch):
     """XLA aborts a process at Linux's limit, 65 530; a program takes hundreds."""
     first = together(RUNS[:1], how="loop").fits[0]
-    population.forget()
-    monkeypatch.setattr(population, "FEWEST_TO_FORGET", 3)
-    before, shares = hardware.share_of_mappings(), []
+    population.clear_compiled_programs()
+    monkeypatch.setattr(population, "MIN_PROGRAMS_TO_CLEAR", 3)
+    before, shares = hardware.memory_map_usage(), []
     for width in (7, 6, 5, 4):
         together(RUNS[:1], variants.plain(nets.mlp(12, (width, 3))), how="loop")
-        shares.append(hardware.share_of_mappings())
+        shares.append(hardware.memory_map_usage())
         if width == 5:
-            monkeypatch.setattr(population, "MOST_MAPPINGS", 0.0)
-    assert population.compiled.cache_info().currsize == 1
+            monkeypatch.setattr(population, "MAX_MEMORY_MAP_USAGE", 0.0)
+    assert population.compile_population.cache_info().currsize == 1
     if before > 0:  # on Linux
         assert before < shares[0] < shares[1] < shares[2] < 0.5
         assert shares[3] - before < 0.6 * (shares[2] - before)
@@ -71,7 +71,7 @@ def test_programs_are_forgotten_before_they_take_the_last_memory_mapping(monkeyp
 
 def test_where_the_system_does_not_say_nothing_is_forgotten(monkeypatch):
     monkeypatch.setattr(hardware, "_lines", lambda path: [])
-    assert hardware.share_of_mappings() == 0.0
+    assert hardware.memory_map_usage() == 0.0
 
 
 @pytest.mark.parametrize("how", ["map", "loop"])
@@ -114,7 +114,7 @@ def test_a_member_has_the_same_bits_whatever_its_neighbours_and_their_order(widt
 def test_a_member_that_diverges_is_frozen_where_it_did():
     """Steps by hand: the first loss that is not finite names the step, and nothing moves from there on."""
     hyper = {"learning_rate": jnp.float32(1e19), "l2": jnp.float32(0.0)}
-    run = program(AUTOENCODER, rows=50, unit=255.0, **SETTINGS)
+    run = fit_program(AUTOENCODER, rows=50, unit=255.0, **SETTINGS)
     data = Data(jnp.asarray(DATASET.x_train), jnp.asarray(DATASET.x_validation))
     key, advance = jax.random.key(0), jax.jit(run.advance)
     states = [run.init(key, hyper)]
@@ -141,7 +141,7 @@ def test_a_masked_member_is_the_smaller_net_with_the_same_initial_weights(tied, 
         return variants.plain(nets.tied(net) if tied else net)
 
     def fit(autoencoder, hyper, params=None):
-        run = program(autoencoder, rows=50, unit=255.0, schedule=schedules.cosine, **SETTINGS)
+        run = fit_program(autoencoder, rows=50, unit=255.0, schedule=schedules.cosine, **SETTINGS)
         state = run.init(key, hyper)
         if params is not None:
             opt_state = run.init(key, hyper).opt_state
@@ -152,14 +152,16 @@ def test_a_masked_member_is_the_smaller_net_with_the_same_initial_weights(tied, 
     hyper = {"learning_rate": jnp.float32(0.01), "l2": jnp.float32(0.01)}
     wide, small = build(widths), build((*widths[:-1], codings))
     start, masked = fit(wide, {**hyper, "codings": jnp.float32(codings)})
-    _, expected = fit(small, hyper, nets.cut(start, wide.coding_axes, codings))
-    found = nets.cut(masked.params, wide.coding_axes, codings)
+    _, expected = fit(small, hyper, nets.slice_codings(start, wide.coding_axes, codings))
+    found = nets.slice_codings(masked.params, wide.coding_axes, codings)
     assert jax.tree.map(jnp.shape, found) == jax.tree.map(jnp.shape, expected.params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6), found, expected.params)
     for name, line in masked.history.items():
         np.testing.assert_allclose(line, expected.history[name], rtol=1e-5)
     zeros = jax.tree.map(
-        lambda a, b: bool(jnp.array_equal(a, b)), masked.params, nets.narrow(masked.params, wide.coding_axes, codings)
+        lambda a, b: bool(jnp.array_equal(a, b)),
+        masked.params,
+        nets.mask_codings(masked.params, wide.coding_axes, codings),
     )
     assert jax.tree.all(zeros), "what is masked has moved"
 
@@ -176,7 +178,7 @@ def test_masked_weights_start_as_those_of_a_net_of_that_many_codings():
 
 def test_one_program_trains_every_number_of_codings():
     runs = [(seed, {"learning_rate": 0.01, "l2": 0.0, "codings": k}) for k in (1, 2, 3) for seed in (0, 1)]
-    population.compiled.cache_clear()
+    population.compile_population.cache_clear()
     with compiles() as count:
         fits = together(runs, how="map").fits
         assert count() <= 12  # init, advance, and small things around them: none of them once a member
@@ -186,27 +188,27 @@ def test_one_program_trains_every_number_of_codings():
 
 @pytest.mark.parametrize("how", ["vmap", "map"])
 def test_the_program_does_not_grow_with_the_number_of_members(how):
-    what = population.task(AUTOENCODER, DATASET, ("learning_rate", "l2"), **SETTINGS)
+    what = population.program_spec(AUTOENCODER, DATASET, ("learning_rate", "l2"), **SETTINGS)
     sizes = []
     for members in (4, 64):
-        layout = population.layout(how, members, devices=1)
-        advance: Any = population.compiled(what, layout).advance
+        layout = population.make_layout(how, members, devices=1)
+        advance: Any = population.compile_population(what, layout).advance
         sizes.append(len(advance.as_text().splitlines()))
     assert sizes[1] <= 1.05 * sizes[0]
 
 
 def test_a_vmapped_program_still_skips_what_it_need_not_do():
     """Were each member's step a number of its own, every step would validate, and select what it needs of that."""
-    what = population.task(AUTOENCODER, DATASET, ("learning_rate", "l2"), **SETTINGS)
-    advance: Any = population.compiled(what, population.layout("vmap", 6, width=6)).advance
+    what = population.program_spec(AUTOENCODER, DATASET, ("learning_rate", "l2"), **SETTINGS)
+    advance: Any = population.compile_population(what, population.make_layout("vmap", 6, width=6)).advance
     assert " conditional(" in advance.as_text()
 
 
 def test_what_does_not_fit_into_memory_is_trained_in_blocks(alone, monkeypatch):
-    what = population.task(AUTOENCODER, DATASET, ("learning_rate", "l2"), **SETTINGS)
+    what = population.program_spec(AUTOENCODER, DATASET, ("learning_rate", "l2"), **SETTINGS)
     whole = together(how="map")
     assert whole.choice.layout.block >= len(RUNS)
-    needed = population.compiled(what, population.layout("map", len(RUNS))).device_bytes
+    needed = population.compile_population(what, population.make_layout("map", len(RUNS))).device_bytes
     monkeypatch.setattr(hardware, "free_bytes", lambda devices: int(0.7 * needed))
     halves = together(how="map")
     assert 1 <= halves.choice.layout.block < len(RUNS)
@@ -216,7 +218,7 @@ def test_what_does_not_fit_into_memory_is_trained_in_blocks(alone, monkeypatch):
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8, 61, 64, 65, 100, 256])
 def test_blocks_are_even_and_little_is_padded(count):
-    found = population.layout("map", count, devices=2, most=7)
+    found = population.make_layout("map", count, devices=2, most=7)
     assert found.block <= 14
     assert found.groups % found.devices == 0
     blocks = -(-count // found.block)
@@ -242,31 +244,31 @@ def test_not_one_member_fits_into_memory(monkeypatch, refused):
 
 
 def test_a_width_that_does_not_fit_is_refused_with_the_largest_that_does(monkeypatch, refused):
-    what = population.task(AUTOENCODER, DATASET, ("learning_rate", "l2"), **SETTINGS)
-    chosen = population.layout("vmap", 6, width=6)
-    functions = population.compiled(what, chosen)
+    what = population.program_spec(AUTOENCODER, DATASET, ("learning_rate", "l2"), **SETTINGS)
+    chosen = population.make_layout("vmap", 6, width=6)
+    functions = population.compile_population(what, chosen)
     monkeypatch.setattr(hardware, "free_bytes", lambda devices: functions.device_bytes)
     refused(MachineError, "members fit", call=lambda: together(how="vmap", width=6))
 
 
 def test_the_layout_is_chosen_by_measurement_where_that_is_worth_it(monkeypatch):
     assert together().choice.rates is None
-    monkeypatch.setattr(autotune, "WORTH_MEASURING", 0.0)
+    monkeypatch.setattr(autotune, "MIN_SECONDS_TO_MEASURE", 0.0)
     layout, rates, _ = together().choice
     assert rates is not None
     assert {name.split()[0] for name in rates} == {"vmap", "map", "loop"}
     taken = rates[layout.how if layout.width == 1 else f"{layout.how} {layout.width}"]
-    assert taken >= max(rates.values()) / autotune.FASTER - 0.1  # rates are rounded
+    assert taken >= max(rates.values()) / autotune.MIN_SPEEDUP - 0.1  # rates are rounded
 
 
 @pytest.mark.parametrize(("faster", "taken"), [(1.0, "map"), (1.09, "map"), (1.11, "vmap")])
 def test_a_layout_of_other_bits_has_to_be_clearly_faster(monkeypatch, faster, taken):
     """On a processor a map, whose bits are those of a fit alone, is the one to beat: by more than noise."""
-    monkeypatch.setattr(autotune, "WORTH_MEASURING", 0.0)
+    monkeypatch.setattr(autotune, "MIN_SECONDS_TO_MEASURE", 0.0)
     speeds = {"map": 1000.0, "vmap": 1000.0 * faster, "loop": 900.0}
     monkeypatch.setattr(autotune, "_rate", lambda what, dataset, runs, layout, check: speeds[layout.how])
-    what = population.task(AUTOENCODER, DATASET, ("learning_rate", "l2"), **SETTINGS)
-    chosen = autotune.choose(what, DATASET, RUNS)
+    what = population.program_spec(AUTOENCODER, DATASET, ("learning_rate", "l2"), **SETTINGS)
+    chosen = autotune.choose_layout(what, DATASET, RUNS)
     assert chosen.layout.how == taken
     assert chosen.rates is not None
     assert max(chosen.rates.values()) == pytest.approx(1000.0 * faster)
@@ -274,7 +276,7 @@ def test_a_layout_of_other_bits_has_to_be_clearly_faster(monkeypatch, faster, ta
 
 def test_choosing_looks_for_a_signal_before_whatever_takes_time(monkeypatch):
     """Each compile and each try of a layout: so that Ctrl-C waits for one of them, not for all."""
-    did, known, compiled = [], set(), autotune.compiled
+    did, known, compiled = [], set(), autotune.compile_population
 
     def note(what, layout):
         functions = compiled(what, layout)
@@ -287,10 +289,10 @@ def test_choosing_looks_for_a_signal_before_whatever_takes_time(monkeypatch):
 
         return functions._replace(advance=advance)
 
-    monkeypatch.setattr(autotune, "WORTH_MEASURING", 0.0)
-    monkeypatch.setattr(autotune, "compiled", note)
-    what = population.task(AUTOENCODER, DATASET, ("learning_rate", "l2"), **SETTINGS)
-    autotune.choose(what, DATASET, RUNS, check=lambda: did.append("look"))
+    monkeypatch.setattr(autotune, "MIN_SECONDS_TO_MEASURE", 0.0)
+    monkeypatch.setattr(autotune, "compile_population", note)
+    what = population.program_spec(AUTOENCODER, DATASET, ("learning_rate", "l2"), **SETTINGS)
+    autotune.choose_layout(what, DATASET, RUNS, check_interrupt=lambda: did.append("look"))
     taken = "".join(word[0] for word in did)
     assert re.fullmatch("(l(c|rr)?)*", taken), taken
     assert taken.count("c") >= 3
@@ -304,23 +306,26 @@ def test_choosing_looks_for_a_signal_before_whatever_takes_time(monkeypatch):
 
         did.clear()
         with pytest.raises(Interrupted):
-            autotune.choose(what, DATASET, RUNS, check=stop)
+            autotune.choose_layout(what, DATASET, RUNS, check_interrupt=stop)
 
 
 @pytest.mark.parametrize("left", [1, 3, 6])
 def test_a_vmaps_width_follows_from_all_members_however_few_are_left(left):
-    what = population.task(AUTOENCODER, DATASET, ("learning_rate", "l2"), **SETTINGS)
-    whole = autotune.choose(what, DATASET, RUNS, how="vmap")
-    assert autotune.choose(what, DATASET, RUNS[:left], how="vmap", of=len(RUNS)).layout.width == whole.layout.width
+    what = population.program_spec(AUTOENCODER, DATASET, ("learning_rate", "l2"), **SETTINGS)
+    whole = autotune.choose_layout(what, DATASET, RUNS, how="vmap")
+    assert (
+        autotune.choose_layout(what, DATASET, RUNS[:left], how="vmap", total_members=len(RUNS)).layout.width
+        == whole.layout.width
+    )
 
 
 def test_less_memory_takes_groups_from_an_asked_for_width(monkeypatch):
     """The bits depend on the width alone."""
-    what = population.task(AUTOENCODER, DATASET, ("learning_rate", "l2"), **SETTINGS)
-    room = population.compiled(what, population.layout("vmap", 4, width=2)).device_bytes
-    whole = autotune.choose(what, DATASET, RUNS, how="vmap", width=2).layout
+    what = population.program_spec(AUTOENCODER, DATASET, ("learning_rate", "l2"), **SETTINGS)
+    room = population.compile_population(what, population.make_layout("vmap", 4, width=2)).device_bytes
+    whole = autotune.choose_layout(what, DATASET, RUNS, how="vmap", width=2).layout
     monkeypatch.setattr(hardware, "free_bytes", lambda devices: int(room / autotune.SHARE_OF_FREE_MEMORY) + 1)
-    fewer = autotune.choose(what, DATASET, RUNS, how="vmap", width=2).layout
+    fewer = autotune.choose_layout(what, DATASET, RUNS, how="vmap", width=2).layout
     assert (fewer.width, whole.width) == (2, 2)
     assert fewer.groups < whole.groups
 

@@ -78,12 +78,12 @@ def test_a_score_that_chooses_is_what_settings_are_chosen_by(tmp_path):
         return row | {"scores": {"denoised_sse_validation": denoised, "denoised_sse_test": denoised}}
 
     rows = [one(0.1, 1.0, 5.0), one(0.01, 2.0, 4.0)]
-    chosen = {s.hyper["learning_rate"]: s.best for s in settings.settings(rows)}
+    chosen = {s.hyper["learning_rate"]: s.best for s in settings.group_settings(rows)}
     assert chosen == {0.1: False, 0.01: True}
-    assert {s.hyper["learning_rate"]: s.validation for s in settings.settings(rows)} == {0.1: 5.0, 0.01: 4.0}
+    assert {s.hyper["learning_rate"]: s.validation for s in settings.group_settings(rows)} == {0.1: 5.0, 0.01: 4.0}
     # of another noise, it is no rival: errors of different noises do not compare
     other = one(0.001, 3.0, 9.0, [scores.denoising("gaussian", 0.9).config()])
-    assert sum(s.best for s in settings.settings([*rows, other])) == 2
+    assert sum(s.best for s in settings.group_settings([*rows, other])) == 2
     text, _ = write(tmp_path, rows, {})
     assert "what settings are chosen by" in text
 

@@ -44,14 +44,18 @@ class Memory:
         self.steps.append(step)
 
 
-def block(autoencoder, *, how="vmap", keeper=None, report=None, chunk_seconds=0.0, more=None):
+def block(autoencoder, *, how="vmap", checkpointer=None, report=None, chunk_seconds=0.0, more=None):
     """The fits of a block of RUNS, three epochs of four steps each, a step a chunk; `more` is added to their hypers."""
     runs = [(seed, {**hyper, **(more or {})}) for seed, hyper in RUNS]
-    what = population.task(autoencoder, DATASET, tuple(runs[0][1]), epochs=3, batch_size=16, schedule=schedules.cosine)
-    layout = population.layout(how, len(RUNS), width=6 if how == "vmap" else None, devices=1)
-    data = population.place(DATASET, layout)
+    what = population.program_spec(
+        autoencoder, DATASET, tuple(runs[0][1]), epochs=3, batch_size=16, schedule=schedules.cosine
+    )
+    layout = population.make_layout(how, len(RUNS), width=6 if how == "vmap" else None, devices=1)
+    data = population.place_data(DATASET, layout)
     runs = runs[: layout.block]
-    return train.train_block(what, layout, data, runs, report=report, keeper=keeper, chunk_seconds=chunk_seconds)
+    return train.train_block(
+        what, layout, data, runs, report=report, checkpointer=checkpointer, chunk_seconds=chunk_seconds
+    )
 
 
 def stop_at(step):
@@ -65,7 +69,7 @@ def stop_at(step):
 def kept_at(autoencoder, step, how="vmap"):
     keeper = Memory(every=False)
     with pytest.raises(Interrupted):
-        block(autoencoder, how=how, keeper=keeper, report=stop_at(step))
+        block(autoencoder, how=how, checkpointer=keeper, report=stop_at(step))
     assert keeper.steps[-1:] == [next(s for s in seen(autoencoder, how) if s >= step)]
     return keeper
 
@@ -84,7 +88,7 @@ def test_resumed_after_any_chunk_is_uninterrupted(name, how):
     whole = block(autoencoder, how=how)
     for step in range(1, STEPS):
         keeper = kept_at(autoencoder, step, how)
-        resumed = block(autoencoder, how=how, keeper=keeper)
+        resumed = block(autoencoder, how=how, checkpointer=keeper)
         assert resumed.resumed_step == keeper.steps[0]
         assert all(identical(a, b) for a, b in zip(whole.fits, resumed.fits, strict=True)), step
 
@@ -94,7 +98,7 @@ def test_a_kept_state_of_the_end_trains_nothing_more():
     whole = block(autoencoder)
     keeper = Memory()
     keeper.save(whole.step, whole.arrays, 1.0)
-    again = block(autoencoder, keeper=keeper)
+    again = block(autoencoder, checkpointer=keeper)
     assert (again.resumed_step, again.step) == (STEPS, STEPS)
     assert all(identical(a, b) for a, b in zip(whole.fits, again.fits, strict=True))
 
@@ -129,7 +133,7 @@ def test_a_state_without_one_of_its_parts_is_refused(part):
     arrays, seconds = keeper.kept
     keeper.kept = ({name: array for name, array in arrays.items() if not name.startswith(part)}, seconds)
     with pytest.raises(ResultsError, match=f"{part}.*missing"):
-        block(VARIANTS["plain"], keeper=keeper)
+        block(VARIANTS["plain"], checkpointer=keeper)
 
 
 @pytest.mark.parametrize("part", [part for part in PARTS if part not in ("key_data", "hyper")])
@@ -141,7 +145,7 @@ def test_every_part_of_a_state_matters(part):
     fresh.kept = None
     start = Memory()
     with pytest.raises(Interrupted):
-        block(autoencoder, keeper=start, report=stop_at(1))
+        block(autoencoder, checkpointer=start, report=stop_at(1))
     initial = dict(start.kept[0])
     for name, array in initial.items():  # what a new state holds
         if not name.startswith(("state/params", "state/best_params", "key_data", "hyper")):
@@ -149,7 +153,7 @@ def test_every_part_of_a_state_matters(part):
     initial["state/best_error"] = np.full_like(initial["state/best_error"], np.inf)
     arrays, seconds = keeper.kept
     keeper.kept = ({n: initial[n] if n.startswith(part) else a for n, a in arrays.items()}, seconds)
-    resumed = block(autoencoder, keeper=keeper)
+    resumed = block(autoencoder, checkpointer=keeper)
     assert not all(identical(a, b) for a, b in zip(whole.fits, resumed.fits, strict=True))
 
 
@@ -159,16 +163,16 @@ def test_a_state_of_other_runs_is_refused(name):
     arrays, seconds = keeper.kept
     keeper.kept = ({n: a + 1 if n == name else a for n, a in arrays.items()}, seconds)
     with pytest.raises(ResultsError, match="other runs than asked for"):
-        block(VARIANTS["plain"], keeper=keeper)
+        block(VARIANTS["plain"], checkpointer=keeper)
 
 
 def test_a_state_of_another_shape_is_refused():
     keeper = kept_at(VARIANTS["plain"], 7)
     with pytest.raises(ResultsError, match="expected float32"):
-        block(variants.plain(nets.mlp(12, (9, 3))), keeper=keeper)
+        block(variants.plain(nets.mlp(12, (9, 3))), checkpointer=keeper)
 
 
 def test_the_state_is_saved_when_it_is_due_and_not_at_the_end():
     keeper = Memory()
-    block(VARIANTS["plain"], keeper=keeper)
+    block(VARIANTS["plain"], checkpointer=keeper)
     assert keeper.steps == [step for step in seen(VARIANTS["plain"], "vmap") if step < STEPS]

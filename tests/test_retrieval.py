@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score
 
 from aejax import nets, variants
 from aejax.evaluation import reconstruction, scores
-from aejax.evaluation.scores.base import Trained
+from aejax.evaluation.scores.base import TrainedRun
 from aejax.evaluation.scores.retrieval import average_precision, iterative_quantisation, precision_at, rank
 from aejax.runtime.errors import ConfigError
 from aejax.training import train
@@ -82,7 +82,7 @@ RULER = reconstruction.reference(DATASET)
 def trained(variant, widths=(3,), **hyper):
     autoencoder = variant(nets.mlp(12, widths))
     fit = train.fit(autoencoder, DATASET, seed=0, epochs=2, batch_size=24, learning_rate=0.01, l2=0.0, **hyper)
-    return Trained(autoencoder, fit.params, {"l2": 0.0, **hyper}, DATASET, RULER, widths[-1], jax.random.key(0))
+    return TrainedRun(autoencoder, fit.params, {"l2": 0.0, **hyper}, DATASET, RULER, widths[-1], jax.random.key(0))
 
 
 def test_the_numbers_of_a_run():

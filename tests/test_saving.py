@@ -4,9 +4,9 @@ import pytest
 
 from aejax import cli
 from aejax.runner import resume
-from aejax.runner.context import Desk, Spent
-from aejax.runner.events import Watcher
-from aejax.runner.resume import StateKeeper
+from aejax.runner.context import RunContext, TimeSpent
+from aejax.runner.events import RunListener
+from aejax.runner.resume import BlockCheckpointer
 from aejax.storage import checkpoints, run_folders
 from aejax.training import train
 from support import Killed
@@ -31,12 +31,12 @@ def clock(monkeypatch):
 @pytest.fixture
 def desk(tmp_path):
     nothing = None
-    return Desk("x", nothing, nothing, tmp_path, nothing, Watcher(), Spent())  # pyright: ignore[reportArgumentType]
+    return RunContext("x", nothing, nothing, tmp_path, nothing, RunListener(), TimeSpent())  # pyright: ignore[reportArgumentType]
 
 
 def train_block(clock, desk, seconds, end=False):
     """As `train.train_block` does, in chunks of a second, and with `end` as `train_job` does after it."""
-    keeper, start = StateKeeper(desk, "a", {}), clock.now
+    keeper, start = BlockCheckpointer(desk, "a", {}), clock.now
     saved = start
     while clock.now - start < seconds:
         clock.now += 1.0
@@ -119,7 +119,7 @@ def test_a_call_killed_while_it_stores_trains_nothing_that_is_stored_again(tmp_p
 
     monkeypatch.setattr(train, "train_block", noted)
     if not kept:
-        monkeypatch.setattr(StateKeeper, "due_at_the_end", lambda *_: False)
+        monkeypatch.setattr(BlockCheckpointer, "due_at_the_end", lambda *_: False)
     with monkeypatch.context() as patch:
         patch.setattr(run_folders, "write_run", third)
         with pytest.raises(Killed):

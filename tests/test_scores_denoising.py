@@ -11,11 +11,11 @@ from aejax import nets, variants
 from aejax.config.sweep import Sweep
 from aejax.evaluation import pca, scores
 from aejax.evaluation.reconstruction import reference
-from aejax.evaluation.scores.base import Trained
+from aejax.evaluation.scores.base import TrainedRun
 from aejax.evaluation.scores.denoising import best_affine_map, pca_curve
 from aejax.reporting.figures import denoised as of_denoised
 from aejax.reporting.figures import draw
-from aejax.reporting.settings import settings
+from aejax.reporting.settings import group_settings
 from aejax.runtime.errors import ConfigError
 from aejax.variants.denoising import corrupt
 from fabricated import arrays_of, make
@@ -29,7 +29,7 @@ NOISES = [("gaussian", 0.3, {}), ("masking", 0.4, {}), ("salt_and_pepper", 0.3, 
 def trained(params_of=lambda net: net.init(jax.random.key(0)), codings=3, dataset=None):
     dataset = dataset or small_dataset(rows=600)
     net = nets.mlp(INPUTS, (codings,), precision="highest")
-    return Trained(variants.plain(net), params_of(net), {}, dataset, reference(dataset), codings, KEY)
+    return TrainedRun(variants.plain(net), params_of(net), {}, dataset, reference(dataset), codings, KEY)
 
 
 def measured(score, one) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -188,7 +188,7 @@ def test_the_figure_has_a_block_for_every_noise_and_a_line_for_every_label():
     for held in arrays.values():
         for kind in ("clean", "noisy", "denoised", "pca", "affine"):
             held[f"denoising/{kind}"] = held["examples/original"]
-    found = settings(rows)
+    found = group_settings(rows)
     assert [of_denoised.noise_of(s) for s in found] == [
         *["gaussian noise, level 0.5"] * 2,
         "masking noise, level 0.25",
@@ -205,4 +205,4 @@ def test_the_figure_has_a_block_for_every_noise_and_a_line_for_every_label():
     ]
     assert "SSE 3" in figure.axes[2].get_ylabel()
     assert draw("denoised.png", found, arrays.get) is not None
-    assert draw("denoised.png", settings([make("d")]), arrays.get) is None
+    assert draw("denoised.png", group_settings([make("d")]), arrays.get) is None

@@ -12,7 +12,7 @@ from aejax.config.sweep import Sweep
 from aejax.evaluation import reconstruction, scores
 from aejax.evaluation.scores.sparsity import counts
 from aejax.reporting.figures import sparsity as figure_of
-from aejax.reporting.settings import settings
+from aejax.reporting.settings import group_settings
 from aejax.runner import scoring
 from aejax.training import train
 from fabricated import CURVE, arrays_of, make
@@ -37,7 +37,7 @@ def test_a_row_holds_what_the_score_measured():
     one = Sweep(**shape, variant=variants.topk, hyper=hyper, scores=(scores.sparsity(),))
     assert (one.linear, one.name) == (False, "topk shallow")
     fit = train.fit(one.build(dataset.x_train.shape[1]), dataset, seed=0, epochs=2, batch_size=18, **hyper)
-    row, _, arrays = scoring.score(one, 0, hyper, dataset, reconstruction.reference(dataset), fit)
+    row, _, arrays = scoring.score_run(one, 0, hyper, dataset, reconstruction.reference(dataset), fit)
     assert row["status"] == "completed"
     assert 0 < row["scores"]["l0"] <= 3
     assert arrays["sparsity/activity"].sum() == pytest.approx(row["scores"]["l0"], rel=1e-5)
@@ -52,7 +52,7 @@ def test_the_figure_holds_every_settings_r2_and_l0_and_pcas_curve():
     sparse = [row("a", seed, l0, 24 - l0 - seed) for l0 in (3.0, 9.0) for seed in (0, 1)] + [row("b", 0, 5.0, 6.0)]
     sparse.append(row("c", 0, 4.0, 60.0))  # far below the mean predictor: said, not drawn
     found = [*sparse, make("plain")]
-    best = [setting for setting in settings(found) if setting.best]
+    best = [setting for setting in group_settings(found) if setting.best]
     looks: dict[str, tuple[str, str]] = dict.fromkeys("ab", ("red", "o"))
     figure = figure_of.r2_against_l0(best, looks, arrays_of(found).get)
     assert figure is not None

@@ -101,8 +101,8 @@ def test_topk_keeps_what_numpy_keeps_and_remembers_how_many(x_bd):
     l2 = sum(float((np.asarray(params[part]["layer_0"]["kernel"]) ** 2).sum() / 2) for part in ("encoder", "decoder"))
     assert float(metrics["error"]) == pytest.approx(error, rel=1e-5)
     assert float(loss) == pytest.approx(error + 0.1 * l2, rel=1e-5)
-    assert autoencoder.settle is not None
-    settled = autoencoder.settle(params, metrics)
+    assert autoencoder.post_update is not None
+    settled = autoencoder.post_update(params, metrics)
     np.testing.assert_allclose(autoencoder.encode(settled, x_bd), z_bk, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(settled["memory"]["idle"], np.where((z_bk > 0).any(axis=0), 0, 1))
 
@@ -125,8 +125,8 @@ def test_kl_sparse_adds_the_divergence_of_codings_that_are_not_masked(x_bd):
     kl = (scipy.special.rel_entr(0.1, mean_k) + scipy.special.rel_entr(0.9, 1 - mean_k)).sum()
     loss, metrics = autoencoder.loss(params, KEY, x_bd, **hyper)
     assert float(loss - metrics["error"]) == pytest.approx(0.5 * kl, rel=1e-4)
-    masked = nets.narrow(params, autoencoder.coding_axes, 5)
-    smaller = nets.cut(params, autoencoder.coding_axes, 5)
+    masked = nets.mask_codings(params, autoencoder.coding_axes, 5)
+    smaller = nets.slice_codings(params, autoencoder.coding_axes, 5)
     own = variants.kl_sparse(nets.mlp(INPUTS, (5,))).loss(smaller, KEY, x_bd, **hyper)[0]
     assert float(autoencoder.loss(masked, KEY, x_bd, **hyper)[0]) == pytest.approx(float(own), rel=1e-5)
 
@@ -142,12 +142,12 @@ def test_batch_topk_keeps_so_many_of_the_batch_and_encodes_by_a_remembered_thres
     assert len(set((z_bk > 0).sum(axis=1))) > 1  # not as many in every row
     _, metrics = autoencoder.loss(params, KEY, x_bd, **TOPK, progress=0.5)
     assert float(metrics["error"]) == pytest.approx(error_of(z_bk, kernel_kd, bias_d, x_bd), rel=1e-5)
-    assert autoencoder.settle is not None
-    settled = autoencoder.settle(params, metrics)
+    assert autoencoder.post_update is not None
+    settled = autoencoder.post_update(params, metrics)
     assert float(settled["memory"]["threshold"]) == pytest.approx(smallest, rel=1e-5)
     _, metrics = autoencoder.loss(settled, KEY, x_bd, **{**TOPK, "active": 1.0}, progress=0.5)
     fewer = np.sort(units_bk, axis=None)[-ROWS]
-    later = autoencoder.settle(settled, metrics)
+    later = autoencoder.post_update(settled, metrics)
     threshold = 0.75 * smallest + 0.25 * fewer
     assert float(later["memory"]["threshold"]) == pytest.approx(threshold, rel=1e-5)
     kept_bk = np.where(units_bk > threshold, units_bk, 0)
@@ -240,11 +240,13 @@ def test_columns_stay_at_length_1_and_masked_ones_at_0(name, hyper):
     for net in (NET, TIED):
         autoencoder = getattr(variants, name)(net, dead_after=1)
         params = autoencoder.init(KEY, 5)
-        assert autoencoder.settle is not None
+        assert autoencoder.post_update is not None
         gradients, metrics = jax.grad(lambda p, a=autoencoder: a.loss(p, KEY, ones_bd, **hyper), has_aux=True)(params)
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
-        stepped = jax.tree.map(lambda p, g: p - 0.1 * g, params, nets.narrow(gradients, autoencoder.coding_axes, 5))
-        lengths_k = np.linalg.norm(columns(autoencoder.settle(stepped, metrics)), axis=1)
+        stepped = jax.tree.map(
+            lambda p, g: p - 0.1 * g, params, nets.mask_codings(gradients, autoencoder.coding_axes, 5)
+        )
+        lengths_k = np.linalg.norm(columns(autoencoder.post_update(stepped, metrics)), axis=1)
         np.testing.assert_allclose(lengths_k, [1] * 5 + [0] * (CODINGS - 5), rtol=1e-5)
         z_bk = autoencoder.encode(stepped, ones_bd)
         assert not np.any(z_bk[:, 5:])

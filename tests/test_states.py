@@ -45,7 +45,7 @@ def names(folder, state_id="a1"):
 
 def test_a_state_comes_back_as_it_was_saved(folder, told):
     save(folder, 7)
-    found = checkpoints.newest(folder, "a1", told.append)
+    found = checkpoints.load_newest(folder, "a1", told.append)
     assert found is not None
     assert (found.step, found.about, told) == (7, ABOUT, [])
     assert found.arrays.keys() == arrays_at(7).keys()
@@ -56,9 +56,9 @@ def test_a_state_comes_back_as_it_was_saved(folder, told):
 
 
 def test_nothing_saved_is_no_state_and_no_damage(folder, told):
-    assert checkpoints.newest(folder, "a1", told.append) is None
-    assert (checkpoints.saved_ids(folder), told) == ([], [])
-    checkpoints.forget(folder, "a1")
+    assert checkpoints.load_newest(folder, "a1", told.append) is None
+    assert (checkpoints.list_ids(folder), told) == ([], [])
+    checkpoints.remove(folder, "a1")
     assert not (folder / "states").exists()
 
 
@@ -82,7 +82,7 @@ def test_a_damaged_state_is_named_and_kept_and_the_older_one_used(folder, told):
     before = names(folder)
     for repair in (False, True):
         told.clear()
-        found = checkpoints.newest(folder, "a1", told.append, repair)
+        found = checkpoints.load_newest(folder, "a1", told.append, repair)
         assert found is not None
         assert found.step == 10
         assert len(told) == 2
@@ -91,7 +91,7 @@ def test_a_damaged_state_is_named_and_kept_and_the_older_one_used(folder, told):
         assert "older state of step 10" in told[1]
         assert names(folder) == (["000000000010", "000000000020.corrupt"] if repair else before)
     spoil(save(folder, 20)[0])
-    checkpoints.newest(folder, "a1", told.append)
+    checkpoints.load_newest(folder, "a1", told.append)
     assert names(folder) == ["000000000010", "000000000020.corrupt", "000000000020.corrupt-2"]
 
 
@@ -100,15 +100,15 @@ def test_no_valid_state_is_an_error_until_a_person_decides(folder, told):
         spoil(path)
     for _ in range(2):
         with pytest.raises(ResultsError, match=r"states/a1: .*none is valid; delete that folder"):
-            checkpoints.newest(folder, "a1", told.append)
+            checkpoints.load_newest(folder, "a1", told.append)
     assert len(told) == 2
-    assert checkpoints.saved_ids(folder) == ["a1"]
+    assert checkpoints.list_ids(folder) == ["a1"]
 
 
 def test_a_state_under_a_name_that_is_no_step_is_damage(folder, told):
     path = save(folder, 10, 20)[1]
     path.rename(path.with_name("00000000002p"))
-    found = checkpoints.newest(folder, "a1", told.append)
+    found = checkpoints.load_newest(folder, "a1", told.append)
     assert found is not None
     assert found.step == 10
     assert "00000000002p" in told[0]
@@ -117,18 +117,18 @@ def test_a_state_under_a_name_that_is_no_step_is_damage(folder, told):
 def test_saving_a_step_again_replaces_it(folder, told):
     save(folder, 10)
     checkpoints.save(folder, "a1", 10, {"again": True}, {})
-    found = checkpoints.newest(folder, "a1", told.append)
+    found = checkpoints.load_newest(folder, "a1", told.append)
     assert found == checkpoints.SavedState(10, {"again": True}, {})
     assert names(folder) == ["000000000010"]
 
 
 def test_forgetting_keeps_what_was_damaged(folder, told):
     spoil(save(folder, 10, 20)[1])
-    checkpoints.newest(folder, "a1", told.append)
+    checkpoints.load_newest(folder, "a1", told.append)
     save(folder, 30, state_id="other")
-    checkpoints.forget(folder, "a1")
-    assert checkpoints.newest(folder, "a1", told.append) is None
-    assert checkpoints.saved_ids(folder) == ["other"]
+    checkpoints.remove(folder, "a1")
+    assert checkpoints.load_newest(folder, "a1", told.append) is None
+    assert checkpoints.list_ids(folder) == ["other"]
     assert (folder / "states/.corrupt-a1-000000000020-1/state.safetensors").is_file()
 
 
@@ -137,9 +137,9 @@ def test_no_name_writes_outside_the_results_folder(folder, name):
     with pytest.raises(ConfigError):
         checkpoints.save(folder, name, 1, {}, {})
     with pytest.raises(ConfigError):
-        checkpoints.newest(folder, name, print)
+        checkpoints.load_newest(folder, name, print)
     with pytest.raises(ConfigError):
-        checkpoints.forget(folder, name)
+        checkpoints.remove(folder, name)
     assert not (folder / "states").exists()
 
 
@@ -154,13 +154,13 @@ def test_a_newer_format_is_refused_and_left_alone(folder, told, monkeypatch):
         patch.setattr(checkpoints, "FORMAT", 2)
         save(folder, 10)
     with pytest.raises(ConfigError, match="format 2, this aejax reads up to 1"):
-        checkpoints.newest(folder, "a1", told.append)
+        checkpoints.load_newest(folder, "a1", told.append)
     assert names(folder) == ["000000000010"]
 
 
 def test_the_same_about_is_accepted(folder, told):
     save(folder, 1)
-    found = checkpoints.newest(folder, "a1", told.append)
+    found = checkpoints.load_newest(folder, "a1", told.append)
     assert found is not None
     checkpoints.check_same(found.about, {"seconds": 1.5, "config": {"widths": (6, 2), "epochs": 5}}, "states/a1")
 

@@ -154,7 +154,7 @@ def test_the_command_line_writes_events_and_all_else_while_it_has_the_lock(tiny,
         write = getattr(module, name)
 
         def watched(path, *arguments):
-            with lock.unused(folder) as free:
+            with lock.if_unheld(folder) as free:
                 unlocked.extend([(name, path)] if free else [])
             live.extend([path] if path.name == tensorboard.LIVE else [])
             return write(path, *arguments)

@@ -11,7 +11,7 @@ import pytest
 from aejax import nets, variants
 from aejax.runtime.errors import ConfigError
 from aejax.training import optimisers, schedules, train
-from aejax.training.fit_program import Data, program
+from aejax.training.fit_program import Data, fit_program
 from support import compiles, small_dataset
 
 DATASET = small_dataset(rows=50)
@@ -25,7 +25,7 @@ def trees_equal(a, b):
 
 
 def make(batch_size=16, epochs=4, **options):
-    run = program(AUTOENCODER, rows=50, batch_size=batch_size, epochs=epochs, unit=255.0, **options)
+    run = fit_program(AUTOENCODER, rows=50, batch_size=batch_size, epochs=epochs, unit=255.0, **options)
     return run, Data(jnp.asarray(DATASET.x_train), jnp.asarray(DATASET.x_validation))
 
 
@@ -44,7 +44,7 @@ def spy(record):
 def test_every_row_is_visited_once_per_epoch(batch_size):
     seen = []
     numbered = np.repeat(np.arange(50, dtype=np.uint8)[:, None], 3, axis=1)
-    run = program(spy(seen), rows=50, batch_size=batch_size, epochs=3, unit=255.0)
+    run = fit_program(spy(seen), rows=50, batch_size=batch_size, epochs=3, unit=255.0)
     data = Data(jnp.asarray(numbered), jnp.full((2, 3), 200, jnp.uint8))
     jax.block_until_ready(run.fit(jax.random.key(0), data, {"learning_rate": jnp.float32(0.1)}))
     jax.effects_barrier()
@@ -120,7 +120,7 @@ def test_fit_keeps_the_parameters_that_are_best_on_validation():
 def test_validation_is_exact_whatever_its_size(monkeypatch):
     reference = make()[0]
     monkeypatch.setattr("aejax.training.fit_program.EVALUATION_ROWS", 7)
-    run = program.__wrapped__(AUTOENCODER, rows=50, batch_size=16, epochs=4, unit=255.0)
+    run = fit_program.__wrapped__(AUTOENCODER, rows=50, batch_size=16, epochs=4, unit=255.0)
     data = make()[1]
     states = [jax.jit(one.fit)(jax.random.key(0), data, HYPER) for one in (reference, run)]
     np.testing.assert_allclose(*(state.history["validation_error"] for state in states), rtol=1e-6)

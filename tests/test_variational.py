@@ -165,12 +165,12 @@ def test_optimal_and_learned_variances_have_the_same_fixed_point():
     assert abs(float(of_learned.pop("likelihood")["log_sigma"])) < 1e-4
     del of_other["memory"]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), of_learned, of_other)
-    first = optimal.settle(of_optimal, metrics)
+    first = optimal.post_update(of_optimal, metrics)
     assert first["memory"]["variance"] == metrics["variance"]
-    second = optimal.settle(first, {"variance": 2 * metrics["variance"]})
+    second = optimal.post_update(first, {"variance": 2 * metrics["variance"]})
     assert float(second["memory"]["variance"]) == pytest.approx(1.1 * metrics["variance"])
     fixed = build()
-    kept = fixed.settle(initial(fixed), {"variance": jnp.float32(0.25)})["memory"]["variance"]
+    kept = fixed.post_update(initial(fixed), {"variance": jnp.float32(0.25)})["memory"]["variance"]
     assert kept == 0.25
 
 
@@ -199,7 +199,7 @@ def test_a_masked_coding_has_no_kl_and_costs_no_free_bits():
     autoencoder = build(net, **BERNOULLI)
     masked = jax.jit(autoencoder.init)(jax.random.key(0), 2)
     smaller = build(nets.mlp(12, (8, 2), coding_activation=jax.nn.sigmoid), **BERNOULLI)
-    cut = nets.cut(masked, autoencoder.coding_axes, 2)
+    cut = nets.slice_codings(masked, autoencoder.coding_axes, 2)
     hyper = {**PLAIN, "free_bits": 1e3}
     value, metrics = jax.jit(autoencoder.loss)(masked, jax.random.key(0), X_BD, progress=1.0, **hyper)
     of_smaller = jax.jit(smaller.loss)(cut, jax.random.key(0), X_BD, progress=1.0, **hyper)

@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--out", type=Path, help="folder for vmap_difference.json")
     options = parser.parse_args()
-    hardware.use_all_cores()
+    hardware.use_one_device_per_core()
     whole = datasets.load("mnist", options.data_dir)
     data = dataclasses.replace(whole, x_train=whole.x_train[: options.rows])
     net = nets.mlp(784, (300, 150), activation=jax.nn.elu, coding_activation=jax.nn.elu)

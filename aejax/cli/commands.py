@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from aejax import __version__
 from aejax.runtime.errors import AejaxError, ConfigError
-from aejax.runtime.signals import STOPPED, Interrupted, Interrupts
+from aejax.runtime.signals import STOPPED, Interrupted, SignalHandler
 
 if TYPE_CHECKING:
     from aejax.runner import remote
@@ -195,11 +195,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    with Interrupts() as interrupts:
+    with SignalHandler() as interrupts:
         return _run_inside(options, interrupts)
 
 
-def _run_inside(options: argparse.Namespace, interrupts: Interrupts) -> int:
+def _run_inside(options: argparse.Namespace, interrupts: SignalHandler) -> int:
     from aejax.cli import progress
     from aejax.config import experiment_file, overrides
     from aejax.reporting import tensorboard
@@ -207,21 +207,23 @@ def _run_inside(options: argparse.Namespace, interrupts: Interrupts) -> int:
     from aejax.runtime import distributed, hardware, validate
 
     if options.width is not None:
-        validate.whole_number("--width", options.width, least=1)
+        validate.whole_number("--width", options.width, minimum=1)
     if options.save_every is not None:
         validate.number("--save-every", options.save_every)
     place = _place(options)
     name, sweeps = experiment_file.load(options.experiment)
     sweeps = overrides.override(sweeps, options.assignments)
-    hardware.use_all_cores()
+    hardware.use_one_device_per_core()
     distributed.join(options.coordinator, options.processes, options.process)
-    interrupts.take()
+    interrupts.install()
     hardware.device_name()  # says so where there is no device
     where = {"root": options.results, "data_dir": options.data_dir, "smoke": options.smoke}
     if options.dry_run:
         progress.show_plan(run_experiment.plan(name, sweeps, **where))
         return 0
-    with progress.TerminalWatcher(interrupts.check, quiet=not distributed.first()) as watcher:
+    with progress.TerminalProgress(
+        interrupts.raise_if_interrupted, quiet=not distributed.is_first_process()
+    ) as watcher:
         if options.tensorboard:
             folder = options.results / (f"{name}-smoke" if options.smoke else name)
             watcher.live = tensorboard.Live(folder)
@@ -238,7 +240,7 @@ def _run_inside(options: argparse.Namespace, interrupts: Interrupts) -> int:
             source=remote.Source(options.experiment, tuple(options.assignments)),
             events=options.tensorboard,
         )
-    if not distributed.first():
+    if not distributed.is_first_process():
         return 0
     watcher.summarise(outcome)
     for row in outcome.failed:
@@ -300,7 +302,7 @@ def _report(options: argparse.Namespace) -> int:
 def _ls(options: argparse.Namespace) -> int:
     from aejax.cli import listing
 
-    listing.ls(options.path, sort=options.sort, status=options.status, as_json=options.json)
+    listing.list_path(options.path, sort=options.sort, status=options.status, as_json=options.json)
     return 0
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from aejax.cli.listing import DIGITS, Found, find, print_table
+from aejax.cli.listing import DIGITS, FoundRun, find_run, print_table
 from aejax.config import registry
 from aejax.config.sweep import Sweep
-from aejax.reporting.settings import Row, number, unique
+from aejax.reporting.settings import Row, format_number, unique
 from aejax.runtime.errors import ResultsError
 from aejax.storage import run_folders
 from aejax.storage.atomic import MANIFEST
@@ -37,7 +37,7 @@ _NOT_FACTS = {*_METRICS, "pca_sse_test", "config", "hyper", "data", "provenance"
 
 def show(run: Path, as_json: bool = False) -> None:
     """Print everything known of a run. Raises ResultsError where there is no such run, and at the end for damage."""
-    found = find(run)
+    found = find_run(run)
     files = stored_files(found)
     if found.row is None:
         raise _damaged(found)
@@ -50,11 +50,11 @@ def show(run: Path, as_json: bool = False) -> None:
         raise _damaged(found)
 
 
-def _damaged(found: Found) -> ResultsError:
+def _damaged(found: FoundRun) -> ResultsError:
     return ResultsError(str(found.folder), found.damage or "damaged", "run the experiment again")
 
 
-def stored_files(found: Found) -> list[dict[str, Any]]:
+def stored_files(found: FoundRun) -> list[dict[str, Any]]:
     """Name, bytes and whether the SHA-256 is the manifest's, of every file of a run that is in this copy."""
     if not found.here:
         return []
@@ -89,7 +89,7 @@ def changed(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _print_run(found: Found, row: Row, files: Sequence[Mapping[str, Any]]) -> None:
+def _print_run(found: FoundRun, row: Row, files: Sequence[Mapping[str, Any]]) -> None:
     data, hyper = row["data"], {name: value for name, value in row["hyper"].items() if name != "codings"}
     print(f"{row['experiment']}/{row['run_id']}: {row['label']}, {row['dataset']}, seed {row['seed']}")
     step = "" if row.get("bad_step") is None else f" at step {row['bad_step']}"
@@ -141,7 +141,7 @@ def diff(first: Path, second: Path) -> None:
 
     Raises ResultsError where there is no such run or one is damaged.
     """
-    pair = [find(first), find(second)]
+    pair = [find_run(first), find_run(second)]
     for found in pair:
         if found.damage or found.row is None:
             raise _damaged(found)
@@ -195,10 +195,10 @@ def _text(value: Any) -> str:
 
 
 def _number(value: float | None) -> str:
-    return str(value) if isinstance(value, int) else number(value, DIGITS)
+    return str(value) if isinstance(value, int) else format_number(value, DIGITS)
 
 
-def _compare_parameters(pair: Sequence[Found]) -> str:
+def _compare_parameters(pair: Sequence[FoundRun]) -> str:
     if absent := [found.run_id for found in pair if not found.here]:
         return f"not compared: {' and '.join(absent)} not in this copy"
     a, b = (_flat(run_folders.read_run(found.folder).params) for found in pair)
@@ -212,6 +212,6 @@ def _compare_parameters(pair: Sequence[Found]) -> str:
     gap, size = np.abs(one - other), np.maximum(np.abs(one), np.abs(other))
     relative = gap[size > 0] / size[size > 0]
     return (
-        f"largest absolute difference {number(float(gap.max()))}, median relative difference "
-        f"{number(float(np.median(relative)) if len(relative) else 0.0)}, of {len(one)} parameters"
+        f"largest absolute difference {format_number(float(gap.max()))}, median relative difference "
+        f"{format_number(float(np.median(relative)) if len(relative) else 0.0)}, of {len(one)} parameters"
     )

@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from aejax.reporting.settings import Row, Setting, number, settings, unique
-from aejax.runtime.errors import AejaxError, ConfigError, ResultsError, nearest
+from aejax.reporting.settings import Row, Setting, format_number, group_settings, unique
+from aejax.runtime.errors import AejaxError, ConfigError, ResultsError, suggest
 from aejax.storage import run_folders
 from aejax.storage.run_folders import to_json
 
@@ -42,7 +42,7 @@ _NUMBERS = (  # field, header
 )
 
 
-class Found(NamedTuple):
+class FoundRun(NamedTuple):
     """A run that a person asked for: its folder, whether it is in this copy, its row, and what is damaged, in words."""
 
     folder: Path
@@ -57,7 +57,7 @@ def is_experiment(folder: Path) -> bool:
     return (folder / "runs.jsonl").is_file() or (folder / "runs").is_dir()
 
 
-def rows(folder: Path, check: bool = True) -> list[Row]:
+def experiment_rows(folder: Path, check: bool = True) -> list[Row]:
     """The rows of an experiment, from its run folders and, where those are not in this copy, from runs.jsonl.
 
     A run whose folder is damaged has the status "damaged", and of the rest what runs.jsonl knows. `check=False` takes
@@ -78,15 +78,15 @@ def rows(folder: Path, check: bool = True) -> list[Row]:
     return list(found.values())
 
 
-def ls(path: Path, *, sort: str | None = None, status: str | None = None, as_json: bool = False) -> None:
+def list_path(path: Path, *, sort: str | None = None, status: str | None = None, as_json: bool = False) -> None:
     """Print the experiments of a results folder, a line each, or the runs of one experiment, every file checked.
 
     Raises ConfigError for a field or status that there is not, ResultsError where there are no results.
     """
     if is_experiment(path):
         if status is not None and status not in STATUSES:
-            raise ConfigError("--status", repr(status), nearest(status, STATUSES))
-        found = [row for row in _sorted(rows(path), sort) if status in (None, row["status"])]
+            raise ConfigError("--status", repr(status), suggest(status, STATUSES))
+        found = [row for row in _sorted(experiment_rows(path), sort) if status in (None, row["status"])]
         print(to_json(found, indent=1)) if as_json else print_table(*_runs_table(found))
         return
     for option, value in (("--sort", sort), ("--status", status)):
@@ -102,11 +102,11 @@ def ls(path: Path, *, sort: str | None = None, status: str | None = None, as_jso
 
 def _experiment(folder: Path) -> dict[str, Any]:
     try:
-        found = rows(folder, check=False)
+        found = experiment_rows(folder, check=False)
     except AejaxError as error:  # one damaged index hides no other experiment
         return {"experiment": folder.name, "runs": None, "reason": str(error)}
     whole, statuses = [row for row in found if "config" in row], Counter(row["status"] for row in found)
-    groups = settings([row for row in whole if row["status"] != "damaged"])
+    groups = group_settings([row for row in whole if row["status"] != "damaged"])
     ranked = sorted(
         (s for s in groups if s.completed), key=lambda s: s.validation / (s.completed[0]["data"]["mean_sse_test"] or 1)
     )
@@ -137,7 +137,7 @@ def _experiments_table(lines: Sequence[Mapping[str, Any]]) -> tuple[list[str], l
             continue
         counts = [str(line[name]) for name in ("runs", *STATUSES[:3], "settings")]
         last = (line["last"] or "–")[:10]
-        cells.append([line["experiment"], *counts, line["best"] or "–", number(line["best_ratio_test"]), last])
+        cells.append([line["experiment"], *counts, line["best"] or "–", format_number(line["best_ratio_test"]), last])
     return headers, cells
 
 
@@ -152,7 +152,7 @@ def _runs_table(found: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
         texts = [str(row.get(name, "–")) for name in names]
         texts += [f"{row['hyper'][name]:g}" if name in row.get("hyper", {}) else "–" for name in varying]
         texts += [str(row.get("seed", "–")), row["status"]]
-        cells.append(texts + [number(row.get(field), DIGITS) for field, _ in _NUMBERS])
+        cells.append(texts + [format_number(row.get(field), DIGITS) for field, _ in _NUMBERS])
     return [*headers, *(header for _, header in _NUMBERS)], cells
 
 
@@ -167,7 +167,7 @@ def _sorted(found: Sequence[Row], field: str | None) -> list[Row]:
     flat = [{**row.get("hyper", {}), **row, **row.get("provenance", {})} for row in found]
     fields = {key for one in flat for key, value in one.items() if isinstance(value, (str, int, float))}
     if found and name not in fields:
-        raise ConfigError("--sort", repr(field), nearest(name, [*_ALIASES, *sorted(fields)]))
+        raise ConfigError("--sort", repr(field), suggest(name, [*_ALIASES, *sorted(fields)]))
     values: dict[int, Any] = {id(row): one.get(name) for row, one in zip(found, flat, strict=True)}
     known = sorted((row for row in found if values[id(row)] is not None), key=lambda row: values[id(row)])
     return known[:: -1 if field.startswith("-") else 1] + [row for row in found if values[id(row)] is None]
@@ -178,7 +178,7 @@ def _usual(row: Row) -> tuple:
     return row["dataset"], row["label"], row["codings"], hyper, row["seed"], row["run_id"]
 
 
-def find(run: Path) -> Found:
+def find_run(run: Path) -> FoundRun:
     """The run that is meant: its folder, or results/EXPERIMENT/ID, of which the beginning is enough where it is unique.
 
     Raises ResultsError where there is none, or several, naming those that are meant perhaps.
@@ -203,7 +203,7 @@ def find(run: Path) -> Found:
     run_id, damage = matches[0], []
     folder = folders.get(run_id, experiment / "runs" / run_id)
     row = run_folders.read_row(folder, damage.append)
-    return Found(folder, run_id, row or index.get(run_id), run_id in folders, "; ".join(damage) or None)
+    return FoundRun(folder, run_id, row or index.get(run_id), run_id in folders, "; ".join(damage) or None)
 
 
 def _run_folders(experiment: Path) -> list[Path]:

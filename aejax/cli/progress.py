@@ -14,11 +14,11 @@ from aejax.cli import listing
 from aejax.reporting import health_table, settings, tensorboard
 from aejax.reporting.markdown import counted
 from aejax.runner import run_experiment
-from aejax.runner.events import Watcher
+from aejax.runner.events import RunListener
 from aejax.training import train
 
 
-class TerminalWatcher(Watcher):
+class TerminalProgress(RunListener):
     """Draws progress; where the output is not a terminal, prints plain lines instead."""
 
     def __init__(self, check: Callable[[], None] = lambda: None, quiet: bool = False) -> None:
@@ -37,7 +37,7 @@ class TerminalWatcher(Watcher):
         self.total = self.current = None
         self.live: tensorboard.Live | None = None
 
-    def __enter__(self) -> TerminalWatcher:
+    def __enter__(self) -> TerminalProgress:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -103,7 +103,7 @@ class TerminalWatcher(Watcher):
         for name in ("", "codings", "SSE", "PCA", "ratio", "worth", "wins"):
             table.add_column(name, justify="right" if name else "left", no_wrap=bool(name), overflow="fold")
         rows = [r for r in outcome.rows if r["run_id"] in outcome.run_ids and r["status"] == "completed"]
-        found = settings.settings(rows)
+        found = settings.group_settings(rows)
         several_datasets = len({setting.dataset for setting in found}) > 1
         for setting in found:
             what = ", ".join(f"{name} {value}" for name, value in setting.distinct.items())

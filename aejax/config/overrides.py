@@ -9,7 +9,7 @@ from typing import Any
 
 from aejax.config import points, registry
 from aejax.config.sweep import Sweep
-from aejax.runtime.errors import ConfigError, nearest
+from aejax.runtime.errors import ConfigError, suggest
 
 
 def override(sweeps: Sequence[Sweep], assignments: Sequence[str]) -> list[Sweep]:
@@ -36,11 +36,11 @@ def _changes(sweep: Sweep, assignments: Sequence[str]) -> dict[str, Any]:
         elif name not in names:
             meant = f"hyper.{name}" if name in known else name
             raise ConfigError(
-                f"--set {name}", "unknown field", nearest(meant, [*names, *(f"hyper.{one}" for one in known)])
+                f"--set {name}", "unknown field", suggest(meant, [*names, *(f"hyper.{one}" for one in known)])
             )
         elif name in registry.CHOICES:
             if text not in registry.CHOICES[name]:
-                raise ConfigError(f"--set {name}", repr(text), nearest(text, registry.CHOICES[name]))
+                raise ConfigError(f"--set {name}", repr(text), suggest(text, registry.CHOICES[name]))
             changes[name] = registry.CHOICES[name][text]
         elif name in ("label", "dataset"):
             changes[name] = text

@@ -74,8 +74,8 @@ def draws(count: int, seed: int = 0, **values: float | Distribution) -> Points:
     and more draws begin with the same ones. Draws from an interval are rounded to nine significant digits: finer than
     float32, and the same on every machine. Raises ConfigError on a count, seed or value that cannot be.
     """
-    count = validate.whole_number("draws.count", count, least=1)
-    seed = validate.whole_number("draws.seed", seed, least=0, most=validate.MOST_SEED)
+    count = validate.whole_number("draws.count", count, minimum=1)
+    seed = validate.whole_number("draws.seed", seed, minimum=0, maximum=validate.MAX_SEED)
     if not values:
         raise ConfigError("draws", "nothing to draw", "name a hyper-parameter: l2=points.uniform(0, 0.001)")
     columns: dict[str, list[float]] = {}

@@ -16,7 +16,7 @@ from aejax.datasets.base import Dataset
 from aejax.evaluation import scores
 from aejax.nets import identity
 from aejax.runtime import validate
-from aejax.runtime.errors import ConfigError, DataError, nearest
+from aejax.runtime.errors import ConfigError, DataError, suggest
 from aejax.training import optimisers, schedules
 from aejax.variants import penalties
 
@@ -37,7 +37,7 @@ CHOICES: dict[str, dict[str, Callable]] = {
     "schedule": {name: getattr(schedules, name) for name in ("constant", "linear", "cosine", "warmup_cosine")},
     "optimiser": {name: getattr(optimisers, name) for name in ("adam", "sgd", "nesterov")},
 }
-OWN = ("activation", "coding_activation", "schedule")
+CUSTOM_FUNCTION_FIELDS = ("activation", "coding_activation", "schedule")
 """Fields that take a function of one's own. A run is then known by the function's values, too."""
 TEXTS = {"precision": ("default", "high", "highest"), "keep": ("best", "last")}
 """Fields that hold one of a few words."""
@@ -74,9 +74,9 @@ def function(name: str, value: Any) -> None:
     if not callable(value):
         known = isinstance(value, str) and value in choices
         raise ConfigError(
-            field, repr(value), f"write the function {value}, not its name" if known else nearest(value, choices)
+            field, repr(value), f"write the function {value}, not its name" if known else suggest(value, choices)
         )
-    if name not in OWN:
+    if name not in CUSTOM_FUNCTION_FIELDS:
         raise ConfigError(field, getattr(value, "__name__", repr(value)), f"allowed: {', '.join(choices)}")
     if name == "schedule":
         wanted, shape = "give a function of the number of steps: lambda n: optax.cosine_decay_schedule(1.0, n)", ()
@@ -95,7 +95,7 @@ def function(name: str, value: Any) -> None:
 
 def full_batch_steps(value: object, batch_size: int | None) -> int:
     """Steps of a full batch that make an epoch. Raises ConfigError, also where batches are smaller."""
-    steps = validate.whole_number("Sweep.full_batch_steps", value, least=1, most=10_000_000)
+    steps = validate.whole_number("Sweep.full_batch_steps", value, minimum=1, maximum=10_000_000)
     if steps > 1 and batch_size is not None:
         fix = "leave it out, or set batch_size=None"
         raise ConfigError("Sweep.full_batch_steps", f"{steps}, with batches of {batch_size} rows", fix)
@@ -118,7 +118,7 @@ def from_zero_to_one(data: Dataset) -> None:
 def text(name: str, value: Any) -> None:
     """Raise ConfigError unless the value is one of the words that the field `name` takes."""
     if value not in TEXTS[name]:
-        raise ConfigError(f"Sweep.{name}", repr(value), nearest(value, TEXTS[name]))
+        raise ConfigError(f"Sweep.{name}", repr(value), suggest(value, TEXTS[name]))
 
 
 Hyper = dict[str, float | tuple[float, ...]] | tuple[dict[str, float], ...]
@@ -166,7 +166,7 @@ def options(given: object, allowed: tuple[str, ...]) -> dict[str, Any]:
     checked = {}
     for name, value in given.items():
         if name not in allowed:
-            fix = nearest(str(name), allowed) if allowed else "leave options out: this variant on this net has none"
+            fix = suggest(str(name), allowed) if allowed else "leave options out: this variant on this net has none"
             raise ConfigError(f"Sweep.options.{name}", "unknown option", fix)
         value = tuple(value) if isinstance(value, list) else value
         for one in value if isinstance(value, tuple) else (value,):
@@ -210,12 +210,12 @@ def _check_names(given: Mapping, of_the_loss: tuple[str, ...], field: str) -> No
     needed = ("learning_rate", *of_the_loss)
     for name in given:
         if name not in (*needed, CODINGS):
-            raise ConfigError(f"{field}.{name}", "unknown hyper-parameter", nearest(name, (*needed, CODINGS)))
+            raise ConfigError(f"{field}.{name}", "unknown hyper-parameter", suggest(name, (*needed, CODINGS)))
     variants.check_hyper([name for name in given if name != CODINGS], needed, field)
 
 
 def _number(field: str, name: str, value: object, within: Within) -> float:
     if name == CODINGS:
-        return validate.whole_number(field, value, least=1, most=int(within[CODINGS][1]))
+        return validate.whole_number(field, value, minimum=1, maximum=int(within[CODINGS][1]))
     found = validate.number(field, value, positive=name == "learning_rate", within=within.get(name))
     return found + 0.0  # -0.0 is the same run as 0.0

@@ -11,7 +11,7 @@ from aejax.evaluation import scores
 from aejax.storage import run_folders
 from aejax.training import greedy
 
-ADDED: dict[str, Any] = {
+DEFAULTS_LEFT_OUT: dict[str, Any] = {
     **{"net": "mlp", "options": {}, "scores": [], "moments": False, "pretraining": None},
     **{"optimiser": "adam", "full_batch_steps": 1, "keep": "best"},
 }
@@ -19,9 +19,12 @@ ADDED: dict[str, Any] = {
 its identity when a field is added that changes nothing of it."""
 
 
-def fields_of(config: Mapping[str, Any]) -> dict[str, Any]:
+def decode_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config's fields, those that were left out too; functions still by name, scores and pretraining made."""
-    values: dict[str, Any] = {**ADDED, **{name: value for name, value in config.items() if name != "digests"}}
+    values: dict[str, Any] = {
+        **DEFAULTS_LEFT_OUT,
+        **{name: value for name, value in config.items() if name != "digests"},
+    }
     values["scores"] = tuple(scores.from_config(one) for one in values["scores"] if one["name"] in scores.SCORES)
     values["pretraining"] = greedy.from_config(values["pretraining"])
     return values

@@ -15,12 +15,12 @@ import jax
 
 from aejax import datasets, nets, variants
 from aejax.config import points, registry
-from aejax.config.run_identity import ADDED, fields_of, run_id
+from aejax.config.run_identity import DEFAULTS_LEFT_OUT, decode_config, run_id
 from aejax.datasets import moments
 from aejax.evaluation import scores
 from aejax.nets import identity
 from aejax.runtime import validate
-from aejax.runtime.errors import ConfigError, DataError, nearest
+from aejax.runtime.errors import ConfigError, DataError, suggest
 from aejax.training import greedy, optimisers, schedules
 from aejax.variants import penalties
 
@@ -76,7 +76,7 @@ class Sweep:
         required = [f.name for f in dataclasses.fields(cls) if f.default is f.default_factory is dataclasses.MISSING]
         for name in given:
             if name not in names:
-                raise ConfigError(f"Sweep.{name}", "unknown field", nearest(name, names))
+                raise ConfigError(f"Sweep.{name}", "unknown field", suggest(name, names))
         for name in required:
             if given and name not in given:
                 raise ConfigError(f"Sweep.{name}", "missing", f"a Sweep needs {', '.join(required)}")
@@ -85,24 +85,24 @@ class Sweep:
     def __post_init__(self) -> None:
         validate.text("Sweep.dataset", self.dataset)
         datasets.check_name(self.dataset)
-        _set(self, "widths", validate.whole_numbers("Sweep.widths", self.widths, least=1, most=MOST_WIDTH))
+        _set(self, "widths", validate.whole_numbers("Sweep.widths", self.widths, minimum=1, maximum=MOST_WIDTH))
         if self.decoder_widths is not None:
-            limits: dict[str, Any] = {"least": 1, "most": MOST_WIDTH, "empty": None}
+            limits: dict[str, Any] = {"minimum": 1, "maximum": MOST_WIDTH, "empty": None}
             hidden = validate.whole_numbers("Sweep.decoder_widths", self.decoder_widths, **limits)
             _set(self, "decoder_widths", hidden)
-        _set(self, "epochs", validate.whole_number("Sweep.epochs", self.epochs, least=1, most=MOST_EPOCHS))
+        _set(self, "epochs", validate.whole_number("Sweep.epochs", self.epochs, minimum=1, maximum=MOST_EPOCHS))
         if self.batch_size is not None:
-            _set(self, "batch_size", validate.whole_number("Sweep.batch_size", self.batch_size, least=1))
+            _set(self, "batch_size", validate.whole_number("Sweep.batch_size", self.batch_size, minimum=1))
         none = "empty: a sweep of zero runs"
         _set(
             self,
             "seeds",
-            validate.whole_numbers("Sweep.seeds", self.seeds, least=0, most=validate.MOST_SEED, empty=none),
+            validate.whole_numbers("Sweep.seeds", self.seeds, minimum=0, maximum=validate.MAX_SEED, empty=none),
         )
         _set(
             self,
             "data_seed",
-            validate.whole_number("Sweep.data_seed", self.data_seed, least=0, most=validate.MOST_SEED),
+            validate.whole_number("Sweep.data_seed", self.data_seed, minimum=0, maximum=validate.MAX_SEED),
         )
         _set(self, "full_batch_steps", registry.full_batch_steps(self.full_batch_steps, self.batch_size))
         if not isinstance(self.tied, bool):
@@ -118,7 +118,10 @@ class Sweep:
                 f"{self.decoder_widths} do not mirror widths {self.widths} of a tied net",
                 f"leave decoder_widths out (it is {mirrored} then), or set tied=False",
             )
-        known = (*self._options_of(self.variant, "output", "error"), *self._options_of(self.net, *nets.STANDARD))
+        known = (
+            *self._options_of(self.variant, "output", "error"),
+            *self._options_of(self.net, *nets.COMMON_ARGUMENTS),
+        )
         _set(self, "options", registry.options(self.options, known))
         _set(self, "scores", registry.measures(self.scores))
         if not isinstance(self.moments, bool):
@@ -128,12 +131,12 @@ class Sweep:
             found = "True, where the loss depends on more than the mean and covariance of the rows"
             fix = "leave it out, or take an affine net, a squared error and batch_size=None"
             raise ConfigError("Sweep.moments", found, fix)
-        if built.activates and self.coding_activation is not identity:
+        if built.activates_codings and self.coding_activation is not identity:
             found = f"{registry.function_name('coding_activation', self.coding_activation)}, with a variant of its own"
             raise ConfigError("Sweep.coding_activation", found, "leave it out: the variant says what activates codings")
         greedy.check(self, built)
         names = variants.hyper_names(built)
-        _set(self, "hyper", registry.hyper(self.hyper, names, self.codings, built.ranges))
+        _set(self, "hyper", registry.hyper(self.hyper, names, self.codings, built.hyper_ranges))
         for point in self.points():  # of codings that are swept there may be fewer than the variant knows of
             if point.get("active", 0) > self.codings_of(point):
                 found = f"{point['active']:g} active codings of {self.codings_of(point)}"
@@ -159,7 +162,7 @@ class Sweep:
         """Whether encoder and decoder are affine maps, so that the net can be compared with PCA's subspace."""
         affine = {self.coding_activation, self.output} == {identity}
         affine = affine and self.net is nets.mlp and len(self.widths) == 1 and not self.decoder_widths
-        return affine and not self.build(*self._example_shape()).activates
+        return affine and not self.build(*self._example_shape()).activates_codings
 
     @property
     def name(self) -> str:
@@ -177,7 +180,7 @@ class Sweep:
 
         The same sweep gives the same record, so it compiles once. Raises ConfigError where the net wants images.
         """
-        of_net = self._options_of(self.net, *nets.STANDARD)
+        of_net = self._options_of(self.net, *nets.COMMON_ARGUMENTS)
         given = {name: value for name, value in self.options.items() if name in of_net}
         others = {name: value for name, value in self.options.items() if name not in of_net}
         if self._wants_images:
@@ -201,7 +204,7 @@ class Sweep:
         return registry.function_name("net", self.net) in nets.IMAGE_NETS
 
     def _options_of(self, function: Callable, *standard: str) -> tuple[str, ...]:
-        return tuple(name for name in variants.keywords(function) if name not in standard)
+        return tuple(name for name in variants.keyword_names(function) if name not in standard)
 
     def _example_shape(self) -> tuple[int, tuple[int, ...] | None]:
         """Inputs and image shape of data that would do, for what does not depend on them."""
@@ -283,10 +286,10 @@ class Sweep:
         values["options"] = {n: list(v) if isinstance(v, tuple) else v for n, v in self.options.items()}
         for name in registry.CHOICES:
             values[name] = registry.function_name(name, values[name])
-        for name, default in ADDED.items():
+        for name, default in DEFAULTS_LEFT_OUT.items():
             if values[name] == default:
                 del values[name]
-        digests = {name: registry.digest(name, getattr(self, name)) for name in registry.OWN}
+        digests = {name: registry.digest(name, getattr(self, name)) for name in registry.CUSTOM_FUNCTION_FIELDS}
         values["digests"] = {name: one for name, one in digests.items() if one is not None}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
@@ -297,7 +300,7 @@ def from_config(config: Mapping[str, Any], hyper: Mapping[str, float], seed: int
     A run of fewer codings than its net has is the smaller net: its parameters were stored so. Raises ConfigError for a
     run whose net has a function of its owner's.
     """
-    values = {**fields_of(config), "scores": ()}
+    values = {**decode_config(config), "scores": ()}
     for name, choices in registry.CHOICES.items():
         if name == "schedule" and values[name] not in choices:
             values[name] = "constant"

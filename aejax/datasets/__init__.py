@@ -115,7 +115,7 @@ def read_rows(
     raw = _raw(name, data_dir, seed, interpret.STORED)
     if split is not None or "test" in raw.x or not name.startswith(files.PREFIX):
         validation_rows = _NAMED[name].validation_rows if name in _NAMED else None
-        rows_nd = base.cut(name, raw, seed, validation_rows).x[split or "test"]
+        rows_nd = base.cut_splits(name, raw, seed, validation_rows).x[split or "test"]
     else:
         rows_nd = raw.x["train"]
     if rows_nd.shape[1] != inputs:

@@ -85,7 +85,7 @@ class Raw(NamedTuple):
     centred: bool = False
 
 
-def spaced(rows: int, most: int) -> np.ndarray:
+def evenly_spaced(rows: int, most: int) -> np.ndarray:
     """Indices of at most `most` of so many rows, evenly spaced: neighbours may be alike."""
     return np.linspace(0, rows - 1, min(most, rows)).astype(int)
 
@@ -96,7 +96,7 @@ def split_sizes(rows: int, missing: tuple[str, ...] = ("test", "validation")) ->
     return {"train": rows - sum(sizes.values()), **sizes}
 
 
-def cut(name: str, raw: Raw, seed: int, validation_rows: int | None = None) -> Raw:
+def cut_splits(name: str, raw: Raw, seed: int, validation_rows: int | None = None) -> Raw:
     """`raw` with all three splits. Missing ones are a seeded random choice of the training rows, in stored order.
 
     Raises DataError where there are fewer than `checks.MINIMUM_ROWS` rows to cut from.
@@ -144,7 +144,7 @@ def assemble(name: str, raw: Raw, seed: int, validation_rows: int | None = None)
     for split, x_nd in raw.x.items():
         validate.finite(name, split, x_nd)
     given = raw.x
-    raw = cut(name, raw._replace(y=validate.labels(name, raw.x, raw.y)), seed, validation_rows)
+    raw = cut_splits(name, raw._replace(y=validate.labels(name, raw.x, raw.y)), seed, validation_rows)
     validate.varies(name, raw.x["train"])
     if raw.scale is None:
         scaling, unit = standardisation(raw.x["train"]), 1.0

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from aejax.datasets import Dataset
-from aejax.datasets.base import spaced
+from aejax.datasets.base import evenly_spaced
 from aejax.datasets.images import as_bytes, brightness, example_rows
 from aejax.evaluation import density, diagnostics, pca, reconstruction
-from aejax.evaluation.scores.base import Trained
+from aejax.evaluation.scores.base import TrainedRun
 from aejax.evaluation.scores.density import training_codings
 
 MAP_ROWS, FEATURES = 2000, 64  # evenly spaced test rows on a map: neighbours may be alike
@@ -41,7 +41,7 @@ FIRST_BYTES = 65_536
 _NEAREST_ROWS = 4096
 
 
-def of(trained: Trained, z_nk: np.ndarray, stored: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def collect(trained: TrainedRun, z_nk: np.ndarray, stored: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """All such arrays of a run by name. `z_nk` are its test codings, `stored` what its scores found already."""
     arrays = _examples(trained)
     training_nk = training_codings(trained, DENSITY_ROWS)
@@ -53,7 +53,7 @@ def of(trained: Trained, z_nk: np.ndarray, stored: dict[str, np.ndarray]) -> dic
     arrays["codings/quantiles"] = np.quantile(training_nk, LEVELS, axis=0).astype(np.float32)
     arrays["codings/first"] = z_nk[: max(2, FIRST_BYTES // (4 * trained.codings))]
     arrays["codings/spectrum"] = diagnostics.spectrum(z_nk)
-    units = widest(z_nk, HISTOGRAMS)
+    units = most_varying(z_nk, HISTOGRAMS)
     zeros = (z_nk[:, units] == 0).mean(axis=0)
     sparse = zeros > SPARSE  # a bar of zeros would hide all else
     apart = sparse & (zeros < 1)
@@ -66,12 +66,12 @@ def of(trained: Trained, z_nk: np.ndarray, stored: dict[str, np.ndarray]) -> dic
     return arrays | _images(trained, z_nk, stored | arrays) if trained.dataset.image_shape is not None else arrays
 
 
-def widest(z_nk: np.ndarray, most: int) -> np.ndarray:
+def most_varying(z_nk: np.ndarray, most: int) -> np.ndarray:
     """Numbers of the codings that vary most, at most `most`, in order of their place."""
     return np.sort(np.argsort(-z_nk.var(axis=0, dtype=np.float64), kind="stable")[:most])
 
 
-def between(ends_2k: np.ndarray, steps: int, spherical: bool = False) -> np.ndarray:
+def interpolate(ends_2k: np.ndarray, steps: int, spherical: bool = False) -> np.ndarray:
     """Codings (steps, k) from the first end to the second: on a line, or on the arc between their directions with the
     length changing evenly (Shoemake 1985), which a Gaussian's samples lie near in high dimensions.
     """
@@ -100,17 +100,17 @@ def _range(z_n: np.ndarray) -> tuple[float, float]:
     return (low, high) if high - low > 1e-6 * max(abs(low), abs(high)) else (low - 0.5, high + 0.5)
 
 
-def _images(trained: Trained, z_nk: np.ndarray, stored: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _images(trained: TrainedRun, z_nk: np.ndarray, stored: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Decoded samples with their nearest training rows, interpolations and traversals; rows that activate units."""
     dataset, prior = trained.dataset, trained.autoencoder.generative is not None
     counts = COUNTS_LARGE if dataset.inputs > LARGE else COUNTS
     ends = example_rows(dataset)[: 2 * counts["pairs"]]
     pairs = np.resize(ends, (max(1, len(ends) // 2), 2))  # a single row is paired with itself
-    units = widest(z_nk, counts["traversed"])
+    units = most_varying(z_nk, counts["traversed"])
     base_k = np.zeros(trained.codings) if prior else stored["density/gaussian/means_ck"][0]
     values = dict.fromkeys(units, DEVIATIONS) if prior else {i: stored["codings/quantiles"][:, i] for i in units}
     parts = _samples(trained, stored) | {
-        "interpolations/images": [between(z_nk[pair], STEPS, spherical=prior) for pair in pairs],
+        "interpolations/images": [interpolate(z_nk[pair], STEPS, spherical=prior) for pair in pairs],
         "traversals/images": [traversal(base_k, i, values[i]) for i in units],
     }
     joined = np.concatenate([np.concatenate(part) for part in parts.values()])
@@ -131,13 +131,13 @@ def _images(trained: Trained, z_nk: np.ndarray, stored: dict[str, np.ndarray]) -
         len(pairs), 2, -1
     )
     arrays["traversals/units"] = units
-    arrays["activating/units"] = few = widest(z_nk, counts["units"])
+    arrays["activating/units"] = few = most_varying(z_nk, counts["units"])
     most_ue = [np.argsort(-z_nk[:, i], kind="stable")[: counts["each"]] for i in few]
     activating = [as_bytes(dataset, dataset.floats(dataset.x_test[most_e])) for most_e in most_ue]
     return arrays | {"activating/images": np.stack(activating)}
 
 
-def _samples(trained: Trained, stored: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
+def _samples(trained: TrainedRun, stored: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
     """Codings of SAMPLES samples of the prior and the mixture that the run has; of its Gaussian if it has neither."""
     keys = dict(zip(("prior", *density.KINDS), jax.random.split(trained.key, 3), strict=True))
     drawn: dict[str, list[np.ndarray]] = {}
@@ -169,11 +169,11 @@ def nearest(dataset: Dataset, x_md: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 @functools.lru_cache(maxsize=1)
 def _test_distance(dataset: Dataset) -> np.ndarray:
     """Distances of evenly spaced test rows to their nearest training rows: what those of samples are read against."""
-    some = spaced(len(dataset.x_test), SAMPLES)
+    some = evenly_spaced(len(dataset.x_test), SAMPLES)
     return nearest(dataset, dataset.floats(dataset.x_test[some]))[1]
 
 
-def _examples(trained: Trained) -> dict[str, np.ndarray]:
+def _examples(trained: TrainedRun) -> dict[str, np.ndarray]:
     """Examples and their reconstructions, ours and PCA's; first-layer features of a layer that has images to show."""
     dataset, ruler = trained.dataset, trained.ruler
     rows = dataset.x_test[example_rows(dataset)]
@@ -189,12 +189,12 @@ def _examples(trained: Trained) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _map(trained: Trained, z_nk: np.ndarray) -> dict[str, np.ndarray]:
+def _map(trained: TrainedRun, z_nk: np.ndarray) -> dict[str, np.ndarray]:
     """Test rows in the plane of two codings, of more in that in which they vary most, and in the plane of two
     components, with their labels.
     """
     dataset, first = trained.dataset, pca.truncate(trained.ruler.params, 2)
-    some_m = spaced(len(z_nk), MAP_ROWS)
+    some_m = evenly_spaced(len(z_nk), MAP_ROWS)
     if trained.codings > 2:
         centred_nk = z_nk.astype(np.float64) - z_nk.mean(axis=0, dtype=np.float64)
         directions_kk = np.linalg.eigh(centred_nk.T @ centred_nk)[1]
@@ -204,7 +204,7 @@ def _map(trained: Trained, z_nk: np.ndarray) -> dict[str, np.ndarray]:
     return arrays if dataset.y_test is None else arrays | {"codings/labels": dataset.y_test[some_m]}
 
 
-def _features(trained: Trained) -> dict[str, np.ndarray]:
+def _features(trained: TrainedRun) -> dict[str, np.ndarray]:
     """First-layer kernels, one a unit: (units, d) of a dense layer, with the inputs' standard deviations (d,), or
     (units, h, w) or in colour (units, h, w, 3) of a convolution; a recurrent layer has none.
     """
@@ -225,5 +225,5 @@ def _features(trained: Trained) -> dict[str, np.ndarray]:
 @functools.lru_cache(maxsize=1)
 def _deviation(dataset: Dataset) -> np.ndarray:
     """Standard deviations of the inputs over evenly spaced training rows, (d,)."""
-    some = spaced(len(dataset.x_train), DENSITY_ROWS)
+    some = evenly_spaced(len(dataset.x_train), DENSITY_ROWS)
     return np.std(dataset.floats(dataset.x_train[some]), axis=0)

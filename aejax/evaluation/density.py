@@ -16,7 +16,7 @@ from scipy.linalg import eigh, solve_triangular
 from scipy.special import logsumexp
 
 from aejax.runtime import validate
-from aejax.runtime.errors import ConfigError, nearest
+from aejax.runtime.errors import ConfigError, suggest
 
 KINDS = ("gaussian", "mixture")
 REGULARISATION = 1e-6
@@ -67,7 +67,7 @@ def fit(z_nk: np.ndarray, kind: str = "gaussian", components: int = 10, seed: in
     that are not finite.
     """
     if kind not in KINDS:
-        raise ConfigError("density", repr(kind), nearest(kind, KINDS))
+        raise ConfigError("density", repr(kind), suggest(kind, KINDS))
     z_nk = np.asarray(z_nk, np.float64)
     if z_nk.ndim != 2 or not len(z_nk) or not np.isfinite(z_nk).all():
         raise ConfigError("density", f"codings of shape {z_nk.shape}, not all finite", "give finite codings (n, k)")
@@ -119,7 +119,7 @@ def _mixture(z_nk: np.ndarray, components: int, seed: int) -> Density:
     from sklearn.exceptions import ConvergenceWarning  # slow imports
     from sklearn.mixture import GaussianMixture
 
-    components = validate.whole_number("density.components", components, least=1, most=len(z_nk))
+    components = validate.whole_number("density.components", components, minimum=1, maximum=len(z_nk))
     if MOST_NUMBERS // z_nk.shape[1] < z_nk.shape[1]:
         return _clusters(z_nk, components, seed)
     scale = float(np.sqrt(z_nk.var(axis=0).mean())) or 1.0  # so that the regularisation is a share of the variance

@@ -27,7 +27,7 @@ BLOCK_ROWS = 512
 """Rows scored at once; the last block is padded, so that splits of any size share one compiled program."""
 
 
-class Reference(NamedTuple):
+class PCAReference(NamedTuple):
     """The ruler: exact PCA of train and validation rows together, and its SSE on test for 0, 1, … components.
 
     `curve` is (min(n, d) + 1,) float64; entry 0 is the mean predictor's. `seconds` is the decomposition's wall time.
@@ -38,12 +38,12 @@ class Reference(NamedTuple):
     seconds: float
 
 
-def reference(dataset: Dataset) -> Reference:
+def reference(dataset: Dataset) -> PCAReference:
     """Fit the reference PCA on train and validation and score it on test."""
     start = time.perf_counter()
     params = pca.fit(np.concatenate([dataset.x_train, dataset.x_validation]), unit=dataset.unit)
     seconds = time.perf_counter() - start
-    return Reference(params, pca.error_curve(params, dataset.x_test, unit=dataset.unit), seconds)
+    return PCAReference(params, pca.error_curve(params, dataset.x_test, unit=dataset.unit), seconds)
 
 
 @functools.partial(jax.jit, static_argnames=("autoencoder", "unit"))
@@ -125,7 +125,7 @@ def score(
     autoencoder: Autoencoder,
     params: Params,
     dataset: Dataset,
-    ruler: Reference | None = None,
+    ruler: PCAReference | None = None,
     *,
     codings: int | None = None,
     linear: bool = False,

@@ -17,7 +17,7 @@ import numpy as np
 from aejax import datasets
 from aejax.evaluation import artifacts, density, reconstruction
 from aejax.inference import stored_run
-from aejax.runtime.errors import ConfigError, DataError, nearest
+from aejax.runtime.errors import ConfigError, DataError, suggest
 from aejax.storage import run_folders
 from aejax.storage.run_folders import StoredRun
 from aejax.variants import Autoencoder
@@ -43,7 +43,7 @@ def sample(
     fitted = {one: density.from_arrays(held.arrays, f"density/{one}") for one in density.KINDS}
     has = ["prior"] * (autoencoder.generative is not None) + [one for one in reversed(density.KINDS) if fitted[one]]
     if kind is not None and kind not in DENSITIES:
-        raise ConfigError("--density", repr(kind), nearest(kind, DENSITIES))
+        raise ConfigError("--density", repr(kind), suggest(kind, DENSITIES))
     if not has:
         raise ConfigError(str(run), "no density of its codings is stored", _AGAIN)
     chosen = kind or has[0]
@@ -90,7 +90,7 @@ def interpolate(
     steps = _whole("--steps", steps, 2, 1000)
     z_nk = _codings(held, autoencoder, given, data_dir)
     curved = autoencoder.generative is not None if spherical is None else spherical
-    lines = [artifacts.between(z_nk[i : i + 2], steps, curved) for i in range(0, len(given), 2)]
+    lines = [artifacts.interpolate(z_nk[i : i + 2], steps, curved) for i in range(0, len(given), 2)]
     return path, _write(
         path, held, reconstruction.decode(autoencoder, held.params, np.concatenate(lines)), columns=steps
     )

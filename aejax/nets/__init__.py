@@ -15,12 +15,12 @@ from aejax.nets.base import (
     Net,
     Params,
     affine_kernels,
-    apply_head,
-    cut,
-    head,
+    coding_mask,
+    dense_apply,
+    dense_init,
     identity,
-    live,
-    narrow,
+    mask_codings,
+    slice_codings,
 )
 from aejax.nets.conv import conv
 from aejax.nets.dense import mlp
@@ -28,23 +28,23 @@ from aejax.nets.recurrent import recurrent
 from aejax.nets.tying import tied
 
 __all__ = [
+    "COMMON_ARGUMENTS",
     "IMAGE_NETS",
     "NETS",
-    "STANDARD",
     "Activation",
     "CodingAxes",
     "Net",
     "Params",
     "affine_kernels",
-    "apply_head",
+    "coding_mask",
     "conv",
-    "cut",
-    "head",
+    "dense_apply",
+    "dense_init",
     "identity",
-    "live",
+    "mask_codings",
     "mlp",
-    "narrow",
     "recurrent",
+    "slice_codings",
     "tied",
 ]
 
@@ -52,5 +52,5 @@ NETS: dict[str, Callable[..., Net]] = {"mlp": mlp, "conv": conv, "recurrent": re
 """Every kind of net by its name, as stored runs name it."""
 IMAGE_NETS: tuple[str, ...] = ("conv", "recurrent")
 """Those that are made for the shape of images, `image_shape`, rather than for a number of inputs."""
-STANDARD = ("activation", "coding_activation", "decoder_widths", "precision", "image_shape")
+COMMON_ARGUMENTS = ("activation", "coding_activation", "decoder_widths", "precision", "image_shape")
 """Keyword arguments that every kind of net takes, `image_shape` where it is one of IMAGE_NETS; others are options."""

@@ -54,25 +54,25 @@ def identity(x: jax.Array) -> jax.Array:
     return x
 
 
-def head(key: jax.Array, inputs: int, outputs: int, scale: float = 2.0) -> Params:
+def dense_init(key: jax.Array, inputs: int, outputs: int, scale: float = 2.0) -> Params:
     """A dense layer's kernel, of variance `scale` / inputs (2 is He's), and zero biases; `apply_head` applies it."""
     kernel = jax.nn.initializers.variance_scaling(scale, "fan_in", "truncated_normal")(key, (inputs, outputs))
     return {"kernel": kernel, "bias": jnp.zeros(outputs)}
 
 
-def apply_head(layer: Params, h_bh: jax.Array, precision: str | None = None) -> jax.Array:
+def dense_apply(layer: Params, h_bh: jax.Array, precision: str | None = None) -> jax.Array:
     """The layer's linear output, of rows or of one."""
     bias = jnp.expand_dims(layer["bias"], tuple(range(h_bh.ndim - 1)))
     return jnp.matmul(h_bh, layer["kernel"], precision=precision) + bias
 
 
-def start(params: Params, axes: CodingAxes, most: int, codings: jax.Array) -> Params:
+def mask_initial(params: Params, axes: CodingAxes, most: int, codings: jax.Array) -> Params:
     """Parameters of a net of `most` codings as `init` gives them for its first `codings`: the others zero, and the
     decoder's kernels scaled to the variance that fewer inputs ask for.
     """
     fan_in = jnp.sqrt(most / codings)
     of_decoder = tuple((path, axis) for path, axis in axes if path[0] == "decoder" and path[-1] == "kernel")
-    return narrow(_at(params, of_decoder, lambda leaf, axis: leaf * fan_in), axes, codings)
+    return mask_codings(_at(params, of_decoder, lambda leaf, axis: leaf * fan_in), axes, codings)
 
 
 def affine_kernels(params: Params) -> tuple[jax.Array, jax.Array]:
@@ -81,7 +81,7 @@ def affine_kernels(params: Params) -> tuple[jax.Array, jax.Array]:
     return encoder_dk, params.get("decoder", {}).get("layer_0", {}).get("kernel", encoder_dk.T)
 
 
-def narrow(params: Params, axes: CodingAxes, codings: jax.Array | int) -> Params:
+def mask_codings(params: Params, axes: CodingAxes, codings: jax.Array | int) -> Params:
     """The same tree with what belongs to all but the first `codings` codings set to zero; `codings` may be traced."""
 
     def zero(leaf: jax.Array, axis: int) -> jax.Array:
@@ -91,12 +91,12 @@ def narrow(params: Params, axes: CodingAxes, codings: jax.Array | int) -> Params
     return _at(params, axes, zero)
 
 
-def cut(params: Params, axes: CodingAxes, codings: int) -> Params:
+def slice_codings(params: Params, axes: CodingAxes, codings: int) -> Params:
     """The parameters of a net of `codings` codings, out of those of a wider one."""
     return _at(params, axes, lambda leaf, axis: leaf[(slice(None),) * axis + (slice(codings),)])
 
 
-def live(params: Params, axes: CodingAxes, codings: int) -> jax.Array:
+def coding_mask(params: Params, axes: CodingAxes, codings: int) -> jax.Array:
     """(k,) 1 for a coding that is trained, 0 for one that `narrow` has masked: all that belongs to it is zero."""
     found: list[jax.Array] = []
 
@@ -129,7 +129,7 @@ def layer_precision(precision: str) -> str | None:
 
 def image_size(inputs: int, image_shape: Sequence[int]) -> tuple[int, int, int]:
     """(height, width, channels) of images of (H, W) or (H, W, C), `inputs` values each. Raises ConfigError."""
-    shape = validate.whole_numbers("image_shape", image_shape, least=1)
+    shape = validate.whole_numbers("image_shape", image_shape, minimum=1)
     if len(shape) not in (2, 3) or math.prod(shape) != inputs:
         fix = f"give (height, width) or (height, width, channels) of {inputs} values"
         raise ConfigError("image_shape", f"{shape}, for rows of {inputs} inputs", fix)

@@ -14,13 +14,13 @@ from aejax.nets.base import (
     CodingAxes,
     Net,
     Params,
-    apply_head,
     check_rows,
-    head,
+    dense_apply,
+    dense_init,
     identity,
     image_size,
     layer_precision,
-    start,
+    mask_initial,
 )
 from aejax.runtime import validate
 from aejax.runtime.errors import ConfigError
@@ -71,16 +71,16 @@ def conv(
 
     Equal arguments give the same `Net`. Raises ConfigError on sizes that cannot be.
     """
-    inputs = validate.whole_number("inputs", inputs, least=1)
-    sizes = validate.whole_numbers("widths", widths, least=1)
+    inputs = validate.whole_number("inputs", inputs, minimum=1)
+    sizes = validate.whole_numbers("widths", widths, minimum=1)
     mirrored = sizes[-2::-1]
     if decoder_widths is not None:
-        mirrored = validate.whole_numbers("decoder_widths", decoder_widths, least=1, empty=None)
+        mirrored = validate.whole_numbers("decoder_widths", decoder_widths, minimum=1, empty=None)
         if len(mirrored) != len(sizes) - 1:
             found = f"{mirrored}, where {len(sizes) - 1} convolutions have to be undone"
             raise ConfigError("decoder_widths", found, "give as many channels as there are convolutions, or none")
-    kernel_size = validate.whole_number("kernel_size", kernel_size, least=1)
-    stride = validate.whole_number("stride", stride, least=1)
+    kernel_size = validate.whole_number("kernel_size", kernel_size, minimum=1)
+    stride = validate.whole_number("stride", stride, minimum=1)
     size = image_size(inputs, image_shape)
     return _conv(inputs, sizes, size, kernel_size, stride, activation, coding_activation, mirrored, precision)
 
@@ -119,15 +119,15 @@ def _conv(
 
     def init(key: jax.Array, codings: jax.Array | None = None) -> Params:
         encoder_key, decoder_key = (jax.random.split(part, layers + 1) for part in jax.random.split(key))
-        encoder = {last: head(encoder_key[layers], hidden_width, widths[-1])}
-        decoder = {"layer_0": head(decoder_key[0], widths[-1], first_width)}
+        encoder = {last: dense_init(encoder_key[layers], hidden_width, widths[-1])}
+        decoder = {"layer_0": dense_init(decoder_key[0], widths[-1], first_width)}
         for i in range(layers):
             kernel = he(encoder_key[i], (*window, maps[i][2], maps[i + 1][2]))
             encoder[f"layer_{i}"] = {"kernel": kernel, "bias": jnp.zeros(maps[i + 1][2])}
             kernel = he_back(decoder_key[layers - i], (*window, undone[i][2], undone[i + 1][2]))
             decoder[f"layer_{layers - i}"] = {"kernel": kernel, "bias": jnp.zeros(undone[i][2])}
         params: Params = {"encoder": encoder, "decoder": decoder}
-        return params if codings is None else start(params, axes, widths[-1], codings)
+        return params if codings is None else mask_initial(params, axes, widths[-1], codings)
 
     def hidden(params: Params, x_bd: jax.Array) -> jax.Array:
         check_rows(x_bd, inputs)
@@ -139,13 +139,13 @@ def _conv(
         return h_bhwc.reshape(*x_bd.shape[:-1], hidden_width)
 
     def coding(params: Params, h_bh: jax.Array) -> jax.Array:
-        return coding_activation(apply_head(params["encoder"][last], h_bh, passes))
+        return coding_activation(dense_apply(params["encoder"][last], h_bh, passes))
 
     def encode(params: Params, x_bd: jax.Array) -> jax.Array:
         return coding(params, hidden(params, x_bd))
 
     def decode(params: Params, z_bk: jax.Array) -> jax.Array:
-        h_bh = apply_head(params["decoder"]["layer_0"], z_bk, passes)
+        h_bh = dense_apply(params["decoder"]["layer_0"], z_bk, passes)
         h_bhwc = h_bh.reshape(-1, *undone[-1])
         for i in reversed(range(layers)):
             layer = params["decoder"][f"layer_{layers - i}"]

@@ -9,9 +9,19 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from aejax.nets.base import Activation, CodingAxes, Net, Params, check_rows, identity, layer_precision, narrow, start
+from aejax.nets.base import (
+    Activation,
+    CodingAxes,
+    Net,
+    Params,
+    check_rows,
+    identity,
+    layer_precision,
+    mask_codings,
+    mask_initial,
+)
 from aejax.runtime import validate
-from aejax.runtime.errors import ConfigError, nearest
+from aejax.runtime.errors import ConfigError, suggest
 
 INITIALISERS = {"he": nn.initializers.he_normal, "glorot": nn.initializers.glorot_normal}
 
@@ -59,15 +69,15 @@ def mlp(
     Equal arguments give the same `Net`, so a net built twice compiles once. Raises ConfigError on sizes that are no
     positive whole numbers, and on options that cannot be.
     """
-    inputs = validate.whole_number("inputs", inputs, least=1)
-    sizes = validate.whole_numbers("widths", widths, least=1)
+    inputs = validate.whole_number("inputs", inputs, minimum=1)
+    sizes = validate.whole_numbers("widths", widths, minimum=1)
     mirrored = sizes[-2::-1]
     if decoder_widths is not None:
-        mirrored = validate.whole_numbers("decoder_widths", decoder_widths, least=1, empty=None)
+        mirrored = validate.whole_numbers("decoder_widths", decoder_widths, minimum=1, empty=None)
     if not isinstance(bias, bool):
         raise ConfigError("bias", repr(bias), "give True or False")
     if initialiser not in INITIALISERS:
-        raise ConfigError("initialiser", repr(initialiser), nearest(initialiser, INITIALISERS))
+        raise ConfigError("initialiser", repr(initialiser), suggest(initialiser, INITIALISERS))
     return _mlp(inputs, sizes, mirrored, activation, coding_activation, precision, bias, initialiser)
 
 
@@ -102,11 +112,11 @@ def _mlp(
         if codings is None:
             return params
         if initialiser == "he":
-            return start(params, axes, widths[-1], codings)
+            return mask_initial(params, axes, widths[-1], codings)
         for stack, name, other in (("encoder", last, hidden_width), ("decoder", "layer_0", next_width)):
             kernel = params[stack][name]["kernel"] * jnp.sqrt((other + widths[-1]) / (other + codings))
             params[stack] = {**params[stack], name: {**params[stack][name], "kernel": kernel}}
-        return narrow(params, axes, codings)
+        return mask_codings(params, axes, codings)
 
     def encode(params: Params, x_bd: jax.Array) -> jax.Array:
         check_rows(x_bd, inputs)

@@ -16,12 +16,12 @@ from aejax.nets.base import (
     CodingAxes,
     Net,
     Params,
-    apply_head,
     check_rows,
-    head,
+    dense_apply,
+    dense_init,
     identity,
     image_size,
-    start,
+    mask_initial,
 )
 from aejax.runtime import validate
 from aejax.runtime.errors import ConfigError
@@ -48,13 +48,13 @@ def recurrent(
 
     Equal arguments give the same `Net`. Raises ConfigError on sizes that cannot be.
     """
-    inputs = validate.whole_number("inputs", inputs, least=1)
-    sizes = validate.whole_numbers("widths", widths, least=1)
+    inputs = validate.whole_number("inputs", inputs, minimum=1)
+    sizes = validate.whole_numbers("widths", widths, minimum=1)
     if len(sizes) == 1:
         raise ConfigError("widths", f"{sizes}, with no recurrent layer before the codings", "give (units, codings)")
     mirrored = sizes[-2::-1]
     if decoder_widths is not None:
-        mirrored = validate.whole_numbers("decoder_widths", decoder_widths, least=1, empty="no recurrent layer")
+        mirrored = validate.whole_numbers("decoder_widths", decoder_widths, minimum=1, empty="no recurrent layer")
     steps, across, channels = image_size(inputs, image_shape)
     return _recurrent(steps, across * channels, sizes, activation, coding_activation, mirrored, precision)
 
@@ -96,13 +96,13 @@ def _recurrent(
     def init(key: jax.Array, codings: jax.Array | None = None) -> Params:
         encoder_key, decoder_key = (jax.random.split(part, 2) for part in jax.random.split(key))
         encoder = _init_layers(lower, encoder_key[0], features, 0)
-        encoder[last] = head(encoder_key[1], units[-1], widths[-1])
+        encoder[last] = dense_init(encoder_key[1], units[-1], widths[-1])
         decoder = _init_layers(upper, decoder_key[0], widths[-1], 1)
         start_key, output_key = jax.random.split(decoder_key[1])
-        decoder["layer_0"] = head(start_key, widths[-1], decoder_widths[0], scale=1.0)
-        decoder[output] = head(output_key, decoder_widths[-1], features)
+        decoder["layer_0"] = dense_init(start_key, widths[-1], decoder_widths[0], scale=1.0)
+        decoder[output] = dense_init(output_key, decoder_widths[-1], features)
         params: Params = {"encoder": encoder, "decoder": decoder}
-        return params if codings is None else start(params, axes, widths[-1], codings)
+        return params if codings is None else mask_initial(params, axes, widths[-1], codings)
 
     def hidden(params: Params, x_bd: jax.Array) -> jax.Array:
         check_rows(x_bd, inputs)
@@ -114,7 +114,7 @@ def _recurrent(
 
     def coding(params: Params, h_bh: jax.Array) -> jax.Array:
         with matmuls():
-            return coding_activation(apply_head(params["encoder"][last], h_bh))
+            return coding_activation(dense_apply(params["encoder"][last], h_bh))
 
     def encode(params: Params, x_bd: jax.Array) -> jax.Array:
         return coding(params, hidden(params, x_bd))
@@ -123,10 +123,10 @@ def _recurrent(
         decoder, z_nk = params["decoder"], z_bk.reshape(-1, codings)
         h_btf = jnp.broadcast_to(z_nk[:, None, :], (len(z_nk), steps, codings))
         with matmuls():
-            first_bh = jnp.tanh(apply_head(decoder["layer_0"], z_nk))
+            first_bh = jnp.tanh(dense_apply(decoder["layer_0"], z_nk))
             for i, one in enumerate(upper):
                 h_btf = unroll(one, decoder[f"layer_{i + 1}"], h_btf, None if i else first_bh)
-            output_btf = apply_head(decoder[output], h_btf)
+            output_btf = dense_apply(decoder[output], h_btf)
         return output_btf.reshape(*z_bk.shape[:-1], inputs)
 
     return Net(init, encode, decode, inputs, codings, axes, hidden, coding, units[-1], None)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from aejax.reporting.markdown import escape
-from aejax.reporting.settings import Setting, number
+from aejax.reporting.settings import Setting, format_number
 
 _ACTIVE = (
     "codings that tell rows apart: variance above 1 % of the mean coding's, or above .01 where codings have a prior"
@@ -26,22 +26,22 @@ NUMBERS = {
 MOST_WARNINGS = 20
 
 
-def known(found: Sequence[Setting]) -> bool:
+def has_diagnostics(found: Sequence[Setting]) -> bool:
     """Whether any run has a panel: those of earlier versions have none."""
     return any(row.get("health") for s in found for row in s.completed)
 
 
 def paragraphs(found: Sequence[Setting]) -> list[str]:
     """Markdown: warnings, then means over completed seeds of the settings that are best by validation."""
-    if not known(found):
+    if not has_diagnostics(found):
         return []
     said = warnings(found)
     lines = ["\n".join(f"* **Warning**: {escape(text)}" for text in said)] if said else ["No warnings."]
     header = ["label", "dataset", "codings", *(header for header, _ in NUMBERS.values())]
     rows = [header, ["---"] * len(header)]
     for s in found:
-        if s.best and known([s]):
-            numbers = [number(s.over_seeds(f"health.{name}"), 3) for name in NUMBERS]
+        if s.best and has_diagnostics([s]):
+            numbers = [format_number(s.over_seeds(f"health.{name}"), 3) for name in NUMBERS]
             rows.append([escape(s.label), escape(s.dataset), str(s.codings), *numbers])
     lines.append("\n".join("| " + " | ".join(row) + " |" for row in rows))
     lines.append("*Of test codings. " + "; ".join(f"{head}: {meaning}" for head, meaning in NUMBERS.values()) + ".*")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 
-from aejax.reporting.settings import number
+from aejax.reporting.settings import format_number
 
 
 def counted(count: float, noun: str) -> str:
     """So many of something: `1 seed`, `3 seeds`, `30.1 components`."""
-    text = str(count) if isinstance(count, int) else number(count, 3)
+    text = str(count) if isinstance(count, int) else format_number(count, 3)
     return f"{text} {noun}" + "s" * (text != "1")
 
 

@@ -74,12 +74,14 @@ class Setting:
     @property
     def wins(self) -> int:
         """Number of seeds whose test error is below that of PCA with as many codings, where that is not exact."""
-        return sum(not exact(row, "pca_sse_test") and row["sse_test"] < row["pca_sse_test"] for row in self.completed)
+        return sum(
+            not is_exact(row, "pca_sse_test") and row["sse_test"] < row["pca_sse_test"] for row in self.completed
+        )
 
     @property
     def pca_exact(self) -> bool:
         """Whether PCA with as many codings makes no error: then nothing wins against it."""
-        return bool(self.completed) and all(exact(row, "pca_sse_test") for row in self.completed)
+        return bool(self.completed) and all(is_exact(row, "pca_sse_test") for row in self.completed)
 
     @functools.cached_property
     def headers(self) -> list[tuple[str, str, str]]:
@@ -89,11 +91,11 @@ class Setting:
         return [header for header in dict.fromkeys(headers) if header[0] in held]
 
     @property
-    def against(self) -> list[scores.Against]:
+    def against(self) -> list[scores.Comparison]:
         """What its scores hold against PCA."""
         return [one for score in _scores(self.config) for one in score.against]
 
-    def pairs(self, against: scores.Against) -> list[tuple[float, float]]:
+    def pairs(self, against: scores.Comparison) -> list[tuple[float, float]]:
         """Our number beside PCA's, of every completed seed that has both."""
         found = [{**row, **row.get("scores", {})} for row in self.completed]
         found = [row for row in found if not against.only or row.get(against.only) is not None]
@@ -159,7 +161,7 @@ def _scores(config: dict[str, Any]) -> list[scores.Score]:
     return [scores.from_config(one) for one in config.get("scores", []) if one["name"] in scores.SCORES]
 
 
-def settings(rows: Sequence[Row]) -> list[Setting]:
+def group_settings(rows: Sequence[Row]) -> list[Setting]:
     """Group rows into settings, ordered by dataset, label and codings."""
     names = [name for name, _ in {(r["dataset"], r["provenance"]["dataset_fingerprint"]) for r in rows}]
     found: dict[str, Setting] = {}
@@ -184,7 +186,7 @@ def settings(rows: Sequence[Row]) -> list[Setting]:
     return sorted(found.values(), key=lambda s: (s.dataset, s.label, s.codings))
 
 
-def swept(group: Sequence[Setting]) -> dict[str, list[float]]:
+def swept_values(group: Sequence[Setting]) -> dict[str, list[float]]:
     """The hyper-parameters that take more than one value among these settings, and their values in order."""
     names = unique(name for setting in group for name in setting.hyper)
     values = {name: sorted({s.hyper[name] for s in group if name in s.hyper}) for name in names}
@@ -196,7 +198,7 @@ def by_validation(group: Iterable[Setting]) -> list[Setting]:
     return sorted((s for s in group if s.completed), key=lambda s: s.validation)
 
 
-def exact(row: Row, metric: str) -> bool:
+def is_exact(row: Row, metric: str) -> bool:
     """Whether this squared error on test is zero up to rounding, beside that of the mean predictor."""
     return row[metric] <= ROUNDING * row["data"]["mean_sse_test"]
 
@@ -215,7 +217,7 @@ def unique(values: Iterable[Any]) -> list[Any]:
     return list(dict.fromkeys(values))
 
 
-def number(value: float | None, digits: int = 4) -> str:
+def format_number(value: float | None, digits: int = 4) -> str:
     """A number with `digits` significant digits, or a dash for None."""
     if value is None:
         return "–"

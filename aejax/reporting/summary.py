@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from aejax.reporting import health_table, time_budget
 from aejax.reporting.markdown import counted, escape
-from aejax.reporting.settings import Arrays, Row, Setting, confidence, number, settings, unique
+from aejax.reporting.settings import Arrays, Row, Setting, confidence, format_number, group_settings, unique
 from aejax.reporting.verdict import interval, verdict
 from aejax.storage.run_folders import to_json, write_atomic
 
@@ -63,7 +63,7 @@ def write(folder: Path, rows: Sequence[Row], arrays: Arrays) -> list[Path]:
     are on disk, and the summary says so, as it does of a figure that fails. Other old figures are deleted. Of rows
     with the same run_id the last one counts.
     """
-    found = settings(list({row["run_id"]: row for row in rows}.values()))
+    found = group_settings(list({row["run_id"]: row for row in rows}.values()))
     pictures = _pictures(folder, found, functools.lru_cache(maxsize=32)(arrays))
     title, words = rows[0]["experiment"] if rows else folder.name, [one.words for one in pictures if one.words]
     files = {"summary.csv": _csv(found)} | {one.name: one.png for one in pictures if one.png is not None}
@@ -169,7 +169,7 @@ def _table(found: Sequence[Setting]) -> list[str]:
         f"{data['train_rows']} training, {data['validation_rows']} validation and {data['test_rows']} test rows of "
         f"{data['inputs']} inputs ({shape}), {data['constant_columns']} of them constant, divided by {data['unit']:g}. "
         f"PCA is fitted on {data['pca_rows']} rows, training and validation together, and has rank {data['pca_rank']}; "
-        f"their mean row scores SSE {number(data['mean_sse_test'])} on test."
+        f"their mean row scores SSE {format_number(data['mean_sse_test'])} on test."
     )
     options = {name: [s.options.get(name, "–") for s in found] for name in names}
     shared = [f"{name} = {texts[0]}" for name, texts in options.items() if len(set(texts)) == 1 and texts[0] != "null"]
@@ -181,8 +181,10 @@ def _table(found: Sequence[Setting]) -> list[str]:
         "codings": [str(s.codings) for s in found],
         **{name: [escape(s.options.get(name, "–")) for s in found] for name in varying},
         "seeds": [f"{len(s.completed)}/{len(s.runs)}" for s in found],
-        **{header: [number(s.over_seeds(field), digits) for s in found] for field, header, digits, _ in _COLUMNS},
-        **{header: [number(s.over_seeds(field), 4) for s in found] for field, header, _ in _measured(found)},
+        **{
+            header: [format_number(s.over_seeds(field), digits) for s in found] for field, header, digits, _ in _COLUMNS
+        },
+        **{header: [format_number(s.over_seeds(field), 4) for s in found] for field, header, _ in _measured(found)},
         "SSE test": [interval(s) for s in found],
         "best epoch": [_best_epoch(s) for s in found],
     }
@@ -243,7 +245,7 @@ def _csv(found: Sequence[Setting]) -> str:
             **{
                 f"health.{name}": s.over_seeds(f"health.{name}")
                 for name in health_table.NUMBERS
-                if health_table.known(found)
+                if health_table.has_diagnostics(found)
             },
             "sse_test_ci95": confidence(s.values("sse_test")),
             "config": to_json(s.config, sort_keys=True),

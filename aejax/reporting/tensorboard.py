@@ -72,7 +72,7 @@ class Live:
         new = max(0, self._next[run_id] - first_epoch)
         curves = {name: np.asarray(line)[new:] for name, line in values.items()}
         data = b"".join(_scalars(curves, first_epoch + new, datetime.now().timestamp()))
-        with atomic.guard(path, len(data)), path.open("ab") as file:
+        with atomic.disk_errors_as_one_line(path, len(data)), path.open("ab") as file:
             file.write(data)
         self._next[run_id] = max([self._next[run_id], *(first_epoch + len(line) for line in values.values())])
 
@@ -90,7 +90,7 @@ def read(path: Path) -> Iterator[Any]:
 
 def _home(folder: Path, run_id: str) -> Path:
     home = folder / "tensorboard" / run_folders.check_name(run_id, "run_id")
-    with atomic.guard(home):
+    with atomic.disk_errors_as_one_line(home):
         atomic.make_folder(home)
     return home
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from aejax.reporting.settings import Row, number, unique
+from aejax.reporting.settings import Row, format_number, unique
 from aejax.storage import lock
 from aejax.storage.run_folders import append_line, to_json
 
@@ -56,7 +56,7 @@ def add_report(folder: Path, started: str, device: str, seconds: float) -> None:
     append_line(folder / "goodput.jsonl", line)
 
 
-def of_a_killed(before: lock.Before | None) -> dict[str, Any] | None:
+def of_a_killed(before: lock.PreviousHolder | None) -> dict[str, Any] | None:
     """The line of a call that could not write its own: what the lock's holder had said when it was last heard of.
 
     None where there was none, or where it told of its work itself.
@@ -92,11 +92,11 @@ def _spent(calls: Sequence[dict[str, Any]]) -> list[str]:
     count = len(unique(call["started"] or str(number) for number, call in enumerate(calls)))
     about = f"{count} call{'s' * (count > 1)} of `aejax run`" + f" on {devices}" * bool(devices)
     trained = sum(int(call["runs"] or 0) for call in calls)
-    about += f", {number(wall, 3)} s of wall time in all, trained {trained} run{'s' * (trained != 1)}."
+    about += f", {format_number(wall, 3)} s of wall time in all, trained {trained} run{'s' * (trained != 1)}."
     lines = ["| what | seconds | share | |", "| --- | --- | --- | --- |"]
     for name, meaning in SPENT.items():
         share = f"{sums[name] / total:.1%}" if total > 0 else "–"
-        lines.append(f"| {name} | {number(sums[name], 3)} | {share} | {meaning} |")
+        lines.append(f"| {name} | {format_number(sums[name], 3)} | {share} | {meaning} |")
     return [about, "\n".join(lines)]
 
 

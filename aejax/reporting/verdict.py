@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
-from aejax.evaluation.scores import Against
+from aejax.evaluation.scores import Comparison
 from aejax.reporting.markdown import counted, escape
-from aejax.reporting.settings import Setting, confidence, exact, number, unique
+from aejax.reporting.settings import Setting, confidence, format_number, is_exact, unique
 
 MATCH = 1e-3  # all seeds within this relative distance of PCA's number: neither a win nor a loss
 _AGAIN = {False: "It ", True: ""}  # how a further sentence on a label starts; True: where PCA is exact
@@ -52,7 +52,7 @@ def outcome(setting: Setting) -> str:
     """Whether it wins against PCA with as many components as codings, by squared error on test."""
     ours, pca = setting.values("sse_test"), setting.values("pca_sse_test")[0]
     if setting.pca_exact:
-        return "both are exact" if all(exact(row, "sse_test") for row in setting.completed) else "PCA is exact"
+        return "both are exact" if all(is_exact(row, "sse_test") for row in setting.completed) else "PCA is exact"
     return _outcome([(value, pca) for value in ours], setting.wins, "PCA")
 
 
@@ -63,7 +63,7 @@ def interval(setting: Setting) -> str:
 
 def _interval(values: Sequence[float]) -> str:
     half = confidence(values)
-    return number(fmean(values) if values else None) + ("" if half is None else f" ± {number(half, 2)}")
+    return format_number(fmean(values) if values else None) + ("" if half is None else f" ± {format_number(half, 2)}")
 
 
 def _outcome(pairs: Sequence[tuple[float, float]], wins: int, rival: str) -> str:
@@ -89,13 +89,13 @@ def _evidence(setting: Setting) -> str:
     if setting.pca_exact:
         text = f"ours is {interval(setting)}" + f", {lost} of {counted(seeds, 'seed')} did not complete" * bool(lost)
     else:
-        text = f"SSE {interval(setting)} against {number(setting.over_seeds('pca_sse_test'))}"
-        text += f" (ratio {number(setting.over_seeds('sse_ratio'), 3)}), {_wins(seeds, setting.wins, lost)}"
+        text = f"SSE {interval(setting)} against {format_number(setting.over_seeds('pca_sse_test'))}"
+        text += f" (ratio {format_number(setting.over_seeds('sse_ratio'), 3)}), {_wins(seeds, setting.wins, lost)}"
     text += "" if worth is None else f"; it is worth {counted(worth, 'component')}"
     return text + f" (best of {len(setting.rivals)} settings by validation)" * (len(setting.rivals) > 1)
 
 
-def _by_a_score(setting: Setting, one: Against, at: str) -> str:
+def _by_a_score(setting: Setting, one: Comparison, at: str) -> str:
     """What a score's own comparison says, of the setting or, where it is a curve, of all with the label and codings."""
     several = [(s, s.pairs(one)) for s in (setting.rivals if one.curve else [setting])]
     several = sorted((pair for pair in several if pair[1]), key=lambda pair: fmean(ours for ours, _ in pair[1]))
@@ -108,11 +108,11 @@ def _by_a_score(setting: Setting, one: Against, at: str) -> str:
         outcomes.append(_outcome(pairs, wins, one.rival))
         won.append(wins == len(pairs) and not outcomes[-1].startswith("matches"))
         ours, theirs = ([pair[i] for pair in pairs] for i in (0, 1))
-        text = one.words.format(ours=_interval(ours), theirs=number(fmean(theirs)))
+        text = one.words.format(ours=_interval(ours), theirs=format_number(fmean(theirs)))
         if one.nats:
-            text += f" (difference {number(fmean(ours) - fmean(theirs), 2)})"
+            text += f" (difference {format_number(fmean(ours) - fmean(theirs), 2)})"
         elif all(value > 0 for value in theirs):
-            text += f" (ratio {number(fmean(ours) / fmean(theirs), 3)})"
+            text += f" (ratio {format_number(fmean(ours) / fmean(theirs), 3)})"
         without = len(s.completed) - len(pairs)
         text += f", {_wins(len(s.runs) - without, wins, len(s.runs) - len(s.completed))}"
         texts.append(text + f" ({without} of {len(s.runs)} have no such number)" * bool(without))

@@ -14,7 +14,7 @@ import numpy as np
 from aejax import datasets
 from aejax.config.sweep import Sweep
 from aejax.evaluation import reconstruction
-from aejax.runner.events import Watcher
+from aejax.runner.events import RunListener
 from aejax.runner.jobs import Layouts
 from aejax.storage import checkpoints
 from aejax.training import population
@@ -24,7 +24,7 @@ KINDS = ("useful", "compile", "data", "saving", "lost")
 Emit = Callable[[dict[str, Any], dict[str, Any], dict[str, np.ndarray]], None]
 
 
-class Spent(dict[str, float]):
+class TimeSpent(dict[str, float]):
     """Seconds by kind: useful steps, compiling, data, saving, lost work."""
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Spent(dict[str, float]):
 
 
 @dataclass
-class Desk:
+class RunContext:
     """What a job needs besides itself: data on devices, a folder (None on processes that do not write), a watcher.
 
     `saved` says by state_id what block each saved state is of. `beat` is told the seconds of work that would be
@@ -46,16 +46,16 @@ class Desk:
 
     experiment: str
     dataset: datasets.Dataset
-    ruler: reconstruction.Reference
+    ruler: reconstruction.PCAReference
     folder: Path | None
     layouts: Layouts | None
-    watcher: Watcher
-    spent: Spent
+    watcher: RunListener
+    spent: TimeSpent
     how: str = "auto"
     width: int | None = None
     save_seconds: float | None = None
     beat: Callable[[float, float], None] = lambda unsaved, kept: None
-    forget: Callable[[Path, str], None] = checkpoints.forget
+    forget: Callable[[Path, str], None] = checkpoints.remove
     saved: dict[str, dict[str, Any]] = field(default_factory=dict)
     save_cost: float = 0.0
     placed: dict[tuple, Any] = field(default_factory=dict)
@@ -66,6 +66,6 @@ class Desk:
         if key not in self.placed:
             start = time.perf_counter()
             self.placed.clear()
-            self.placed[key] = jax.block_until_ready(population.place(one.training_data(self.dataset), layout))
+            self.placed[key] = jax.block_until_ready(population.place_data(one.training_data(self.dataset), layout))
             self.spent.since("data", start)
         return self.placed[key]

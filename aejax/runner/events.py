@@ -10,7 +10,7 @@ import numpy as np
 from aejax.training.train import Progress
 
 
-class Watcher:
+class RunListener:
     """Told what happens, in order; does nothing. The command line draws it."""
 
     def check(self) -> None:

@@ -16,7 +16,7 @@ from aejax.config import run_identity
 from aejax.config.sweep import Sweep
 from aejax.storage import provenance, run_folders
 from aejax.training import greedy, population, train
-from aejax.training.population import Layout, Task
+from aejax.training.population import Layout, ProgramSpec
 
 LAYOUTS = "layouts.json"
 
@@ -51,13 +51,13 @@ class Job(NamedTuple):
         """All that a member's numbers depend on but its seed and hyper-parameters."""
         return {"format": run_folders.FORMAT, "config": self.sweep.config(), "data": dataset.fingerprint}
 
-    def task(self, dataset: datasets.Dataset) -> Task:
+    def task(self, dataset: datasets.Dataset) -> ProgramSpec:
         """What is compiled for it. Raises ConfigError."""
         one, autoencoder = self.sweep, self.sweep.build(dataset.inputs, dataset.image_shape)
         dataset = one.training_data(dataset)
         runs = [member.run for member in self.members]
-        names = train.check(autoencoder, dataset, runs, epochs=one.epochs, batch_size=one.batch_size)
-        return population.task(
+        names = train.check_fit(autoencoder, dataset, runs, epochs=one.epochs, batch_size=one.batch_size)
+        return population.program_spec(
             autoencoder,
             dataset,
             names,
@@ -68,7 +68,7 @@ class Job(NamedTuple):
             full_batch_steps=one.full_batch_steps,
         )
 
-    def start(self, dataset: datasets.Dataset) -> train.Start | None:
+    def start(self, dataset: datasets.Dataset) -> train.Initialiser | None:
         """What its members begin with, where that is not what their seeds draw."""
         one, autoencoder = self.sweep, self.sweep.build(dataset.inputs, dataset.image_shape)
         if one.pretraining is None:
@@ -128,7 +128,7 @@ def describe(jobs: Sequence[Job], loaded: Mapping[tuple[str, int], datasets.Data
     return lines
 
 
-def digest(value: Any) -> str:
+def short_hash(value: Any) -> str:
     """Twelve hex digits of a value's JSON."""
     return hashlib.sha256(run_folders.to_json(value, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -152,7 +152,7 @@ class Layouts:
         self._known: dict[str, Any] = {}
         try:
             kept = json.loads(self._path.read_text("utf-8"))
-            if kept["sha256"] != digest(kept["layouts"]):
+            if kept["sha256"] != short_hash(kept["layouts"]):
                 raise ValueError
             self._known = kept["layouts"]
         except FileNotFoundError:
@@ -172,9 +172,9 @@ class Layouts:
     ) -> None:
         """Remember a layout."""
         self._known[_key(job, dataset, how)] = {"how": layout.how, "width": layout.width, "rates": rates}
-        whole = {"layouts": self._known, "sha256": digest(self._known)}
+        whole = {"layouts": self._known, "sha256": short_hash(self._known)}
         run_folders.write_atomic(self._path, run_folders.to_json(whole, indent=1).encode())
 
 
 def _key(job: Job, dataset: datasets.Dataset, how: str) -> str:
-    return digest([job.identity(dataset), machine_class(), *([] if how == "auto" else [how])])
+    return short_hash([job.identity(dataset), machine_class(), *([] if how == "auto" else [how])])

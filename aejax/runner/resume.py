@@ -12,8 +12,8 @@ import numpy as np
 
 from aejax import datasets
 from aejax.runner import jobs
-from aejax.runner.context import Desk
-from aejax.runner.events import Watcher
+from aejax.runner.context import RunContext
+from aejax.runner.events import RunListener
 from aejax.runner.jobs import Job, Member
 from aejax.runtime import distributed
 from aejax.runtime.errors import ResultsError
@@ -25,14 +25,14 @@ SHARE_FOR_SAVING = 0.02
 """Of the training time: half of it for states on the way, half for the one at the end."""
 
 
-class StateKeeper:
+class BlockCheckpointer:
     """Saves a block's state by time, so seldom that it costs under 2 % of training, and gives it back.
 
     What a save cost last is known from block to block of a job. `seconds` is what this block's saves took, `kept` the
     training time of this call that the last one kept.
     """
 
-    def __init__(self, desk: Desk, state_id: str, about: dict[str, Any]) -> None:
+    def __init__(self, desk: RunContext, state_id: str, about: dict[str, Any]) -> None:
         self._desk, self._id, self._about = desk, state_id, about
         self._earlier = self.seconds = self.kept = 0.0
 
@@ -40,7 +40,7 @@ class StateKeeper:
         """The newest state that is whole."""
         if self._desk.folder is None:
             return None
-        found = checkpoints.newest(self._desk.folder, self._id, self._desk.watcher.warn)
+        found = checkpoints.load_newest(self._desk.folder, self._id, self._desk.watcher.warn)
         if found is None:
             return None
         checkpoints.check_same(found.about["block"], self._about, f"states/{self._id}")
@@ -83,7 +83,7 @@ class StateKeeper:
             self._desk.forget(self._desk.folder, self._id)
 
 
-def about(job: Job, desk: Desk, layout: Layout, members: list[Member]) -> dict[str, Any]:
+def block_identity(job: Job, desk: RunContext, layout: Layout, members: list[Member]) -> dict[str, Any]:
     """Of a block: all that its state depends on, and the runs in it."""
     runs = {member.run_id: {"seed": member.seed, "hyper": member.hyper} for member in members}
     place = {"how": layout.how, "width": layout.width, "groups": layout.groups}
@@ -91,7 +91,7 @@ def about(job: Job, desk: Desk, layout: Layout, members: list[Member]) -> dict[s
     return {**job.identity(desk.dataset), "machine": jobs.machine_class(), **block}
 
 
-def with_a_state(job: Job, desk: Desk, missing: set[str]) -> Iterator[tuple[list[str], Layout]]:
+def resumable_blocks(job: Job, desk: RunContext, missing: set[str]) -> Iterator[tuple[list[str], Layout]]:
     """Members, in order, and layout of every block of this job that has a saved state and something to train.
 
     A state of another class of machine is named and left alone: going on from it would give bits of neither.
@@ -107,8 +107,8 @@ def with_a_state(job: Job, desk: Desk, missing: set[str]) -> Iterator[tuple[list
                 continue
             found.append((block["order"], block["layout"]))
         elif desk.folder is not None:  # killed after its last run was stored, before the state was removed
-            checkpoints.forget(desk.folder, state_id)
-    for ids, place in distributed.json_from_first(found):
+            checkpoints.remove(desk.folder, state_id)
+    for ids, place in distributed.broadcast_json(found):
         devices, groups = jax.device_count(), place["groups"]
         if place["how"] == "loop":
             devices = 1
@@ -117,8 +117,8 @@ def with_a_state(job: Job, desk: Desk, missing: set[str]) -> Iterator[tuple[list
         yield ids, Layout(place["how"], place["width"], groups, devices)
 
 
-def read_saved(
-    folder: Path, planned: Sequence[tuple[Job, datasets.Dataset]], watcher: Watcher, again: bool = False
+def find_saved_blocks(
+    folder: Path, planned: Sequence[tuple[Job, datasets.Dataset]], watcher: RunListener, again: bool = False
 ) -> dict[str, dict[str, Any]]:
     """What block each saved state of a folder is of. States of none of these jobs are named, with what differs.
 
@@ -126,16 +126,16 @@ def read_saved(
     block has states, none of them is valid, and they may be of one of these jobs.
     """
     saved = {}
-    for state_id in checkpoints.saved_ids(folder):
+    for state_id in checkpoints.list_ids(folder):
         try:
-            found = checkpoints.newest(folder, state_id, watcher.warn)
+            found = checkpoints.load_newest(folder, state_id, watcher.warn)
         except ResultsError as error:
-            known = checkpoints.about_of_damaged(folder, state_id)
+            known = checkpoints.identity_of_damaged(folder, state_id)
             if known is None:
                 raise
             mine = _sharing(known["block"], planned)
             if _needless(known["block"], mine, again):
-                checkpoints.forget(folder, state_id)  # the damaged ones are kept, out of the way
+                checkpoints.remove(folder, state_id)  # the damaged ones are kept, out of the way
             elif mine and known["block"].get("machine") == jobs.machine_class():
                 raise
             else:
@@ -145,7 +145,7 @@ def read_saved(
             continue
         block = found.about["block"]
         if _needless(block, _sharing(block, planned), again):
-            checkpoints.forget(folder, state_id)
+            checkpoints.remove(folder, state_id)
             continue
         saved[state_id] = block
         if planned and not any(_is_of(job, dataset, block) for job, dataset in planned):

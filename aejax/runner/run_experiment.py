@@ -17,8 +17,8 @@ from aejax.config.sweep import Sweep
 from aejax.evaluation import reconstruction
 from aejax.reporting import tensorboard, time_budget
 from aejax.runner import jobs, loading, remote, resume, train_job
-from aejax.runner.context import Desk, Spent
-from aejax.runner.events import Watcher
+from aejax.runner.context import RunContext, TimeSpent
+from aejax.runner.events import RunListener
 from aejax.runner.jobs import Job, Layouts
 from aejax.runtime import distributed, hardware
 from aejax.runtime.errors import AejaxError, ConfigError, ResultsError
@@ -61,7 +61,7 @@ def execute(
     how: str = "auto",
     width: int | None = None,
     save_seconds: float | None = None,
-    watcher: Watcher | None = None,
+    watcher: RunListener | None = None,
     on: remote.Place | None = None,
     source: remote.Source | None = None,
     events: bool = False,
@@ -82,27 +82,27 @@ def execute(
     One call at a time writes to a folder: another gets ResultsError. With several processes (`jax.distributed`) all
     of them call this, and the first one writes.
     """
-    watcher, started, began = watcher or Watcher(), datetime.now(UTC), time.perf_counter()
+    watcher, started, began = watcher or RunListener(), datetime.now(UTC), time.perf_counter()
     experiment, sweeps = _named(experiment, sweeps, smoke)
-    device, spent = hardware.device_name(), Spent()
+    device, spent = hardware.device_name(), TimeSpent()
     if on is not None:
         _check_place(on, sweeps, source)
         device = on.describe()
     folder = root / run_folders.check_name(experiment, "experiment")
-    if distributed.first():
-        lock.refuse(folder)
+    if distributed.is_first_process():
+        lock.raise_if_held(folder)
     loaded = _load_all(sweeps, data_dir, smoke)
     spent.since("data", began)
     watcher.check()
     with _held(root, experiment) as held:
-        here = folder if distributed.first() else None
+        here = folder if distributed.is_first_process() else None
         if here is not None:
             run_folders.mend_index(here, watcher.warn)
         planned = _plan(sweeps, loaded, here, again, watcher)
         watcher.start(sum(len(job.members) for job in planned), device)
         layouts = None if here is None else Layouts(here, watcher.warn)
         of = [(job, loaded[job.sweep.dataset, job.sweep.data_seed]) for job in planned]
-        saved = {} if here is None else resume.read_saved(here, of, watcher, again)
+        saved = {} if here is None else resume.find_saved_blocks(here, of, watcher, again)
         trained: list[str] = []
 
         def emit(row: dict[str, Any], params: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
@@ -113,10 +113,10 @@ def execute(
             trained.append(row["run_id"])
             watcher.done(row, stored=False)
 
-        rulers: dict[tuple[str, int], reconstruction.Reference] = {}
+        rulers: dict[tuple[str, int], reconstruction.PCAReference] = {}
         beat = held.beat if held is not None else lambda unsaved, kept: None
         try:
-            if here is not None and held is not None and (killed := time_budget.of_a_killed(held.before)) is not None:
+            if here is not None and held is not None and (killed := time_budget.of_a_killed(held.previous)) is not None:
                 run_folders.append_line(here / "goodput.jsonl", killed)
             if on is not None:
                 for row in (row for job in planned for row in job.stored.values()):
@@ -135,7 +135,7 @@ def execute(
                     rulers[key] = reconstruction.reference(loaded[key])
                     spent.since("data", start)
                 loading.warn_of_rank(job.sweep, rulers[key], watcher)
-                desk = Desk(experiment, loaded[key], rulers[key], here, layouts, watcher, spent, how, width)
+                desk = RunContext(experiment, loaded[key], rulers[key], here, layouts, watcher, spent, how, width)
                 desk.save_seconds, desk.saved = save_seconds, saved
                 desk.beat = beat
                 train_job.train_job(job, desk, emit)
@@ -169,7 +169,7 @@ def plan(
     experiment, sweeps = _named(experiment, sweeps, smoke)
     run_folders.check_name(experiment, "experiment")
     device, loaded = hardware.device_name(), _load_all(sweeps, data_dir, smoke)
-    planned = _plan(sweeps, loaded, root / experiment, False, Watcher())
+    planned = _plan(sweeps, loaded, root / experiment, False, RunListener())
     return Plan(experiment, device, jobs.describe(planned, loaded))
 
 
@@ -181,7 +181,7 @@ def _named(experiment: str, sweeps: Sequence[Sweep], smoke: bool) -> tuple[str, 
 
 
 def _check_place(on: remote.Place, sweeps: Sequence[Sweep], source: remote.Source | None) -> None:
-    if distributed.several():
+    if distributed.is_distributed():
         raise ConfigError("--on", "given to one of several processes", "leave out --coordinator, or --on")
     on.check()
     remote.check(sweeps, source)
@@ -198,7 +198,7 @@ def _load_all(sweeps: Sequence[Sweep], data_dir: Path | None, smoke: bool) -> Lo
 @contextlib.contextmanager
 def _held(root: Path, experiment: str) -> Iterator[lock.Lock | None]:
     """The results folder, made and locked by the process that writes."""
-    if not distributed.first():
+    if not distributed.is_first_process():
         yield None
         return
     folder = run_folders.open_folder(root, experiment)
@@ -206,22 +206,22 @@ def _held(root: Path, experiment: str) -> Iterator[lock.Lock | None]:
         yield held
 
 
-def _plan(sweeps: Sequence[Sweep], loaded: Loaded, folder: Path | None, again: bool, watcher: Watcher) -> list[Job]:
+def _plan(sweeps: Sequence[Sweep], loaded: Loaded, folder: Path | None, again: bool, watcher: RunListener) -> list[Job]:
     """The jobs, as the process sees them that has the folder."""
 
     def stored(run_id: str) -> dict[str, Any] | None:
         return None if again or folder is None else run_folders.read_row(folder / "runs" / run_id, watcher.warn)
 
     planned = jobs.plan(sweeps, loaded, stored)
-    held = distributed.json_from_first([job.stored for job in planned])
+    held = distributed.broadcast_json([job.stored for job in planned])
     return [job._replace(stored=rows) for job, rows in zip(planned, held, strict=True)]
 
 
 def _conclude(
     held: lock.Lock | None,
     folder: Path | None,
-    watcher: Watcher,
-    spent: Spent,
+    watcher: RunListener,
+    spent: TimeSpent,
     started: datetime,
     began: float,
     runs: int,

@@ -13,18 +13,18 @@ import numpy as np
 from aejax import datasets
 from aejax.config.sweep import Sweep
 from aejax.evaluation import artifacts, diagnostics, reconstruction
-from aejax.evaluation.scores.base import Trained
+from aejax.evaluation.scores.base import TrainedRun
 from aejax.runtime.errors import AejaxError
 from aejax.storage import provenance
 from aejax.training import greedy, train
 from aejax.training.train import Fit
 
-Parts = tuple[dict[str, Any], dict[str, Any], dict[str, np.ndarray]]
+ScoredRun = tuple[dict[str, Any], dict[str, Any], dict[str, np.ndarray]]
 """Row, parameters and arrays of a run."""
 
 
-def empty(
-    one: Sweep, seed: int, hyper: dict[str, float], dataset: datasets.Dataset, ruler: reconstruction.Reference
+def empty_row(
+    one: Sweep, seed: int, hyper: dict[str, float], dataset: datasets.Dataset, ruler: reconstruction.PCAReference
 ) -> dict[str, Any]:
     """The row of a run of which nothing is known yet but what was asked for: status "failed", every number None."""
     return {
@@ -51,33 +51,33 @@ def empty(
     }
 
 
-def failed(
+def failed_run(
     one: Sweep,
     seed: int,
     hyper: dict[str, float],
     dataset: datasets.Dataset,
-    ruler: reconstruction.Reference,
+    ruler: reconstruction.PCAReference,
     error: Exception,
-) -> Parts:
+) -> ScoredRun:
     """What is stored of a run that could not be trained or scored: why."""
     reason = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
-    return {**empty(one, seed, hyper, dataset, ruler), "reason": reason}, {}, _frame(dataset, ruler)
+    return {**empty_row(one, seed, hyper, dataset, ruler), "reason": reason}, {}, _frame(dataset, ruler)
 
 
-def score(
+def score_run(
     one: Sweep,
     seed: int,
     hyper: dict[str, float],
     dataset: datasets.Dataset,
-    ruler: reconstruction.Reference,
+    ruler: reconstruction.PCAReference,
     fitted: Fit,
     check: Callable[[], None] = lambda: None,
-) -> Parts:
+) -> ScoredRun:
     """Row, parameters and arrays of a fit. One that diverged, or cannot be scored, gives a row that says why.
 
     `check` is called now and then by scores that take long, and may raise Interrupted.
     """
-    row, arrays = empty(one, seed, hyper, dataset, ruler), _frame(dataset, ruler)
+    row, arrays = empty_row(one, seed, hyper, dataset, ruler), _frame(dataset, ruler)
     row |= {name: getattr(fitted, name) for name in ("status", "bad_step", "compile_seconds", "train_seconds")}
     arrays |= {f"history/{name}": line for name, line in fitted.history.items()}
     if fitted.status != "completed":
@@ -102,7 +102,7 @@ def score(
         )
         measured: dict[str, float | None] = {}
         score_seconds: dict[str, float] = {}
-        trained = Trained(autoencoder, fitted.params, others, dataset, ruler, codings, train.make_key(seed), check)
+        trained = TrainedRun(autoencoder, fitted.params, others, dataset, ruler, codings, train.make_key(seed), check)
         for measure in one.scores:
             start = time.perf_counter()
             found, more = measure(trained)
@@ -115,11 +115,11 @@ def score(
             return {**row, "status": "failed", "reason": f"{', '.join(wrong)} not finite"}, {}, arrays
         prior = autoencoder.generative is not None
         numbers["health"] = diagnostics.examine(z_nk, ruler.curve, numbers["sse_test"], prior=prior)
-        arrays |= artifacts.of(trained, z_nk, arrays)
+        arrays |= artifacts.collect(trained, z_nk, arrays)
     except AejaxError:
         raise
     except Exception as error:
-        return failed(one, seed, hyper, dataset, ruler, error)
+        return failed_run(one, seed, hyper, dataset, ruler, error)
     numbers |= {"best_epoch": fitted.best_epoch + 1}
     if one.scores:
         numbers |= {"scores": measured, "score_seconds": score_seconds}
@@ -128,7 +128,7 @@ def score(
     return row | numbers, jax.tree.map(np.asarray, fitted.params), arrays
 
 
-def _frame(dataset: datasets.Dataset, ruler: reconstruction.Reference) -> dict[str, np.ndarray]:
+def _frame(dataset: datasets.Dataset, ruler: reconstruction.PCAReference) -> dict[str, np.ndarray]:
     return {
         "pca_curve": ruler.curve,
         "scaling/offset": np.atleast_1d(dataset.scaling.offset_d),
@@ -136,7 +136,7 @@ def _frame(dataset: datasets.Dataset, ruler: reconstruction.Reference) -> dict[s
     }
 
 
-def _describe(dataset: datasets.Dataset, ruler: reconstruction.Reference) -> dict[str, Any]:
+def _describe(dataset: datasets.Dataset, ruler: reconstruction.PCAReference) -> dict[str, Any]:
     return {
         "train_rows": len(dataset.x_train),
         "validation_rows": len(dataset.x_validation),

@@ -40,61 +40,61 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
         raise MachineError("--coordinator", found, "start every process with the same address") from error
 
 
-def several() -> bool:
+def is_distributed() -> bool:
     """Whether this job has more than one process."""
     return jax.process_count() > 1
 
 
-def first() -> bool:
+def is_first_process() -> bool:
     """Whether this is the process that writes."""
     return jax.process_index() == 0
 
 
-def most(value: int) -> int:
+def max_over_processes(value: int) -> int:
     """The largest of what each process has."""
-    if not several():
+    if not is_distributed():
         return value
     from jax.experimental import multihost_utils
 
     return int(np.max(multihost_utils.process_allgather(np.asarray(value, np.int32))))
 
 
-def check(look: Callable[[], None]) -> None:
+def check_all_processes(look: Callable[[], None]) -> None:
     """Call `look`, and raise Interrupted on every process where it does on one."""
     stop = None
     try:
         look()
     except Interrupted as asked:
         stop = asked
-    number = most(0 if stop is None else stop.number)
+    number = max_over_processes(0 if stop is None else stop.number)
     if number:
         raise stop or Interrupted(number)
 
 
-def least_megabytes(count: int) -> int:
+def min_bytes_over_processes(count: int) -> int:
     """The least of what each process has, in bytes rounded down to whole megabytes where there are several."""
-    return -most(-(count >> 20)) << 20 if several() else count
+    return -max_over_processes(-(count >> 20)) << 20 if is_distributed() else count
 
 
-def from_first(tree: Any) -> Any:
+def broadcast_arrays(tree: Any) -> Any:
     """The first process's arrays, on every process; the others give arrays of the same shapes."""
-    if not several():
+    if not is_distributed():
         return tree
     from jax.experimental import multihost_utils
 
     return jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(tree))
 
 
-def fetch(tree: Any) -> Any:
+def gather_to_host(tree: Any) -> Any:
     """Whole arrays on this host, of arrays that lie on the devices of all processes."""
-    if not several():
+    if not is_distributed():
         return jax.tree.map(np.asarray, tree)
     from jax.experimental import multihost_utils
 
     return jax.tree.map(np.asarray, multihost_utils.process_allgather(tree, tiled=True))
 
 
-def place(array: Any, sharding: jax.sharding.Sharding | None) -> jax.Array:
+def place_on_devices(array: Any, sharding: jax.sharding.Sharding | None) -> jax.Array:
     """An array that every process holds, on the devices of all of them; on the default device without a sharding."""
     if sharding is None:
         return jax.numpy.asarray(array)
@@ -102,11 +102,11 @@ def place(array: Any, sharding: jax.sharding.Sharding | None) -> jax.Array:
     return jax.make_array_from_callback(held.shape, sharding, lambda index: held[index])
 
 
-def json_from_first(value: Any) -> Any:
+def broadcast_json(value: Any) -> Any:
     """The first process's JSON value, on every process."""
-    if not several():
+    if not is_distributed():
         return value
     text = np.frombuffer(json.dumps(value, allow_nan=False).encode(), np.uint8)
-    length = int(from_first(np.asarray(len(text), np.int32)))
+    length = int(broadcast_arrays(np.asarray(len(text), np.int32)))
     mine = np.resize(text, length) if len(text) else np.zeros(length, np.uint8)
-    return json.loads(from_first(mine).astype(np.uint8).tobytes())
+    return json.loads(broadcast_arrays(mine).astype(np.uint8).tobytes())

@@ -38,7 +38,7 @@ class MachineError(AejaxError, OSError):
     exit_code = 5
 
 
-def nearest(name: object, allowed: Iterable[str]) -> str:
+def suggest(name: object, allowed: Iterable[str]) -> str:
     """The fix for a name that is not allowed: the nearest that is, else all of them."""
     names = list(allowed)
     near = difflib.get_close_matches(str(name), names, 1, cutoff=0.5)

@@ -10,7 +10,7 @@ import jax
 
 from aejax.runtime.errors import MachineError
 
-SHARERS = "AEJAX_SHARERS"
+PROCESSES_SHARING_MEMORY = "AEJAX_SHARERS"
 """Environment variable that a pool sets for its workers: how many of them share this host's memory."""
 
 
@@ -26,13 +26,13 @@ def device_name() -> str:
     return f"{len(devices)} × {devices[0].device_kind}" if len(devices) > 1 else devices[0].device_kind
 
 
-def threads() -> int:
+def thread_count() -> int:
     """Threads that XLA computes with on a processor: NPROC where it is set, as XLA reads it, else the cores."""
     asked = os.environ.get("NPROC", "")
     return int(asked) if asked.isdigit() and int(asked) > 0 else len(os.sched_getaffinity(0))
 
 
-def use_all_cores() -> None:
+def use_one_device_per_core() -> None:
     """One JAX device a core where JAX computes on the processor: members of a population then train side by side.
 
     For programs that own their process, before JAX starts. Where the user has said how many there are, or JAX has
@@ -44,7 +44,7 @@ def use_all_cores() -> None:
     ):
         return
     with contextlib.suppress(RuntimeError):
-        jax.config.update("jax_num_cpu_devices", threads())
+        jax.config.update("jax_num_cpu_devices", thread_count())
 
 
 def free_bytes(devices: int) -> int:
@@ -53,10 +53,12 @@ def free_bytes(devices: int) -> int:
     stats = device.memory_stats() if device.platform != "cpu" else None
     if stats and "bytes_limit" in stats:
         return int(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
-    return _host_bytes() // (min(devices, len(jax.local_devices())) * int(os.environ.get(SHARERS, "1")))
+    return _host_bytes() // (
+        min(devices, len(jax.local_devices())) * int(os.environ.get(PROCESSES_SHARING_MEMORY, "1"))
+    )
 
 
-def share_of_mappings() -> float:
+def memory_map_usage() -> float:
     """How much of the memory mappings that the system grants a process this one holds; 0 where it does not say.
 
     A compiled program takes hundreds of them, each of its kernels several. Linux grants 65 530 unless

@@ -28,7 +28,7 @@ class Interrupted(BaseException):
         self.exit_code = 128 + number
 
 
-class Interrupts:
+class SignalHandler:
     """Inside this block signals are remembered; `check` raises Interrupted once one has come.
 
     Before the first `check` there is nothing to lose, and the first signal leaves at once. It raises nothing: what is
@@ -40,7 +40,7 @@ class Interrupts:
         self._checked = False
         self._before: dict[int, object] = {}
 
-    def __enter__(self) -> Interrupts:
+    def __enter__(self) -> SignalHandler:
         self._ear, self._mouth = os.pipe()
         os.set_blocking(self._mouth, False)
         self._fd_before = signal.set_wakeup_fd(self._mouth, warn_on_full_buffer=False)
@@ -48,10 +48,10 @@ class Interrupts:
         self._thread.start()
         for number in (signal.SIGINT, signal.SIGTERM):
             self._before[number] = signal.getsignal(number)
-        self.take()
+        self.install()
         return self
 
-    def take(self) -> None:
+    def install(self) -> None:
         """Be told of signals, also after something else was, as `jax.distributed` is of SIGTERM once it starts."""
         for number in self._before:
             signal.signal(number, self._ask)
@@ -65,7 +65,7 @@ class Interrupts:
         os.close(self._ear)
         os.close(self._mouth)
 
-    def check(self) -> None:
+    def raise_if_interrupted(self) -> None:
         """Raise Interrupted when a signal has come. Called where nothing is running on a device."""
         self._checked = True
         if self._asked is not None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from aejax.runtime.errors import ConfigError
 
-MOST_SEED = 2**32 - 1
+MAX_SEED = 2**32 - 1
 """JAX wraps larger seeds around without a word: `key(2**32)` is `key(0)`."""
 
 
@@ -21,26 +21,28 @@ def text(field: str, value: object) -> str:
     return value
 
 
-def whole_number(field: str, value: object, *, least: int, most: int | None = None) -> int:
+def whole_number(field: str, value: object, *, minimum: int, maximum: int | None = None) -> int:
     """The value as an int, when it is a whole number within the bounds. Raises ConfigError."""
-    wanted = f"give a whole number {f'of at least {least}' if most is None else f'from {least} to {most}'}"
+    wanted = f"give a whole number {f'of at least {minimum}' if maximum is None else f'from {minimum} to {maximum}'}"
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Integral):
         raise ConfigError(field, f"{value!r} ({type(value).__name__})", wanted)
     found = int(value)
-    if found < least or (most is not None and found > most):
+    if found < minimum or (maximum is not None and found > maximum):
         raise ConfigError(field, f"{found}", wanted)
     return found
 
 
 def whole_numbers(
-    field: str, values: object, *, least: int, most: int | None = None, empty: str | None = "empty"
+    field: str, values: object, *, minimum: int, maximum: int | None = None, empty: str | None = "empty"
 ) -> tuple[int, ...]:
     """The values as a tuple of ints. Raises ConfigError; `empty` says what having none means, None allows it."""
     if isinstance(values, str | bytes) or not isinstance(values, Sequence):
-        raise ConfigError(field, f"{values!r} ({type(values).__name__})", f"give a tuple, such as ({least + 1},)")
+        raise ConfigError(field, f"{values!r} ({type(values).__name__})", f"give a tuple, such as ({minimum + 1},)")
     if not values and empty is not None:
         raise ConfigError(field, empty, "give at least one")
-    return tuple(whole_number(f"{field}[{i}]", value, least=least, most=most) for i, value in enumerate(values))
+    return tuple(
+        whole_number(f"{field}[{i}]", value, minimum=minimum, maximum=maximum) for i, value in enumerate(values)
+    )
 
 
 def number(field: str, value: object, *, positive: bool = False, within: tuple[float, float] | None = None) -> float:

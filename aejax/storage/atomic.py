@@ -33,7 +33,7 @@ def to_json(value: Any, **options: Any) -> str:
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file so that a crash at any moment leaves the old content or the new, never part of it."""
-    with guard(path, len(data)):
+    with disk_errors_as_one_line(path, len(data)):
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{PARTIAL}{path.name}-")
         try:
             with os.fdopen(handle, "wb") as file:
@@ -56,7 +56,7 @@ def commit(target: Path, files: Mapping[str, bytes], version: int, check: Callab
     """
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     files = {**files, MANIFEST: to_json({"format": version, "sha256": hashes}, indent=1).encode()}
-    with guard(target, sum(map(len, files.values()))):
+    with disk_errors_as_one_line(target, sum(map(len, files.values()))):
         partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=PARTIAL))
         try:
             partial.chmod(0o755)
@@ -108,7 +108,7 @@ def recover(parent: Path) -> None:
 
     Only for the one process that may write there: another's unfinished write would go too. Raises MachineError.
     """
-    with guard(parent):
+    with disk_errors_as_one_line(parent):
         for leftover in [*parent.glob(f"{PARTIAL}*")]:
             if leftover.is_dir() and not leftover.is_symlink():
                 shutil.rmtree(leftover, ignore_errors=True)
@@ -122,7 +122,7 @@ def recover(parent: Path) -> None:
                 aside.rename(target)
 
 
-def recover_all(folder: Path) -> None:
+def clear_leftovers(folder: Path) -> None:
     """`recover` wherever aejax writes in a results folder: itself, its runs, its saved states."""
     states = [*(folder / "states").glob("[!.]*")]
     for parent in (folder, folder / "runs", folder / "states", *states):
@@ -198,7 +198,7 @@ def _read(path: Path, fix: str) -> bytes:
 
 
 @contextlib.contextmanager
-def guard(path: Path, needed: int = 0) -> Iterator[None]:
+def disk_errors_as_one_line(path: Path, needed: int = 0) -> Iterator[None]:
     """Say what went wrong with the disk in one line. `needed`: bytes to be written inside. Raises MachineError."""
     try:
         yield

@@ -51,14 +51,14 @@ def save(folder: Path, state_id: str, step: int, about: Mapping[str, Any], array
         "state.json": to_json(head, indent=1).encode(),
         "state.safetensors": to_bytes({name: np.asarray(array, order="C") for name, array in arrays.items()}),
     }
-    with atomic.guard(home):
+    with atomic.disk_errors_as_one_line(home):
         atomic.make_folder(home)
     saved = atomic.commit(home / _name(step), files, FORMAT, _read)
     _prune(home, saved.name)
     return saved
 
 
-def newest(folder: Path, state_id: str, warn: Callable[[str], None], repair: bool = True) -> SavedState | None:
+def load_newest(folder: Path, state_id: str, warn: Callable[[str], None], repair: bool = True) -> SavedState | None:
     """The newest valid state, or None when none was ever saved.
 
     A damaged one on the way is named to `warn` and kept as `<step>.corrupt` (left as it is without `repair`). Raises
@@ -73,7 +73,7 @@ def newest(folder: Path, state_id: str, warn: Callable[[str], None], repair: boo
             damaged, kept = True, ""
             if repair:
                 corrupt = atomic.free_name(path.with_name(path.name + CORRUPT))
-                with atomic.guard(path):
+                with atomic.disk_errors_as_one_line(path):
                     path.rename(corrupt)
                 kept = f"; kept as {corrupt.name}"
             warn(f"{error.field}: {error.found}{kept}")
@@ -86,7 +86,7 @@ def newest(folder: Path, state_id: str, warn: Callable[[str], None], repair: boo
     return None
 
 
-def about_of_damaged(folder: Path, state_id: str) -> dict[str, Any] | None:
+def identity_of_damaged(folder: Path, state_id: str) -> dict[str, Any] | None:
     """The `about` of states of which none is valid, where one's state.json is as it was written; else None."""
     home = folder / "states" / check_name(state_id, "state_id")
     for path in [*_steps(home), *_corrupt(home)]:
@@ -100,18 +100,18 @@ def about_of_damaged(folder: Path, state_id: str) -> dict[str, Any] | None:
     return None
 
 
-def saved_ids(folder: Path) -> list[str]:
+def list_ids(folder: Path) -> list[str]:
     """The state_ids that have a state, valid or not, in order."""
     homes = (folder / "states").glob("*")
     return sorted(home.name for home in homes if NAME.fullmatch(home.name) and (_steps(home) or any(_corrupt(home))))
 
 
-def forget(folder: Path, state_id: str) -> None:
+def remove(folder: Path, state_id: str) -> None:
     """Remove the states of `state_id`, once its runs are stored. Damaged ones are kept, as states/.corrupt-*."""
     home = folder / "states" / check_name(state_id, "state_id")
     if not home.is_dir():
         return
-    with atomic.guard(home):
+    with atomic.disk_errors_as_one_line(home):
         for path in [*_corrupt(home)]:
             path.rename(atomic.free_name(home.with_name(f".corrupt-{state_id}-{path.name.partition('.')[0]}-1")))
         atomic.discard(home)
@@ -178,6 +178,6 @@ def _prune(home: Path, newest: str) -> None:
         except AejaxError:
             continue
         break
-    with atomic.guard(home):
+    with atomic.disk_errors_as_one_line(home):
         for path in older:
             atomic.discard(path)

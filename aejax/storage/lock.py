@@ -25,7 +25,7 @@ WIDTH = 16
 """Bytes of the numbers of seconds, with which the record ends."""
 
 
-class Before(NamedTuple):
+class PreviousHolder(NamedTuple):
     """The holder before: when it started and was last heard of (seconds since 1970), and of its work what was lost
     and what was kept, where it did not end by itself.
     """
@@ -39,8 +39,8 @@ class Before(NamedTuple):
 class Lock:
     """A held lock. `before` is the holder before, where it can be read, `started` names this one."""
 
-    def __init__(self, handle: int, before: Before | None):
-        self.before = before
+    def __init__(self, handle: int, before: PreviousHolder | None):
+        self.previous = before
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         self._handle: int | None = handle
         record = {"pid": os.getpid(), "host": socket.gethostname(), "started": self.started}
@@ -52,7 +52,7 @@ class Lock:
     @property
     def lost_seconds(self) -> float:
         """The work that the holder before had not saved when it died, 0.0 if it had."""
-        return 0.0 if self.before is None else self.before.lost_seconds
+        return 0.0 if self.previous is None else self.previous.lost_seconds
 
     def beat(self, unsaved_seconds: float, kept_seconds: float = 0.0) -> None:
         """Note how many seconds of work would be lost, and kept, if this process died now: a small write, no fsync."""
@@ -77,7 +77,7 @@ def hold(folder: Path) -> Iterator[Lock]:
     try:
         if not _take(handle, folder, seconds=0.5):
             raise _in_use(handle, folder)
-        with atomic.guard(folder / NAME, 4096):
+        with atomic.disk_errors_as_one_line(folder / NAME, 4096):
             lock = Lock(handle, _before(handle))
     except BaseException:
         os.close(handle)
@@ -85,7 +85,7 @@ def hold(folder: Path) -> Iterator[Lock]:
     held = weakref.ref(lock)
     os.register_at_fork(after_in_child=lambda: _close(held()))  # a child that outlives us must not go on holding it
     try:
-        atomic.recover_all(folder)
+        atomic.clear_leftovers(folder)
         yield lock
         lock.beat(0.0)
     finally:
@@ -93,7 +93,7 @@ def hold(folder: Path) -> Iterator[Lock]:
 
 
 @contextlib.contextmanager
-def unused(folder: Path) -> Iterator[bool]:
+def if_unheld(folder: Path) -> Iterator[bool]:
     """Whether nobody holds `folder`; nobody can while this block runs. Makes no lock file."""
     if not os.path.lexists(folder / NAME):
         yield True
@@ -105,7 +105,7 @@ def unused(folder: Path) -> Iterator[bool]:
         os.close(handle)
 
 
-def refuse(folder: Path) -> None:
+def raise_if_held(folder: Path) -> None:
     """Raise ResultsError naming the holder of `folder` where there is one, as `hold` does; makes and keeps nothing."""
     if not os.path.lexists(folder / NAME):
         return
@@ -118,7 +118,7 @@ def refuse(folder: Path) -> None:
 
 
 def _open(folder: Path) -> int:
-    with atomic.guard(folder / NAME):
+    with atomic.disk_errors_as_one_line(folder / NAME):
         return os.open(folder / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
 
 
@@ -138,7 +138,7 @@ def _take(handle: int, folder: Path, seconds: float) -> bool:
                 raise MachineError(
                     str(folder), "its file system has no file locks", "choose a --results folder on a local disk"
                 ) from error
-            with atomic.guard(folder / NAME):
+            with atomic.disk_errors_as_one_line(folder / NAME):
                 raise
 
 
@@ -160,12 +160,12 @@ def _record(handle: int) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def _before(handle: int) -> Before | None:
+def _before(handle: int) -> PreviousHolder | None:
     record = _record(handle)
     if not isinstance(record.get("started"), str):
         return None
     lost, kept = (_seconds(record.get(f"{name}_seconds")) for name in ("unsaved", "kept"))
-    return Before(record["started"], os.fstat(handle).st_mtime, lost, kept)
+    return PreviousHolder(record["started"], os.fstat(handle).st_mtime, lost, kept)
 
 
 def _seconds(value: Any) -> float:

@@ -30,7 +30,7 @@ def describe(precision: str, data_fingerprint: str) -> dict[str, Any]:
         "processor": _processor(),
         "instruction_set": _instruction_set(),
         "cores": os.cpu_count(),
-        "threads": hardware.threads(),
+        "threads": hardware.thread_count(),
         "devices": jax.device_count(),
         "precision": precision,
         "dataset_fingerprint": data_fingerprint,

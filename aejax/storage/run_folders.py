@@ -21,7 +21,7 @@ import numpy as np
 
 from aejax.runtime.errors import ConfigError, MachineError, ResultsError
 from aejax.storage import atomic, lock
-from aejax.storage.atomic import recover_all as recover
+from aejax.storage.atomic import clear_leftovers as recover
 from aejax.storage.atomic import to_json, write_atomic
 
 __all__ = [
@@ -81,11 +81,11 @@ def open_folder(root: Path, experiment: str) -> Path:
     for part in (folder, *_links(folder)):
         if not part.resolve().is_relative_to(root.resolve()):
             raise ResultsError(str(part), "leads outside the results folder", "remove the link")
-    with atomic.guard(folder):
+    with atomic.disk_errors_as_one_line(folder):
         atomic.make_folder(folder / "runs")
         with tempfile.TemporaryFile(dir=folder):
             pass
-    with lock.unused(folder) as free:
+    with lock.if_unheld(folder) as free:
         if free:
             recover(folder)
     return folder
@@ -100,7 +100,7 @@ def _links(folder: Path) -> Iterator[Path]:
 
 def append_line(path: Path, value: Any) -> None:
     """Add one line of JSON to a short file; a crash leaves the old lines or all of them."""
-    with atomic.guard(path):
+    with atomic.disk_errors_as_one_line(path):
         lines = path.read_bytes() if path.exists() else b""
     write_atomic(path, lines + to_json(value).encode() + b"\n")
 

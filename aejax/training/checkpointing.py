@@ -14,7 +14,7 @@ from aejax.training.fit_program import FitState
 from aejax.training.population import Layout
 
 
-class Keeper(Protocol):
+class Checkpointer(Protocol):
     """Keeps the state of a block in training somewhere safe. Arrays are by name; `seconds` is training time so far."""
 
     def load(self) -> tuple[dict[str, np.ndarray], float] | None:
@@ -30,10 +30,10 @@ class Keeper(Protocol):
         ...
 
 
-def arrays_of(state: FitState, key_data: jax.Array, hyper: Mapping[str, jax.Array]) -> dict[str, np.ndarray]:
+def state_arrays(state: FitState, key_data: jax.Array, hyper: Mapping[str, jax.Array]) -> dict[str, np.ndarray]:
     """All there is to a block in training, as arrays by name."""
     tree = {"state": state, "key_data": key_data, "hyper": dict(hyper)}
-    leaves = jax.tree_util.tree_leaves_with_path(distributed.fetch(tree))
+    leaves = jax.tree_util.tree_leaves_with_path(distributed.gather_to_host(tree))
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
@@ -45,7 +45,7 @@ def restore(
     layout: Layout,
 ) -> tuple[FitState, float]:
     """The state that was kept, in place of a fresh one. Raises ResultsError where it is not of the same block."""
-    wanted = arrays_of(state, key_data, hyper)
+    wanted = state_arrays(state, key_data, hyper)
     held, seconds = kept if kept is not None else (wanted, 0.0)
     for name, array in wanted.items():
         if name not in held or (held[name].shape, held[name].dtype) != (array.shape, array.dtype):
@@ -55,11 +55,13 @@ def restore(
             raise ResultsError(f"saved state, {name}", "other runs than asked for", _FRESH)
     if len(held) > len(wanted):
         raise ResultsError(f"saved state, {min(set(held) - set(wanted))}", "not part of this training", _FRESH)
-    held = distributed.from_first({name: held[name] for name in wanted})
+    held = distributed.broadcast_arrays({name: held[name] for name in wanted})
     paths, structure = jax.tree_util.tree_flatten_with_path(state)
     over = layout.sharding("members") if layout.how != "data" else layout.sharding()
     names = (f"state/{jax.tree_util.keystr(path, simple=True, separator='/')}" for path, _ in paths)
-    restored = jax.tree_util.tree_unflatten(structure, [distributed.place(held[name], over) for name in names])
+    restored = jax.tree_util.tree_unflatten(
+        structure, [distributed.place_on_devices(held[name], over) for name in names]
+    )
     return restored, seconds
 
 

@@ -50,7 +50,7 @@ def classifier(autoencoder: Autoencoder, inputs: int, classes: int, *, frozen: b
     and leaves the encoder out of the penalty; otherwise the autoencoder's `features` stand for codings without any.
     Raises ConfigError with fewer than two classes.
     """
-    classes = validate.whole_number("classes", classes, least=2)
+    classes = validate.whole_number("classes", classes, minimum=2)
 
     def init(key: jax.Array, params: Params) -> Params:
         del key  # the softmax layer starts from zero
@@ -60,8 +60,8 @@ def classifier(autoencoder: Autoencoder, inputs: int, classes: int, *, frozen: b
 
     def logits(params: Params, x_bd: jax.Array) -> jax.Array:
         if frozen:
-            return nets.apply_head(params["head"], jax.lax.stop_gradient(autoencoder.encode(params["encoder"], x_bd)))
-        return nets.apply_head(params["head"], (autoencoder.features or autoencoder.encode)(params["encoder"], x_bd))
+            return nets.dense_apply(params["head"], jax.lax.stop_gradient(autoencoder.encode(params["encoder"], x_bd)))
+        return nets.dense_apply(params["head"], (autoencoder.features or autoencoder.encode)(params["encoder"], x_bd))
 
     def loss(params: Params, x_bd: jax.Array, y_b: jax.Array, *, l2: jax.Array | float):
         logits_bc = logits(params, x_bd)
@@ -78,7 +78,7 @@ def classifier(autoencoder: Autoencoder, inputs: int, classes: int, *, frozen: b
     return Classifier(init, logits, loss)
 
 
-class Labelled(NamedTuple):
+class LabelledRows(NamedTuple):
     """Rows with labels 0 … classes - 1: those to train on, and those to stop and choose by."""
 
     x_train: jax.Array
@@ -87,7 +87,7 @@ class Labelled(NamedTuple):
     y_validation: jax.Array
 
 
-class Fitted(NamedTuple):
+class ClassifierFit(NamedTuple):
     """A trained classifier: the parameters of the epoch with the lowest validation cross-entropy.
 
     `epochs` is how many were trained; `history` has train_loss and validation_error of each, NaN after the last.
@@ -105,14 +105,14 @@ def fit(
     model: Classifier,
     params: Params,
     key: jax.Array,
-    rows: Labelled,
+    rows: LabelledRows,
     *,
     epochs: int,
     batch_size: int,
     patience: int,
     learning_rate: jax.Array | float,
     l2: jax.Array | float,
-) -> Fitted:
+) -> ClassifierFit:
     """Train a classifier by Adam, one compiled loop: stop after `patience` epochs without a lower validation error.
 
     An epoch visits every row once, in batches of at most `batch_size`, the last one smaller. Learning rate and l2 are
@@ -157,7 +157,7 @@ def fit(
     history: dict[str, jax.Array] = {"train_loss": never, "validation_error": never}
     state = (params, optimiser.init(params), zero, (params, jnp.full((), jnp.inf), zero), history)
     _, _, trained, (params, error, best_epoch), history = jax.lax.while_loop(more, epoch, state)
-    return Fitted(params, error, best_epoch, trained, history)
+    return ClassifierFit(params, error, best_epoch, trained, history)
 
 
 def accuracy(model: Classifier, params: Params, x_nd: np.ndarray, y_n: np.ndarray) -> float:

@@ -15,15 +15,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from aejax.nets import Params, narrow
+from aejax.nets import Params, mask_codings
 from aejax.training.schedules import Schedule, constant
-from aejax.variants import PROGRESS, Autoencoder, keywords
+from aejax.variants import PROGRESS, Autoencoder, keyword_names
 
 Hyper = Mapping[str, Any]
 Optimiser = Callable[..., optax.GradientTransformation]
 """Takes an optax schedule, as `optax.adam` does."""
 EVALUATION_ROWS = 4096
-NOT_OF_THE_LOSS = ("learning_rate", "codings")
+HYPER_OUTSIDE_LOSS = ("learning_rate", "codings")
 """Hyper-parameters that every program takes and no loss does."""
 _INIT, _ORDER, _STEP, _EVALUATE = range(4)  # what a key is folded with, so that no two uses share randomness
 
@@ -53,7 +53,7 @@ class FitState(NamedTuple):
     history: dict[str, jax.Array]
 
 
-class Program(NamedTuple):
+class FitProgram(NamedTuple):
     """Pure functions of one fit; everything static is closed over, everything traced is an argument.
 
     `init(key, hyper, params=None) -> state`, from these parameters where they are given;
@@ -71,13 +71,13 @@ class Program(NamedTuple):
     steps: int
 
 
-def initial_key(key: jax.Array) -> jax.Array:
+def init_key(key: jax.Array) -> jax.Array:
     """The key that the parameters of a fit with this key are drawn with."""
     return jax.random.fold_in(key, _INIT)
 
 
 @functools.lru_cache(maxsize=256)
-def program(
+def fit_program(
     autoencoder: Autoencoder,
     *,
     rows: int,
@@ -88,7 +88,7 @@ def program(
     optimiser: Optimiser = optax.adam,
     full_batch_steps: int = 1,
     rows_over: jax.sharding.NamedSharding | None = None,
-) -> Program:
+) -> FitProgram:
     """The functions of a fit on `rows` training rows. Equal arguments give the same Program.
 
     An epoch is a permutation of the rows cut into batches, each row visited once; the last batch is smaller when
@@ -106,12 +106,12 @@ def program(
     def transform(hyper: Hyper) -> optax.GradientTransformation:
         return optimiser(lambda count: hyper["learning_rate"] * rate(count))
 
-    watched = tuple(dict.fromkeys(("error", *autoencoder.watched)))
+    watched = tuple(dict.fromkeys(("error", *autoencoder.recorded_metrics)))
     lines = ("train_loss", "train_error", *(f"validation_{name}" for name in watched))
-    takes_progress = PROGRESS in keywords(autoencoder.loss)
+    takes_progress = PROGRESS in keyword_names(autoencoder.loss)
 
     def loss(params: Params, key: jax.Array, x_bd: jax.Array, hyper: Hyper, progress: jax.Array | float):
-        others = {name: value for name, value in hyper.items() if name not in NOT_OF_THE_LOSS}
+        others = {name: value for name, value in hyper.items() if name not in HYPER_OUTSIDE_LOSS}
         if takes_progress:
             others[PROGRESS] = progress
         return autoencoder.loss(params, key, x_bd, **others)
@@ -124,7 +124,7 @@ def program(
     def init(key: jax.Array, hyper: Hyper, params: Params | None = None) -> FitState:
         if params is None:
             codings = (hyper["codings"],) if "codings" in hyper else ()
-            params = autoencoder.init(initial_key(key), *codings)
+            params = autoencoder.init(init_key(key), *codings)
         zero, per_epoch = jnp.zeros(()), jnp.zeros(epochs)
         return FitState(
             params=params,
@@ -144,11 +144,11 @@ def program(
             state.params, step_key, x_bd, hyper, state.step / steps
         )
         if "codings" in hyper:
-            gradients = narrow(gradients, autoencoder.coding_axes, hyper["codings"])
+            gradients = mask_codings(gradients, autoencoder.coding_axes, hyper["codings"])
         updates, opt_state = transform(hyper).update(gradients, state.opt_state, state.params)
         params: Any = optax.apply_updates(state.params, updates)
-        if autoencoder.settle is not None:
-            params = autoencoder.settle(params, metrics)
+        if autoencoder.post_update is not None:
+            params = autoencoder.post_update(params, metrics)
         sums = state.epoch_sums
         bad_step = jnp.where((state.bad_step < 0) & ~jnp.isfinite(value), state.step, state.bad_step)
 
@@ -240,4 +240,4 @@ def program(
     def fit(key: jax.Array, data: Data, hyper: Hyper) -> FitState:
         return advance(init(key, hyper), key, data, hyper, jnp.int32(steps))
 
-    return Program(init, jax.jit(train_step), train_epoch, advance, fit, steps_per_epoch, steps)
+    return FitProgram(init, jax.jit(train_step), train_epoch, advance, fit, steps_per_epoch, steps)

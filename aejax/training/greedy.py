@@ -32,11 +32,11 @@ from aejax import nets, variants
 from aejax.datasets.base import Dataset
 from aejax.nets import Activation, Params
 from aejax.runtime import validate
-from aejax.runtime.errors import ConfigError, nearest
+from aejax.runtime.errors import ConfigError, suggest
 from aejax.training import train
-from aejax.training.fit_program import Optimiser, initial_key
+from aejax.training.fit_program import Optimiser, init_key
 from aejax.training.population import Runs
-from aejax.training.train import Fit, Report, Start, Started
+from aejax.training.train import Fit, Initialiser, InitialParams, ProgressCallback
 from aejax.variants import Autoencoder, penalties
 
 WAYS = ("separate", "inner")
@@ -60,12 +60,12 @@ class Greedy:
     way: str = "separate"
 
     def __post_init__(self) -> None:
-        validate.whole_number("Greedy.epochs", self.epochs, least=1, most=MOST_EPOCHS)
+        validate.whole_number("Greedy.epochs", self.epochs, minimum=1, maximum=MOST_EPOCHS)
         for name in ("learning_rate", "l2"):
             value = validate.number(f"Greedy.{name}", getattr(self, name), positive=name == "learning_rate")
             object.__setattr__(self, name, value + 0.0)
         if self.way not in WAYS:
-            raise ConfigError("Greedy.way", repr(self.way), nearest(str(self.way), WAYS))
+            raise ConfigError("Greedy.way", repr(self.way), suggest(str(self.way), WAYS))
 
     def config(self) -> dict[str, Any]:
         """All of it as JSON values."""
@@ -209,7 +209,7 @@ def train_phases(
             found = train.fit(autoencoder, rows, seed=phase_seed(seed, i), **options)
             new = found.params
         else:
-            own = {"start": train.begin_with(whole), "optimiser": only_pair(stack.layers, i)}
+            own = {"start": train.start_from(whole), "optimiser": only_pair(stack.layers, i)}
             found = train.fit(inner(stack, i), rows, seed=phase_seed(seed, i), **own, **options)
             new = pair(found.params, i)
         fits.append(found)
@@ -218,12 +218,12 @@ def train_phases(
         whole = with_pair(whole, i, jax.tree.map(_widened, new, pair(whole, i)))
         if i < stack.layers - 1:
             began = time.perf_counter()
-            rows = cached(autoencoder, pair(whole, i), rows)
+            rows = encode_dataset(autoencoder, pair(whole, i), rows)
             caching += time.perf_counter() - began
     return Phases({**initial, **jax.tree.map(np.asarray, whole)}, fits, caching)
 
 
-def cached(autoencoder: Autoencoder, params: Params, dataset: Dataset) -> Dataset:
+def encode_dataset(autoencoder: Autoencoder, params: Params, dataset: Dataset) -> Dataset:
     """The dataset with the codings of its training and validation rows in place of them, as float32."""
 
     def codings(x_nd: np.ndarray) -> np.ndarray:
@@ -234,7 +234,7 @@ def cached(autoencoder: Autoencoder, params: Params, dataset: Dataset) -> Datase
     return dataclasses.replace(dataset, **parts, unit=1.0, image_shape=None)
 
 
-def start(greedy: Greedy, stack: Stack, autoencoder: Autoencoder, dataset: Dataset, **options: Any) -> Start:
+def start(greedy: Greedy, stack: Stack, autoencoder: Autoencoder, dataset: Dataset, **options: Any) -> Initialiser:
     """For `train.fit_population(start=…)`: every member begins with what its own phases made, known by its seed.
 
     Members of one seed share them, whatever their other hyper-parameters. Further parameters of a variant (heads,
@@ -242,19 +242,19 @@ def start(greedy: Greedy, stack: Stack, autoencoder: Autoencoder, dataset: Datas
     `options` are those of `train_phases`.
     """
 
-    def begin(runs: Runs, report: Report | None) -> Started:
+    def begin(runs: Runs, report: ProgressCallback | None) -> InitialParams:
         made: dict[tuple[int, int | None], Phases] = {}
         init = jax.jit(autoencoder.init)
         members = [(seed, int(hyper["codings"]) if "codings" in hyper else None) for seed, hyper in runs]
         for seed, codings in dict.fromkeys(members):
             few = () if codings is None else (np.float32(codings),)
-            initial = jax.tree.map(np.asarray, init(initial_key(train.make_key(seed)), *few))
+            initial = jax.tree.map(np.asarray, init(init_key(train.make_key(seed)), *few))
             own: dict[str, Any] = {"seed": seed, "codings": codings, "report": report, **options}
             made[seed, codings] = train_phases(greedy, stack, initial, dataset, **own)
         phases = list(made.values())
         seconds = sum(sum(fit.train_seconds for fit in one.fits) + one.caching_seconds for one in phases)
         compiling = max(sum(fit.compile_seconds for fit in one.fits) for one in phases)
-        return Started([made[member].params for member in members], seconds, compiling)
+        return InitialParams([made[member].params for member in members], seconds, compiling)
 
     return begin
 
@@ -279,7 +279,7 @@ def check(sweep: Any, autoencoder: Autoencoder) -> None:
     # no key is made outside: that would start JAX before it is known on which devices
     shapes, wanted = (jax.eval_shape(lambda one=one: one.init(jax.random.key(0))) for one in (autoencoder, net))
     for part in ("encoder", "decoder"):
-        if autoencoder.activates or _shapes(shapes.get(part)) != _shapes(wanted[part]):
+        if autoencoder.activates_codings or _shapes(shapes.get(part)) != _shapes(wanted[part]):
             found = f"with a variant whose {part} is no plain stack of dense layers"
             raise ConfigError(field, found, "leave it out, or take the variant plain")
 

@@ -21,18 +21,18 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from aejax.datasets.base import Dataset
 from aejax.runtime import distributed, hardware
-from aejax.runtime.errors import ConfigError, nearest
-from aejax.training.fit_program import Data, FitState, Optimiser, Program, program
+from aejax.runtime.errors import ConfigError, suggest
+from aejax.training.fit_program import Data, FitProgram, FitState, Optimiser, fit_program
 from aejax.training.schedules import Schedule, constant
 from aejax.variants import Autoencoder
 
 Runs = Sequence[tuple[int, Mapping[str, float]]]
 """(seed, hyper-parameters) of each member."""
-WAYS = ("auto", "vmap", "map", "loop", "data")
-MOST_MAPPINGS = 0.5
+LAYOUT_KINDS = ("auto", "vmap", "map", "loop", "data")
+MAX_MEMORY_MAP_USAGE = 0.5
 """Share of a process's memory mappings from which compiled programs are forgotten: the other half is for those that
 scores and references compile until the next look."""
-FEWEST_TO_FORGET = 8
+MIN_PROGRAMS_TO_CLEAR = 8
 """Programs of populations below which none is forgotten: where other things hold the mappings, it would not help."""
 
 
@@ -60,12 +60,12 @@ class Layout(NamedTuple):
 
     def sharding(self, *axes: str) -> NamedSharding | None:
         """Placement with these mesh axes; None on a single device of a single process."""
-        if self.devices == 1 and not distributed.several():
+        if self.devices == 1 and not distributed.is_distributed():
             return None
         return NamedSharding(_mesh(self.devices), PartitionSpec(*axes))
 
 
-class Task(NamedTuple):
+class ProgramSpec(NamedTuple):
     """All that is static about a population: equal tasks compile once. `names` are its hyper-parameters."""
 
     autoencoder: Autoencoder
@@ -84,10 +84,10 @@ class Task(NamedTuple):
         """Training rows."""
         return self.train[0][0]
 
-    def program(self, layout: Layout | None = None) -> Program:
+    def program(self, layout: Layout | None = None) -> FitProgram:
         """The functions of one member."""
         rows_over = layout.sharding("members") if layout is not None and layout.how == "data" else None
-        return program(
+        return fit_program(
             self.autoencoder,
             rows=self.rows,
             batch_size=self.batch_size,
@@ -100,7 +100,7 @@ class Task(NamedTuple):
         )
 
 
-class Compiled(NamedTuple):
+class CompiledPopulation(NamedTuple):
     """`init(key_data, hyper) -> state`, `advance(state, key_data, data, hyper, until) -> state` of a whole block.
 
     Every array of the block starts with (groups, width). `seconds` is what compiling took, `device_bytes` what a
@@ -114,7 +114,7 @@ class Compiled(NamedTuple):
     data_bytes: int
 
 
-def task(
+def program_spec(
     autoencoder: Autoencoder,
     dataset: Dataset,
     names: Sequence[str],
@@ -124,10 +124,10 @@ def task(
     schedule: Schedule = constant,
     optimiser: Optimiser = optax.adam,
     full_batch_steps: int = 1,
-) -> Task:
+) -> ProgramSpec:
     """The task of training on this dataset; `batch_size=None` is the full batch."""
     x_train, x_validation = dataset.x_train, dataset.x_validation
-    return Task(
+    return ProgramSpec(
         autoencoder,
         tuple(names),
         int(epochs),
@@ -141,7 +141,7 @@ def task(
     )
 
 
-def layout(
+def make_layout(
     how: str, members: int, *, width: int | None = None, devices: int | None = None, most: int | None = None
 ) -> Layout:
     """The layout of so many members, over all devices unless fewer are named. Raises ConfigError.
@@ -149,10 +149,10 @@ def layout(
     With more than `most` groups a device the members are cut into several blocks, as even as they can be: a last block
     is padded to the size of the others.
     """
-    if how not in WAYS[1:]:
-        raise ConfigError("how", repr(how), nearest(how, WAYS))
+    if how not in LAYOUT_KINDS[1:]:
+        raise ConfigError("how", repr(how), suggest(how, LAYOUT_KINDS))
     devices = len(jax.devices()) if devices is None else devices
-    if how == "loop" and not distributed.several():
+    if how == "loop" and not distributed.is_distributed():
         return Layout(how, 1, 1, 1)
     if how == "data":
         return Layout(how, 1, 1, devices)
@@ -162,7 +162,7 @@ def layout(
         width = 1
     groups = math.ceil(members / width)
     # vmapped members have other bits on one device than on several: how many are left must not decide that
-    used = devices if distributed.several() or width > 1 else min(devices, groups)
+    used = devices if distributed.is_distributed() or width > 1 else min(devices, groups)
     if most is not None and groups > most * used:
         blocks = math.ceil(groups / (most * used))
         sizes = (math.ceil(groups / count / used) * used for count in range(blocks, 2 * blocks))
@@ -170,31 +170,37 @@ def layout(
     return Layout("vmap" if width > 1 else "map", width, math.ceil(groups / used) * used, used)
 
 
-def place(dataset: Dataset, chosen: Layout) -> Data:
+def place_data(dataset: Dataset, chosen: Layout) -> Data:
     """The training and validation rows on every device of a layout, in the dtype they were loaded in."""
     sharding = chosen.sharding()
-    return Data(distributed.place(dataset.x_train, sharding), distributed.place(dataset.x_validation, sharding))
+    return Data(
+        distributed.place_on_devices(dataset.x_train, sharding),
+        distributed.place_on_devices(dataset.x_validation, sharding),
+    )
 
 
-def members(chosen: Layout, runs: Runs, names: Sequence[str]) -> tuple[jax.Array, dict[str, jax.Array]]:
+def member_arrays(chosen: Layout, runs: Runs, names: Sequence[str]) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Key data (groups, width, words) and hyper-parameters (groups, width) of a block, padded with its first run."""
     padded = [*runs, *[runs[0]] * (chosen.block - len(runs))]
     shape, sharding = (chosen.groups, chosen.width), _over_members(chosen)
     keys = np.stack([np.asarray(jax.random.key_data(jax.random.key(seed))) for seed, _ in padded])
     hyper = {name: np.asarray([point[name] for _, point in padded], np.float32).reshape(shape) for name in names}
-    key_data = distributed.place(keys.reshape(*shape, *keys.shape[1:]), sharding)
-    return key_data, {name: distributed.place(values, sharding) for name, values in hyper.items()}
+    key_data = distributed.place_on_devices(keys.reshape(*shape, *keys.shape[1:]), sharding)
+    return key_data, {name: distributed.place_on_devices(values, sharding) for name, values in hyper.items()}
 
 
 @functools.lru_cache(maxsize=64)
-def compiled(what: Task, chosen: Layout) -> Compiled:
+def compile_population(what: ProgramSpec, chosen: Layout) -> CompiledPopulation:
     """Compile a task for a layout. Cached: a second block, or a second population, compiles nothing.
 
     Where a process of the job holds MOST_MAPPINGS, all programs are forgotten first. All processes call this together.
     """
-    many = compiled.cache_info().currsize >= FEWEST_TO_FORGET
-    if many and distributed.most(round(1000 * hardware.share_of_mappings())) >= 1000 * MOST_MAPPINGS:
-        forget()
+    many = compile_population.cache_info().currsize >= MIN_PROGRAMS_TO_CLEAR
+    if (
+        many
+        and distributed.max_over_processes(round(1000 * hardware.memory_map_usage())) >= 1000 * MAX_MEMORY_MAP_USAGE
+    ):
+        clear_compiled_programs()
     start = time.perf_counter()
     run = what.program(chosen)
 
@@ -225,20 +231,20 @@ def compiled(what: Task, chosen: Layout) -> Compiled:
     advance = _jit(advance_all, chosen, "ppp--", donate_argnums=0)
     advance = advance.lower(state, key_data, hyper, data, until).compile()
     data_bytes = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in (what.train, what.validation))
-    return Compiled(init, advance, time.perf_counter() - start, _device_bytes(advance), data_bytes)
+    return CompiledPopulation(init, advance, time.perf_counter() - start, _device_bytes(advance), data_bytes)
 
 
-def forget() -> None:
+def clear_compiled_programs() -> None:
     """Let go of every compiled program of this process, those of JAX's caches and so of the user's own functions
     among them: what is used again is compiled again.
     """
-    compiled.cache_clear()
+    compile_population.cache_clear()
     _beginning.cache_clear()
     jax.clear_caches()
 
 
-def begin_from(
-    what: Task, chosen: Layout, key_data: jax.Array, hyper: dict[str, jax.Array], each: list[Any]
+def init_from_params(
+    what: ProgramSpec, chosen: Layout, key_data: jax.Array, hyper: dict[str, jax.Array], each: list[Any]
 ) -> FitState:
     """The state of a block before its first step, its members beginning with parameters of their own, padded too."""
     padded = [*each, *[each[0]] * (chosen.block - len(each))]
@@ -246,13 +252,13 @@ def begin_from(
 
     def place(*leaves: Any) -> Any:
         stacked = np.stack([np.asarray(leaf) for leaf in leaves])
-        return distributed.place(stacked.reshape(*shape, *stacked.shape[1:]), sharding)
+        return distributed.place_on_devices(stacked.reshape(*shape, *stacked.shape[1:]), sharding)
 
     return _beginning(what, chosen)(key_data, hyper, jax.tree.map(place, *padded))
 
 
 @functools.lru_cache(maxsize=64)
-def _beginning(what: Task, chosen: Layout) -> Callable[..., FitState]:
+def _beginning(what: ProgramSpec, chosen: Layout) -> Callable[..., FitState]:
     run = what.program(chosen)
 
     def begin(key_data: jax.Array, hyper: dict[str, jax.Array], params: Any) -> FitState:

@@ -11,15 +11,15 @@ import numpy as np
 import optax
 
 from aejax.datasets.base import Dataset
-from aejax.nets import Params, cut
+from aejax.nets import Params, slice_codings
 from aejax.runtime import distributed, validate
 from aejax.runtime.errors import ConfigError
 from aejax.runtime.signals import Interrupted
 from aejax.training import autotune, population
-from aejax.training.autotune import Choice
-from aejax.training.checkpointing import Keeper, arrays_of, restore
-from aejax.training.fit_program import NOT_OF_THE_LOSS, FitState, Optimiser
-from aejax.training.population import Layout, Runs, Task
+from aejax.training.autotune import LayoutChoice
+from aejax.training.checkpointing import Checkpointer, restore, state_arrays
+from aejax.training.fit_program import HYPER_OUTSIDE_LOSS, FitState, Optimiser
+from aejax.training.population import Layout, ProgramSpec, Runs
 from aejax.training.schedules import Schedule, constant
 from aejax.variants import Autoencoder, check_hyper, hyper_names
 
@@ -60,7 +60,7 @@ class Progress(NamedTuple):
     best_error: float
 
 
-class Block(NamedTuple):
+class TrainedBlock(NamedTuple):
     """The fits of a block, in order; seconds of training (in all calls) and of saving (in this one); its last step.
 
     `resumed_step` is the step it went on from, `arrays()` its final state as a keeper saves it.
@@ -73,7 +73,7 @@ class Block(NamedTuple):
     arrays: Callable[[], dict[str, np.ndarray]]
 
 
-class Started(NamedTuple):
+class InitialParams(NamedTuple):
     """Parameters that members begin with, in order, and the seconds it took to train and to compile what gave them."""
 
     params: Sequence[Params]
@@ -81,26 +81,26 @@ class Started(NamedTuple):
     compile_seconds: float = 0.0
 
 
-Report = Callable[[Progress], None]
-Start = Callable[[Runs, Report | None], Started]
+ProgressCallback = Callable[[Progress], None]
+Initialiser = Callable[[Runs, ProgressCallback | None], InitialParams]
 """Gives the members of a block the parameters that they begin with; may `report`, as training itself does."""
 
 
-class Population(NamedTuple):
+class FittedPopulation(NamedTuple):
     """Fits in the order of their runs, and the layout they were trained in."""
 
     fits: list[Fit]
-    choice: Choice
+    choice: LayoutChoice
 
 
-def begin_with(params: Params) -> Start:
+def start_from(params: Params) -> Initialiser:
     """The same first parameters for every member."""
-    return lambda runs, report: Started([params] * len(runs))
+    return lambda runs, report: InitialParams([params] * len(runs))
 
 
 def make_key(seed: int) -> jax.Array:
     """The key of a seed. Raises ConfigError outside 0 … 2^32 - 1, where JAX would silently wrap around."""
-    return jax.random.key(validate.whole_number("seed", seed, least=0, most=validate.MOST_SEED))
+    return jax.random.key(validate.whole_number("seed", seed, minimum=0, maximum=validate.MAX_SEED))
 
 
 def fit(
@@ -113,9 +113,9 @@ def fit(
     schedule: Schedule = constant,
     optimiser: Optimiser = optax.adam,
     full_batch_steps: int = 1,
-    report: Report | None = None,
+    report: ProgressCallback | None = None,
     chunk_seconds: float | None = None,
-    start: Start | None = None,
+    start: Initialiser | None = None,
     **hyper: float,
 ) -> Fit:
     """Train on `dataset.x_train`, keep the parameters that are best on `dataset.x_validation`; test is not touched.
@@ -142,10 +142,10 @@ def fit_population(
     full_batch_steps: int = 1,
     how: str = "auto",
     width: int | None = None,
-    report: Report | None = None,
+    report: ProgressCallback | None = None,
     chunk_seconds: float | None = None,
-    start: Start | None = None,
-) -> Population:
+    start: Initialiser | None = None,
+) -> FittedPopulation:
     """Train every (seed, hyper-parameters) of `runs` as `fit` would, together in one compiled program.
 
     The hyper-parameter `codings` trains that many of the autoencoder's codings only, the others masked: one program
@@ -158,8 +158,8 @@ def fit_population(
     A vmapped member is not bitwise the fit alone: XLA sums a batched product in another order.
     Raises ConfigError as `fit` does, MachineError when not one member fits into memory.
     """
-    names = check(autoencoder, dataset, runs, epochs=epochs, batch_size=batch_size)
-    what = population.task(
+    names = check_fit(autoencoder, dataset, runs, epochs=epochs, batch_size=batch_size)
+    what = population.program_spec(
         autoencoder,
         dataset,
         names,
@@ -167,54 +167,54 @@ def fit_population(
         batch_size=batch_size,
         schedule=schedule,
         optimiser=optimiser,
-        full_batch_steps=validate.whole_number("full_batch_steps", full_batch_steps, least=1),
+        full_batch_steps=validate.whole_number("full_batch_steps", full_batch_steps, minimum=1),
     )
-    chosen = autotune.choose(what, dataset, runs, how=how, width=width)
-    data, fits = population.place(dataset, chosen.layout), []
+    chosen = autotune.choose_layout(what, dataset, runs, how=how, width=width)
+    data, fits = population.place_data(dataset, chosen.layout), []
     options: dict[str, Any] = {"report": report, "chunk_seconds": chunk_seconds, "start": start}
     for first in range(0, len(runs), chosen.layout.block):
         fits += train_block(what, chosen.layout, data, runs[first : first + chosen.layout.block], **options).fits
-    return Population(fits, chosen)
+    return FittedPopulation(fits, chosen)
 
 
-def check(
+def check_fit(
     autoencoder: Autoencoder, dataset: Dataset, runs: Runs, *, epochs: int, batch_size: int | None
 ) -> tuple[str, ...]:
     """The names of the hyper-parameters of these runs. Raises ConfigError where one of them cannot be trained."""
     if not runs:
         raise ConfigError("runs", "empty: a population of zero members", "give at least one (seed, hyper)")
     masked = ("codings",) if "codings" in runs[0][1] else ()
-    names = (*NOT_OF_THE_LOSS[:1], *hyper_names(autoencoder), *masked)
+    names = (*HYPER_OUTSIDE_LOSS[:1], *hyper_names(autoencoder), *masked)
     if masked and not autoencoder.coding_axes:
         raise ConfigError("hyper.codings", "this autoencoder has no coding axes", "build one net for each number")
-    within = {name: (least, most) for name, least, most in autoencoder.ranges}
+    within = {name: (least, most) for name, least, most in autoencoder.hyper_ranges}
     for seed, hyper in runs:
         check_hyper(hyper, names)
         for name, value in hyper.items():
             if name == "codings":
-                validate.whole_number(name, value, least=1, most=_widest(autoencoder, dataset.inputs))
+                validate.whole_number(name, value, minimum=1, maximum=_widest(autoencoder, dataset.inputs))
             else:
                 validate.number(name, value, positive=name == "learning_rate", within=within.get(name))
-        validate.whole_number("seed", seed, least=0, most=validate.MOST_SEED)
-    validate.whole_number("epochs", epochs, least=1)
+        validate.whole_number("seed", seed, minimum=0, maximum=validate.MAX_SEED)
+    validate.whole_number("epochs", epochs, minimum=1)
     rows = len(dataset.x_train)
-    if batch_size is not None and validate.whole_number("batch_size", batch_size, least=1) > rows:
+    if batch_size is not None and validate.whole_number("batch_size", batch_size, minimum=1) > rows:
         raise ConfigError("batch_size", f"{batch_size}, with {rows} training rows", f"set batch_size to at most {rows}")
     return names
 
 
 def train_block(
-    what: Task,
+    what: ProgramSpec,
     layout: Layout,
     data: Any,
     runs: Runs,
     *,
-    report: Report | None = None,
+    report: ProgressCallback | None = None,
     chunk_seconds: float | None = None,
-    keeper: Keeper | None = None,
-    curves: Callable[[int, dict[str, np.ndarray]], None] | None = None,
-    start: Start | None = None,
-) -> Block:
+    checkpointer: Checkpointer | None = None,
+    on_epochs: Callable[[int, dict[str, np.ndarray]], None] | None = None,
+    start: Initialiser | None = None,
+) -> TrainedBlock:
     """Train at most `layout.block` runs together, going on from what `keeper` has. `data` is placed for the layout.
 
     After each chunk, of about `chunk_seconds` (a second for each member that a device takes in turn, at most four),
@@ -223,24 +223,24 @@ def train_block(
     first of the epochs that a chunk has ended and the (runs, epochs) values of each line of `history` from there on.
     `start` is asked for the members' first parameters where nothing was kept; what it gives is kept when it is due.
     """
-    functions, run = population.compiled(what, layout), what.program(layout)
+    functions, run = population.compile_population(what, layout), what.program(layout)
     if chunk_seconds is None:
         chunk_seconds = layout.chunk_seconds
     began, saving, earlier, done, compiling = time.perf_counter(), 0.0, 0.0, 0, functions.seconds
-    key_data, hyper = population.members(layout, runs, what.names)
+    key_data, hyper = population.member_arrays(layout, runs, what.names)
     state = functions.init(key_data, hyper)
-    arrays = lambda: arrays_of(state, key_data, hyper)  # noqa: E731
-    kept = keeper.load() if keeper is not None else None
-    if distributed.most(int(kept is not None)):
+    arrays = lambda: state_arrays(state, key_data, hyper)  # noqa: E731
+    kept = checkpointer.load() if checkpointer is not None else None
+    if distributed.max_over_processes(int(kept is not None)):
         state, earlier = restore(state, key_data, hyper, kept, layout)
-        done = int(np.max(distributed.fetch(state.step)))
+        done = int(np.max(distributed.gather_to_host(state.step)))
     elif start is not None:
         started = start(runs, report)
-        state = population.begin_from(what, layout, key_data, hyper, list(started.params))
+        state = population.init_from_params(what, layout, key_data, hyper, list(started.params))
         earlier, compiling = started.train_seconds, compiling + started.compile_seconds
         began = time.perf_counter()
-        if keeper is not None and distributed.most(int(keeper.due(earlier))):
-            keeper.save(0, arrays, earlier)
+        if checkpointer is not None and distributed.max_over_processes(int(checkpointer.due(earlier))):
+            checkpointer.save(0, arrays, earlier)
             began = time.perf_counter()
     drawn = done // run.steps_per_epoch
     resumed, chunk, saved = done, max(1, min(run.steps_per_epoch, 32) * layout.devices // layout.groups), began
@@ -248,43 +248,45 @@ def train_block(
         chunk_start = time.perf_counter()
         done = min(done + chunk, run.steps)
         state = functions.advance(state, key_data, hyper, data, np.int32(done))
-        errors = distributed.fetch(state.best_error)  # waits for the chunk
+        errors = distributed.gather_to_host(state.best_error)  # waits for the chunk
         seconds = time.perf_counter() - chunk_start
-        chunk = distributed.most(max(1, int(chunk * min(8.0, chunk_seconds / max(seconds, 1e-4)))))
+        chunk = distributed.max_over_processes(max(1, int(chunk * min(8.0, chunk_seconds / max(seconds, 1e-4)))))
         ended = done // run.steps_per_epoch
-        if curves is not None and ended > drawn:
+        if on_epochs is not None and ended > drawn:
             lines = {
                 name: line.reshape(-1, what.epochs)[: len(runs), drawn:ended]
-                for name, line in distributed.fetch(state.history).items()
+                for name, line in distributed.gather_to_host(state.history).items()
             }
-            curves(drawn, lines)
+            on_epochs(drawn, lines)
             drawn = ended
         stop = _report(report, Progress(done, run.steps, done // run.steps_per_epoch, what.epochs, float(errors.min())))
-        stopping = distributed.most(stop.number if stop is not None else 0)
+        stopping = distributed.max_over_processes(stop.number if stop is not None else 0)
         now = time.perf_counter()
-        if keeper is not None and distributed.most(int(stopping or (done < run.steps and keeper.due(now - saved)))):
-            keeper.save(done, arrays, earlier + now - began - saving)
+        if checkpointer is not None and distributed.max_over_processes(
+            int(stopping or (done < run.steps and checkpointer.due(now - saved)))
+        ):
+            checkpointer.save(done, arrays, earlier + now - began - saving)
             saved = time.perf_counter()
             saving += saved - now
         if stopping:
             raise stop or Interrupted(stopping)
-    if keeper is not None and done > resumed:
-        keeper.due(time.perf_counter() - saved)
+    if checkpointer is not None and done > resumed:
+        checkpointer.due(time.perf_counter() - saved)
     seconds = earlier + time.perf_counter() - began - saving
-    final = distributed.fetch(state)
+    final = distributed.gather_to_host(state)
     alone = (jax.tree.map(lambda leaf, i=i: leaf[divmod(i, layout.width)], final) for i in range(len(runs)))
     fits = [_fit_of(one, what, hyper, run.steps_per_epoch) for one, (_, hyper) in zip(alone, runs, strict=True)]
     share = {"compile_seconds": compiling, "train_seconds": seconds / len(runs)}
-    return Block([one._replace(**share) for one in fits], seconds, done, resumed, arrays)
+    return TrainedBlock([one._replace(**share) for one in fits], seconds, done, resumed, arrays)
 
 
 def _all_bad(state: FitState, steps_per_epoch: int, done: int) -> bool:
     """Whether every member has diverged, and the epoch of the last to do so has ended."""
-    bad = distributed.fetch(state.bad_step)
+    bad = distributed.gather_to_host(state.bad_step)
     return bool((bad >= 0).all()) and done >= (int(bad.max()) // steps_per_epoch + 1) * steps_per_epoch
 
 
-def _report(report: Report | None, progress: Progress) -> Interrupted | None:
+def _report(report: ProgressCallback | None, progress: Progress) -> Interrupted | None:
     try:
         if report is not None:
             report(progress)
@@ -293,13 +295,13 @@ def _report(report: Report | None, progress: Progress) -> Interrupted | None:
     return None
 
 
-def _fit_of(state: FitState, what: Task, hyper: Mapping[str, float], steps_per_epoch: int) -> Fit:
+def _fit_of(state: FitState, what: ProgramSpec, hyper: Mapping[str, float], steps_per_epoch: int) -> Fit:
     bad_step, best_error = int(state.bad_step), float(state.best_error)
     epochs = what.epochs if bad_step < 0 else bad_step // steps_per_epoch + 1
     params, last_params = state.best_params, state.params
     if "codings" in hyper:
         axes, codings = what.autoencoder.coding_axes, int(hyper["codings"])
-        params, last_params = cut(params, axes, codings), cut(last_params, axes, codings)
+        params, last_params = slice_codings(params, axes, codings), slice_codings(last_params, axes, codings)
     return Fit(
         params=params,
         last_params=last_params,

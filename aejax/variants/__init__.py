@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from aejax.variants.base import PROGRESS, Autoencoder, Generative, Loss, Ranges, check_hyper, hyper_names, keywords
+from aejax.variants.base import PROGRESS, Autoencoder, Generative, Loss, Ranges, check_hyper, hyper_names, keyword_names
 from aejax.variants.contractive import contractive
 from aejax.variants.denoising import NOISES, denoising
 from aejax.variants.hashing import hashing
@@ -30,7 +30,7 @@ __all__ = [
     "hashing",
     "hyper_names",
     "jump_relu",
-    "keywords",
+    "keyword_names",
     "kl_sparse",
     "l1_sparse",
     "marginalised_denoising",

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 
 from aejax.nets import Activation, CodingAxes, Net, Params
-from aejax.runtime.errors import ConfigError, nearest
+from aejax.runtime.errors import ConfigError, suggest
 from aejax.variants.penalties import cross_entropy
 
 Loss = Callable[..., tuple[jax.Array, dict[str, Any]]]
@@ -47,14 +47,14 @@ class Autoencoder(NamedTuple):
     decode: Callable[[Params, jax.Array], jax.Array]
     loss: Loss
     coding_axes: CodingAxes = ()
-    watched: tuple[str, ...] = ()
+    recorded_metrics: tuple[str, ...] = ()
     criterion: str = "error"
-    settle: Callable[[Params, dict[str, Any]], Params] | None = None
+    post_update: Callable[[Params, dict[str, Any]], Params] | None = None
     overcomplete: bool = False
     quadratic: bool = False
     generative: Generative | None = None
-    ranges: Ranges = ()
-    activates: bool = False
+    hyper_ranges: Ranges = ()
+    activates_codings: bool = False
     features: Callable[[Params, jax.Array], jax.Array] | None = None
 
 
@@ -78,7 +78,7 @@ class Generative(NamedTuple):
 Decode = Callable[[Params, jax.Array], jax.Array]
 
 
-def decoders(net: Net, output: Activation, error: Callable[..., jax.Array]) -> tuple[Decode, Decode]:
+def decode_and_target(net: Net, output: Activation, error: Callable[..., jax.Array]) -> tuple[Decode, Decode]:
     """`decode`, which ends in the output activation, and what `error` compares with the rows: with cross-entropy the
     logits, else the same. Raises ConfigError when error and output do not belong together.
     """
@@ -97,16 +97,16 @@ def decoders(net: Net, output: Activation, error: Callable[..., jax.Array]) -> t
 
 def hyper_names(autoencoder: Autoencoder) -> tuple[str, ...]:
     """Names of the hyper-parameters that the loss takes: its keyword-only arguments but `progress`."""
-    return tuple(name for name in keywords(autoencoder.loss) if name != PROGRESS)
+    return tuple(name for name in keyword_names(autoencoder.loss) if name != PROGRESS)
 
 
-def keywords(function: Callable[..., Any]) -> tuple[str, ...]:
+def keyword_names(function: Callable[..., Any]) -> tuple[str, ...]:
     """Names of a function's keyword-only arguments."""
     parameters = inspect.signature(function).parameters.values()
     return tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
 
 
-def fixed(loss: Loss, **values: Any) -> Loss:
+def fix_hyper(loss: Loss, **values: Any) -> Loss:
     """The loss with some of its hyper-parameters fixed: it takes the others only."""
     if not values:
         return loss
@@ -125,7 +125,7 @@ def check_hyper(given: Iterable[str], allowed: Iterable[str], field: str = "hype
     given, allowed = list(given), list(allowed)
     for name in given:
         if name not in allowed:
-            raise ConfigError(f"{field}.{name}", "unknown hyper-parameter", nearest(name, allowed))
+            raise ConfigError(f"{field}.{name}", "unknown hyper-parameter", suggest(name, allowed))
     for name in allowed:
         if name not in given:
             raise ConfigError(

@@ -11,7 +11,7 @@ import numpy as np
 
 from aejax.nets import Activation, Net, Params, identity
 from aejax.variants import penalties
-from aejax.variants.base import Autoencoder, decoders
+from aejax.variants.base import Autoencoder, decode_and_target
 
 
 @functools.lru_cache(maxsize=256, typed=True)
@@ -29,7 +29,7 @@ def contractive(
     `contraction` and `l2` >= 0. There may be more codings than inputs. Raises ConfigError when error and output do not
     belong together.
     """
-    decode, predict = decoders(net, output, error)
+    decode, predict = decode_and_target(net, output, error)
     one_layer = _is_one_elementwise_layer(net)
 
     def loss(params: Params, key: jax.Array, x_bd: jax.Array, *, contraction: jax.Array, l2: jax.Array):

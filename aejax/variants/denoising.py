@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from aejax.nets import Activation, Net, Params, identity
-from aejax.runtime.errors import ConfigError, nearest
+from aejax.runtime.errors import ConfigError, suggest
 from aejax.variants import penalties
-from aejax.variants.base import Autoencoder, decoders
+from aejax.variants.base import Autoencoder, decode_and_target
 
 NOISES = ("gaussian", "masking", "salt_and_pepper")
 
@@ -34,7 +34,7 @@ def denoising(
     not belong together.
     """
     check_noise(noise, pepper, salt)
-    decode, predict = decoders(net, output, error)
+    decode, predict = decode_and_target(net, output, error)
 
     def loss(params: Params, key: jax.Array, x_bd: jax.Array, *, level: jax.Array, l2: jax.Array):
         noisy_bd = corrupt(key, x_bd, level, noise, pepper=pepper, salt=salt)
@@ -43,7 +43,7 @@ def denoising(
         return reconstruction_error + penalty, {"error": reconstruction_error, "penalty": penalty}
 
     ranges = () if noise == "gaussian" else (("level", 0.0, 1.0),)
-    return Autoencoder(net.init, net.encode, decode, loss, net.coding_axes, overcomplete=True, ranges=ranges)
+    return Autoencoder(net.init, net.encode, decode, loss, net.coding_axes, overcomplete=True, hyper_ranges=ranges)
 
 
 def corrupt(
@@ -67,7 +67,7 @@ def corrupt(
 def check_noise(noise: str, pepper: float, salt: float, field: str = "") -> None:
     """Raise ConfigError on a noise, or on values of salt and pepper, that cannot be."""
     if noise not in NOISES:
-        raise ConfigError(f"{field}noise", repr(noise), nearest(str(noise), NOISES))
+        raise ConfigError(f"{field}noise", repr(noise), suggest(str(noise), NOISES))
     for name, value in (("pepper", pepper), ("salt", salt)):
         if isinstance(value, bool) or not isinstance(value, int | float) or not -1e6 <= value <= 1e6:
             raise ConfigError(f"{field}{name}", repr(value), "give a number from -1e6 to 1e6")

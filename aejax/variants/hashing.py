@@ -12,7 +12,7 @@ from aejax import nets
 from aejax.nets import Activation, Net, Params, identity
 from aejax.runtime.errors import ConfigError
 from aejax.variants import penalties
-from aejax.variants.base import Autoencoder, decoders
+from aejax.variants.base import Autoencoder, decode_and_target
 
 
 @functools.lru_cache(maxsize=256, typed=True)
@@ -41,7 +41,7 @@ def hashing(
     """
     if isinstance(ramp, bool) or not isinstance(ramp, int | float) or not 0 <= ramp <= 1:
         raise ConfigError("ramp", repr(ramp), "give a share of the training, from 0 to 1")
-    decode, predict = decoders(net, output, error)
+    decode, predict = decode_and_target(net, output, error)
 
     def encode(params: Params, x_bd: jax.Array) -> jax.Array:
         logits_bk = net.encode(params, x_bd)
@@ -63,7 +63,7 @@ def hashing(
         bits_bk = (logits_bk > 0).astype(logits_bk.dtype)
         penalty = l2 * penalties.l2(params)
         fuzzy_k = jnp.mean(4 * jax.nn.sigmoid(logits_bk) * jax.nn.sigmoid(-logits_bk), axis=0)
-        live_k = nets.live(params, net.coding_axes, net.codings)
+        live_k = nets.coding_mask(params, net.coding_axes, net.codings)
         metrics = {
             "error": reconstruction_error,
             "binary_error": error(predict(params, bits_bk), x_bd),
@@ -82,7 +82,7 @@ def hashing(
         decode,
         loss,
         net.coding_axes,
-        watched=watched,
+        recorded_metrics=watched,
         criterion="binary_error",
         features=features,
     )

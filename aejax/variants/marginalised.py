@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from aejax.nets import Activation, Net, Params, affine_kernels, identity
-from aejax.runtime.errors import ConfigError, nearest
+from aejax.runtime.errors import ConfigError, suggest
 from aejax.variants import penalties
 from aejax.variants.base import Autoencoder
 
@@ -34,7 +34,7 @@ def marginalised_denoising(
     the error squared and the output the identity.
     """
     if noise not in NOISES:
-        raise ConfigError("noise", repr(noise), nearest(str(noise), NOISES))
+        raise ConfigError("noise", repr(noise), suggest(str(noise), NOISES))
     if not (net.affine and output is identity and error is penalties.squared_error):
         found = "marginalised_denoising, with a net, an output or an error whose expectation has no closed form"
         raise ConfigError("variant", found, "take denoising, or an mlp of one affine layer and squared_error")
@@ -57,4 +57,4 @@ def marginalised_denoising(
         return expected_error + penalty, {"error": expected_error, "penalty": penalty}
 
     ranges = (("level", 0.0, 1.0),) if noise == "masking" else ()
-    return Autoencoder(net.init, net.encode, decode, loss, net.coding_axes, quadratic=True, ranges=ranges)
+    return Autoencoder(net.init, net.encode, decode, loss, net.coding_axes, quadratic=True, hyper_ranges=ranges)

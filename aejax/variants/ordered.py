@@ -14,9 +14,9 @@ import jax.numpy as jnp
 
 from aejax import nets
 from aejax.nets import Activation, Net, Params, affine_kernels, identity
-from aejax.runtime.errors import ConfigError, nearest
+from aejax.runtime.errors import ConfigError, suggest
 from aejax.variants import penalties
-from aejax.variants.base import Autoencoder, decoders
+from aejax.variants.base import Autoencoder, decode_and_target
 
 PREFIXES = ("all", "sampled")
 
@@ -39,12 +39,12 @@ def nonuniform_l2(
     kernels = tuple((path, axis) for path, axis in net.coding_axes if path[-1] == "kernel")
     if not kernels:
         raise ConfigError("variant", "nonuniform_l2, with a net whose codings have no kernels of their own", "take mlp")
-    decode, predict = decoders(net, output, error)
+    decode, predict = decode_and_target(net, output, error)
 
     def loss(params: Params, key: jax.Array, x_bd: jax.Array, *, l2: jax.Array, l2_spread: jax.Array):
         del key  # nothing random
         reconstruction_error = error(predict(params, net.encode(params, x_bd)), x_bd)
-        codings = jnp.sum(nets.live(params, net.coding_axes, net.codings))  # those that no mask has taken away
+        codings = jnp.sum(nets.coding_mask(params, net.coding_axes, net.codings))  # those that no mask has taken away
         share_k = jnp.arange(net.codings) / jnp.maximum(codings - 1, 1)
         squares_k = sum(_squares(_leaf(params, path), axis) for path, axis in kernels)
         penalty = l2 * penalties.l2(params) + l2_spread * 0.5 * jnp.sum(share_k * squares_k)
@@ -71,8 +71,8 @@ def nested_dropout(
     output do not belong together.
     """
     if prefixes not in PREFIXES:
-        raise ConfigError("prefixes", repr(prefixes), nearest(str(prefixes), PREFIXES))
-    decode, predict = decoders(net, output, error)
+        raise ConfigError("prefixes", repr(prefixes), suggest(str(prefixes), PREFIXES))
+    decode, predict = decode_and_target(net, output, error)
     k = net.codings
     quadratic = prefixes == "all" and net.affine and output is identity and error is penalties.squared_error
 
@@ -102,10 +102,10 @@ def nested_dropout(
         decode,
         loss,
         net.coding_axes,
-        watched=("nested_error",),
+        recorded_metrics=("nested_error",),
         criterion="nested_error",
         quadratic=quadratic,
-        ranges=(("continuation", 0.0, 1.0),),
+        hyper_ranges=(("continuation", 0.0, 1.0),),
     )
 
 
@@ -150,7 +150,7 @@ def rotation_augmented(
     if not (net.linear_codings and net.coding_axes):
         found = "rotation_augmented, with codings that an activation or their net keeps from being turned"
         raise ConfigError("variant", found, "set coding_activation=identity, and net=mlp")
-    decode, predict = decoders(net, output, error)
+    decode, predict = decode_and_target(net, output, error)
 
     def loss(params: Params, key: jax.Array, x_bd: jax.Array, *, rotation: jax.Array, l2: jax.Array):
         del key  # nothing random

@@ -9,7 +9,7 @@ import jax
 
 from aejax.nets import Activation, Net, Params, identity
 from aejax.variants import penalties
-from aejax.variants.base import Autoencoder, decoders
+from aejax.variants.base import Autoencoder, decode_and_target
 
 
 @functools.lru_cache(maxsize=256, typed=True)
@@ -24,7 +24,7 @@ def plain(
     `error=cross_entropy` reads the decoder's linear output as logits and needs `output=jax.nn.sigmoid` and inputs in
     [0, 1]. Hyper-parameter: `l2` >= 0. Raises ConfigError when error and output do not belong together.
     """
-    decode, predict = decoders(net, output, error)
+    decode, predict = decode_and_target(net, output, error)
 
     def loss(params: Params, key: jax.Array, x_bd: jax.Array, *, l2: jax.Array):
         del key  # nothing random

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from aejax import nets
 from aejax.nets import Activation, Net, Params, identity
 from aejax.runtime import validate
-from aejax.runtime.errors import ConfigError, nearest
+from aejax.runtime.errors import ConfigError, suggest
 from aejax.variants import likelihoods, penalties
-from aejax.variants.base import Autoencoder, Generative, decoders, fixed
+from aejax.variants.base import Autoencoder, Generative, decode_and_target, fix_hyper
 
 VARIANCES = ("fixed", "learned", "optimal")
 LOG_VARIANCES = (-30.0, 20.0)
@@ -55,10 +55,10 @@ def variational(
     Raises ConfigError on options that do not belong together.
     """
     bernoulli = error is penalties.cross_entropy
-    decode, predict = decoders(net, output, error)
-    samples = validate.whole_number("samples", samples, least=1)
+    decode, predict = decode_and_target(net, output, error)
+    samples = validate.whole_number("samples", samples, minimum=1)
     if variance not in VARIANCES:
-        raise ConfigError("variance", repr(variance), nearest(str(variance), VARIANCES))
+        raise ConfigError("variance", repr(variance), suggest(str(variance), VARIANCES))
     if bernoulli and variance != "fixed":
         raise ConfigError("variance", f"{variance!r} with cross_entropy, which has none", "leave variance out")
     if not isinstance(binarise, bool):
@@ -70,16 +70,16 @@ def variational(
         net_key, head_key = jax.random.split(key)
         params = net.init(net_key, codings)
         # a small kernel: every posterior starts with the prior's variance
-        params["posterior"] = {"log_variance": nets.head(head_key, net.hidden_width, net.codings, scale=1e-2)}
+        params["posterior"] = {"log_variance": nets.dense_init(head_key, net.hidden_width, net.codings, scale=1e-2)}
         if variance == "learned":
             params["likelihood"] = {"log_sigma": jnp.zeros(())}
         elif not bernoulli:
             params["memory"] = {"variance": jnp.zeros(())}  # 0: nothing remembered yet
-        return params if codings is None else nets.narrow(params, axes, codings)
+        return params if codings is None else nets.mask_codings(params, axes, codings)
 
     def posterior(params: Params, x_bd: jax.Array) -> tuple[jax.Array, jax.Array]:
         h_bh = net.hidden(params, x_bd)
-        log_variance_bk = nets.apply_head(params["posterior"]["log_variance"], h_bh)
+        log_variance_bk = nets.dense_apply(params["posterior"]["log_variance"], h_bh)
         return net.coding(params, h_bh), jnp.clip(log_variance_bk, *LOG_VARIANCES)
 
     def variance_of(params: Params, otherwise: jax.Array | float = 1.0) -> jax.Array:
@@ -126,7 +126,9 @@ def variational(
         likelihood_sb = log_likelihood(predicted_nd, target_nd, trained_with).reshape(samples, -1)
         kept_sb = log_likelihood(predicted_nd, target_nd, kept).reshape(samples, -1)
 
-        live_k = nets.live(params, axes, net.codings)  # a masked coding has no KL, whatever its activation of zero is
+        live_k = nets.coding_mask(
+            params, axes, net.codings
+        )  # a masked coding has no KL, whatever its activation of zero is
         kl_k = live_k * likelihoods.kl_normal(mean_bk, log_variance_bk).mean(axis=0)
         ratio_sbk = likelihoods.log_ratio(z_sbk, log_variance_bk[None], noise_sbk)
         ratio_sb = jnp.sum(live_k[None, None] * ratio_sbk, axis=-1)
@@ -178,11 +180,11 @@ def variational(
         init,
         net.encode,
         decode,
-        fixed(loss, **meaningless),
+        fix_hyper(loss, **meaningless),
         axes,
-        watched=("nelbo", "kl") if samples == 1 else ("nelbo", "kl", "bound"),
+        recorded_metrics=("nelbo", "kl") if samples == 1 else ("nelbo", "kl", "bound"),
         criterion="nelbo" if samples == 1 else "bound",
-        settle=None if bernoulli or variance == "learned" else settle,
+        post_update=None if bernoulli or variance == "learned" else settle,
         generative=Generative(sample, log_weights, posterior, observed, bernoulli, None if bernoulli else variance_of),
-        ranges=RANGES,
+        hyper_ranges=RANGES,
     )

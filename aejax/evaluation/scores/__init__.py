@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from aejax.evaluation.scores.axes import axes
-from aejax.evaluation.scores.base import Against, Score, Trained
+from aejax.evaluation.scores.base import Comparison, Score, TrainedRun
 from aejax.evaluation.scores.classification import classification
 from aejax.evaluation.scores.contraction import contraction
 from aejax.evaluation.scores.denoising import denoising
@@ -21,9 +21,9 @@ from aejax.evaluation.scores.sparsity import sparsity
 
 __all__ = [
     "SCORES",
-    "Against",
+    "Comparison",
     "Score",
-    "Trained",
+    "TrainedRun",
     "axes",
     "classification",
     "contraction",

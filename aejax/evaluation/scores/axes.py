@@ -11,7 +11,7 @@ import scipy.linalg
 
 from aejax.datasets.base import Dataset
 from aejax.evaluation import pca
-from aejax.evaluation.scores.base import Measured, Score, Trained
+from aejax.evaluation.scores.base import Measurement, Score, TrainedRun
 
 HEADERS = (
     ("axis_distance", "axis distance", "0 where every principal component is what one coding alone is decoded by"),
@@ -31,7 +31,7 @@ def axes() -> Score:
     return Score("axes", (), _axes, HEADERS)
 
 
-def _axes(trained: Trained) -> Measured:
+def _axes(trained: TrainedRun) -> Measurement:
     k, directions_kd = trained.codings, principal_directions(trained.dataset)[: trained.codings]
     if len(directions_kd) < k:
         return dict.fromkeys(name for name, _, _ in HEADERS), {}

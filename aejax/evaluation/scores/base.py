@@ -9,12 +9,12 @@ import jax
 import numpy as np
 
 from aejax.datasets.base import Dataset
-from aejax.evaluation.reconstruction import Reference
+from aejax.evaluation.reconstruction import PCAReference
 from aejax.nets import Params
 from aejax.variants import Autoencoder
 
 
-class Trained(NamedTuple):
+class TrainedRun(NamedTuple):
     """A trained autoencoder as scores see it: its parameters, hyper-parameters, data, reference PCA, number of codings
     and a key of its seed, for whatever is random. A score that takes long calls `check` every few seconds: it may
     raise Interrupted.
@@ -24,17 +24,17 @@ class Trained(NamedTuple):
     params: Params
     hyper: Mapping[str, float]
     dataset: Dataset
-    ruler: Reference
+    ruler: PCAReference
     codings: int
     key: jax.Array
     check: Callable[[], None] = lambda: None
 
 
-Measured = tuple[dict[str, float | None], dict[str, np.ndarray]]
+Measurement = tuple[dict[str, float | None], dict[str, np.ndarray]]
 """Numbers by name, None where there is none; arrays by name, for figures."""
 
 
-class Against(NamedTuple):
+class Comparison(NamedTuple):
     """What a score holds against PCA: two numbers of a row, of which the lower one wins, or the `higher`.
 
     `words` are a template with {ours} and {theirs}; `otherwise` says what the plain comparison of squared errors then
@@ -65,10 +65,10 @@ class Score(NamedTuple):
 
     name: str
     options: tuple[tuple[str, Any], ...]
-    measure: Callable[..., Measured]
+    measure: Callable[..., Measurement]
     headers: tuple[tuple[str, str, str], ...] = ()
     needs_labels: bool = False
-    against: tuple[Against, ...] = ()
+    against: tuple[Comparison, ...] = ()
     chosen_by: str = ""
 
     def config(self) -> dict[str, Any]:
@@ -76,6 +76,6 @@ class Score(NamedTuple):
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in self.options}
         return {"name": self.name, **values}
 
-    def __call__(self, trained: Trained) -> Measured:
+    def __call__(self, trained: TrainedRun) -> Measurement:
         """Measure."""
         return self.measure(trained, **dict(self.options))

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from aejax.evaluation import pca, reconstruction
-from aejax.evaluation.scores.base import Against, Measured, Score, Trained
+from aejax.evaluation.scores.base import Comparison, Measurement, Score, TrainedRun
 from aejax.runtime import validate
 from aejax.runtime.errors import ConfigError
 from aejax.training import classifier
@@ -53,11 +53,11 @@ def classification(
     Raises ConfigError on options that cannot be.
     """
     field = "scores.classification"
-    labels = validate.whole_numbers(f"{field}.labels", labels, least=10)
+    labels = validate.whole_numbers(f"{field}.labels", labels, minimum=10)
     if len(set(labels)) < len(labels):
         raise ConfigError(f"{field}.labels", repr(labels), "give each number once")
     for name, value in (("epochs", epochs), ("patience", patience), ("batch_size", batch_size)):
-        validate.whole_number(f"{field}.{name}", value, least=1)
+        validate.whole_number(f"{field}.{name}", value, minimum=1)
     if not isinstance(learning_rates, tuple | list) or not learning_rates:
         raise ConfigError(f"{field}.learning_rates", repr(learning_rates), "give a tuple of numbers above 0")
     rates = tuple(validate.number(f"{field}.learning_rates", rate, positive=True) for rate in learning_rates)
@@ -70,7 +70,7 @@ def classification(
         for name, what in METHODS.items()
     )
     against = tuple(
-        Against(
+        Comparison(
             f"accuracy_{n}_{ours}",
             f"accuracy_{n}_{theirs}",
             f"{rival}, with {n} labels",
@@ -97,7 +97,7 @@ def in_proportion(y_n: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return order_n[np.lexsort((np.arange(len(y_n)), place_n))]
 
 
-def _measure(trained: Trained, *, labels: tuple[int, ...], **options: Any) -> Measured:
+def _measure(trained: TrainedRun, *, labels: tuple[int, ...], **options: Any) -> Measurement:
     dataset = trained.dataset
     assert dataset.y_train is not None
     assert dataset.y_test is not None
@@ -123,7 +123,7 @@ Splits = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 def _nets(
-    trained: Trained,
+    trained: TrainedRun,
     splits: Splits,
     classes: int,
     *,
@@ -135,7 +135,7 @@ def _nets(
 ) -> dict[str, float]:
     autoencoder, dataset = trained.autoencoder, trained.dataset
     floats = {name: (dataset.floats(x_nd), y_n.astype(np.int32)) for name, (x_nd, y_n) in splits.items()}
-    rows = classifier.Labelled(*map(jax.numpy.asarray, (*floats["fit"], *floats["validation"])))
+    rows = classifier.LabelledRows(*map(jax.numpy.asarray, (*floats["fit"], *floats["validation"])))
     fresh_key, head_key, order_key = jax.random.split(jax.random.fold_in(trained.key, len(rows.x_train)), 3)
     fresh = jax.jit(autoencoder.init)(fresh_key)
     accuracies = {}
@@ -156,7 +156,7 @@ def _nets(
     return accuracies
 
 
-def _features(trained: Trained, splits: Splits) -> dict[str, float]:
+def _features(trained: TrainedRun, splits: Splits) -> dict[str, float]:
     first = pca.truncate(trained.ruler.params, min(trained.codings, trained.ruler.params.rank))
     unit = trained.dataset.unit
 

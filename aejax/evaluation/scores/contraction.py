@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from aejax.evaluation import reconstruction
-from aejax.evaluation.scores.base import Against, Measured, Score, Trained
+from aejax.evaluation.scores.base import Comparison, Measurement, Score, TrainedRun
 from aejax.nets import Params
 from aejax.runtime import validate
 from aejax.variants import Autoencoder
@@ -37,7 +37,7 @@ HEADERS = (
     ),
 )
 AGAINST = (
-    Against(
+    Comparison(
         "coding_sensitivity",
         "pca_coding_sensitivity",
         "PCA with as many components in the steadiness of codings",
@@ -46,7 +46,7 @@ AGAINST = (
         curve=True,
         only="equal_pca_coding_sensitivity",  # codings that tell no more than the mean are steady for nothing
     ),
-    Against(
+    Comparison(
         "coding_sensitivity",
         "equal_pca_coding_sensitivity",
         "PCA with no more error in the steadiness of codings",
@@ -65,11 +65,11 @@ def contraction(level: float = 0.25, *, rows: int = 1000) -> Score:
     cannot be.
     """
     level = validate.number("scores.contraction.level", level, positive=True)
-    rows = validate.whole_number("scores.contraction.rows", rows, least=1)
+    rows = validate.whole_number("scores.contraction.rows", rows, minimum=1)
     return Score("contraction", (("level", level), ("rows", rows)), _measure, HEADERS, against=AGAINST)
 
 
-def _measure(trained: Trained, *, level: float, rows: int) -> Measured:
+def _measure(trained: TrainedRun, *, level: float, rows: int) -> Measurement:
     dataset, principal = trained.dataset, trained.ruler.params
     clean_nd = dataset.floats(dataset.x_test)
     noise_nd = level * np.asarray(jax.random.normal(jax.random.key(0), clean_nd.shape))

@@ -14,7 +14,7 @@ import numpy as np
 from aejax.datasets import images
 from aejax.datasets.base import Dataset
 from aejax.evaluation import pca, reconstruction
-from aejax.evaluation.scores.base import Against, Measured, Score, Trained
+from aejax.evaluation.scores.base import Comparison, Measurement, Score, TrainedRun
 from aejax.runtime import validate
 from aejax.variants.denoising import check_noise, corrupt
 
@@ -48,14 +48,14 @@ HEADERS = (
 )
 
 AGAINST = (
-    Against(
+    Comparison(
         "denoised_sse_test",
         "pca_best_denoised_sse_test",
         "PCA with its best number of components on noisy rows",
         "SSE {ours} from the clean ones against {theirs}",
         "On clean rows",
     ),
-    Against(
+    Comparison(
         "denoised_sse_test",
         "affine_denoised_sse_test",
         "the best affine map for this noise",
@@ -78,7 +78,7 @@ def denoising(
     where = "scores.denoising."
     check_noise(noise, pepper, salt, where)
     level = validate.number(f"{where}level", level, within=None if noise == "gaussian" else (0.0, 1.0))
-    repetitions = validate.whole_number(f"{where}repetitions", repetitions, least=1)
+    repetitions = validate.whole_number(f"{where}repetitions", repetitions, minimum=1)
     options = {"noise": noise, "level": level, "pepper": float(pepper), "salt": float(salt), "repetitions": repetitions}
     given = tuple(options.items())
     return Score("denoising", given, _measure, HEADERS, against=AGAINST, chosen_by="denoised_sse_validation")
@@ -149,7 +149,7 @@ def _affine_of_rank(data: _Data, noise: _Noise, rank: int) -> float:
     return float(noise.mean(data.dataset, "test", lambda clean_nd, noisy_nd: _squares(denoise(noisy_nd) - clean_nd)))
 
 
-def _measure(trained: Trained, **options: Any) -> Measured:
+def _measure(trained: TrainedRun, **options: Any) -> Measurement:
     dataset, principal, noise = trained.dataset, trained.ruler.params, _Noise(**options)
     data = _Data(dataset.fingerprint, dataset, principal)
     rulers = _rulers(data, noise)

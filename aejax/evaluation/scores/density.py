@@ -7,12 +7,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from aejax.datasets.base import spaced
+from aejax.datasets.base import evenly_spaced
 from aejax.evaluation import density as densities
 from aejax.evaluation import reconstruction
-from aejax.evaluation.scores.base import Measured, Score, Trained
+from aejax.evaluation.scores.base import Measurement, Score, TrainedRun
 from aejax.runtime import validate
-from aejax.runtime.errors import ConfigError, nearest
+from aejax.runtime.errors import ConfigError, suggest
 
 ROWS = 10_000
 """Most training rows that a density is fitted to: evenly spaced ones, all of them where there are fewer."""
@@ -28,14 +28,14 @@ def density(*, kind: str = "mixture", components: int = 10) -> Score:
     components below 1.
     """
     if kind not in densities.KINDS:
-        raise ConfigError("scores.density.kind", repr(kind), nearest(kind, densities.KINDS))
-    components = validate.whole_number("scores.density.components", components, least=1)
+        raise ConfigError("scores.density.kind", repr(kind), suggest(kind, densities.KINDS))
+    components = validate.whole_number("scores.density.components", components, minimum=1)
     options: tuple[tuple[str, Any], ...] = (("kind", kind), ("components", components))
     headers = ((f"{kind}_log_likelihood", f"log q(z), {kind}", _MEANING.format(kind)),)
     return Score("density", options if kind == "mixture" else options[:1], _measure, headers)
 
 
-def _measure(trained: Trained, kind: str, components: int = 1) -> Measured:
+def _measure(trained: TrainedRun, kind: str, components: int = 1) -> Measurement:
     training_nk, unit = training_codings(trained), trained.dataset.unit
     fitted = densities.fit(training_nk, kind, min(components, len(training_nk)), seed=seed_of(trained.key))
     z_nk = reconstruction.reconstruct(trained.autoencoder, trained.params, trained.dataset.x_test, unit=unit)[0]
@@ -43,10 +43,10 @@ def _measure(trained: Trained, kind: str, components: int = 1) -> Measured:
     return {f"{kind}_log_likelihood": likelihood}, fitted.arrays(f"density/{kind}")
 
 
-def training_codings(trained: Trained, rows: int = ROWS) -> np.ndarray:
+def training_codings(trained: TrainedRun, rows: int = ROWS) -> np.ndarray:
     """Codings of at most `rows` evenly spaced training rows, (n, k)."""
     x_nd = trained.dataset.x_train
-    some = spaced(len(x_nd), rows)
+    some = evenly_spaced(len(x_nd), rows)
     return reconstruction.reconstruct(trained.autoencoder, trained.params, x_nd[some], unit=trained.dataset.unit)[0]
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from aejax.evaluation import pca, reconstruction
-from aejax.evaluation.scores.base import Against, Measured, Score, Trained
+from aejax.evaluation.scores.base import Comparison, Measurement, Score, TrainedRun
 from aejax.nets import Params
 from aejax.runtime import validate
 from aejax.runtime.errors import ConfigError
@@ -49,7 +49,7 @@ _HEADERS = (
     ),
     ("ppca_nll_test", "pPCA NLL", "the exact one of probabilistic PCA with as many codings, where rows are continuous"),
 )
-_AGAINST = Against(
+_AGAINST = Comparison(
     "nll_test",
     "ppca_nll_test",
     "probabilistic PCA as a density",
@@ -70,9 +70,9 @@ def likelihood(samples: int = 5000, rows: int | None = None) -> Score:
     Raises ConfigError for numbers below 1, and, when it measures, for a variant that is no density or binary rows that
     are not.
     """
-    samples = validate.whole_number("samples", samples, least=1)
+    samples = validate.whole_number("samples", samples, minimum=1)
     if rows is not None:
-        rows = validate.whole_number("rows", rows, least=1)
+        rows = validate.whole_number("rows", rows, minimum=1)
     return Score("likelihood", (("samples", samples), ("rows", rows)), _measure, _HEADERS, against=(_AGAINST,))
 
 
@@ -95,7 +95,7 @@ class _Sums(NamedTuple):
     logs: jax.Array
 
 
-def _measure(trained: Trained, samples: int, rows: int | None) -> Measured:
+def _measure(trained: TrainedRun, samples: int, rows: int | None) -> Measurement:
     generative, dataset = trained.autoencoder.generative, trained.dataset
     if generative is None:
         raise ConfigError("Sweep.scores", "likelihood of a variant that is no density", "set variant to variational")

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from aejax.datasets.base import Dataset, spaced
+from aejax.datasets.base import Dataset, evenly_spaced
 from aejax.evaluation import pca, reconstruction
-from aejax.evaluation.scores.base import Against, Measured, Score, Trained
+from aejax.evaluation.scores.base import Comparison, Measurement, Score, TrainedRun
 from aejax.runtime import validate
 
 BLOCK = 100
@@ -32,7 +32,7 @@ _METHODS = {
 
 _WORDS, _OTHERWISE = "mean average precision {ours} against {theirs}", "In squared error"
 _AGAINST = (
-    Against(
+    Comparison(
         "mean_average_precision",
         "mean_average_precision_itq",
         "ITQ's bits of as many components in retrieval",
@@ -41,7 +41,7 @@ _AGAINST = (
         higher=True,
         only="bit_entropy",
     ),
-    Against(
+    Comparison(
         "mean_average_precision",
         "mean_average_precision_pca",
         "distances of as many components in retrieval",
@@ -68,8 +68,8 @@ def retrieval(*, queries: int = 500, top: int = 100) -> Score:
     always the same; None otherwise. Components are the reference PCA's, at most its rank. Raises ConfigError on
     numbers below 1.
     """
-    queries = validate.whole_number("scores.retrieval.queries", queries, least=1)
-    top = validate.whole_number("scores.retrieval.top", top, least=1)
+    queries = validate.whole_number("scores.retrieval.queries", queries, minimum=1)
+    top = validate.whole_number("scores.retrieval.top", top, minimum=1)
     headers = [("distinct_codes", "codes", "distinct codes of the training rows, where they are bits")]
     headers += [("bit_entropy", "bit entropy", "mean entropy of a bit, in bits: 1 where it splits the rows in halves")]
     for name, of in _METHODS.items():
@@ -81,9 +81,9 @@ def retrieval(*, queries: int = 500, top: int = 100) -> Score:
     return Score("retrieval", (("queries", queries), ("top", top)), _measure, tuple(headers), True, _AGAINST)
 
 
-def _measure(trained: Trained, queries: int, top: int) -> Measured:
+def _measure(trained: TrainedRun, queries: int, top: int) -> Measurement:
     dataset = trained.dataset
-    asked = spaced(len(dataset.x_test), queries)
+    asked = evenly_spaced(len(dataset.x_test), queries)
     answers_nk, asked_qk = (
         reconstruction.reconstruct(trained.autoencoder, trained.params, x_nd, unit=dataset.unit)[0]
         for x_nd in (dataset.x_train, dataset.x_test[asked])

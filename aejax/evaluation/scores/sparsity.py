@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from aejax.evaluation import reconstruction
-from aejax.evaluation.scores.base import Against, Measured, Score, Trained
+from aejax.evaluation.scores.base import Comparison, Measurement, Score, TrainedRun
 
 DENSE = 0.1
 HEADERS = (
@@ -15,7 +15,7 @@ HEADERS = (
     ("dense", "dense", f"share of units that are not zero on more than {DENSE:.0%} of the test rows"),
 )
 
-AGAINST = Against(
+AGAINST = Comparison(
     "l0",
     "pca_equivalent_dimension",
     "PCA at equal R² (which codings of a row are active, not counted)",
@@ -45,7 +45,7 @@ def counts(z_nk: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
     return numbers, activity_k
 
 
-def _measure(trained: Trained) -> Measured:
+def _measure(trained: TrainedRun) -> Measurement:
     data = trained.dataset
     z_nk = reconstruction.reconstruct(trained.autoencoder, trained.params, data.x_test, unit=data.unit)[0]
     numbers, activity_k = counts(z_nk)

@@ -29,7 +29,7 @@ from aejax.reporting.figures.drawing import (
     short,
     spread,
 )
-from aejax.reporting.settings import Arrays, Setting, confidence, number, unique
+from aejax.reporting.settings import Arrays, Setting, confidence, format_number, unique
 
 
 def error_against_codings(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure:
@@ -79,9 +79,9 @@ def reconstructions(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Fi
         lines.append((f"{dataset}, {k} codings", "original", mosaic(original, shape, len(original))))
         for setting in block:
             images = next(need(arrays, [setting.shown], "examples/reconstruction"))
-            name = f"{setting.label}\nSSE {number(setting.shown['sse_test'], 3)}"
+            name = f"{setting.label}\nSSE {format_number(setting.shown['sse_test'], 3)}"
             lines.append(("", name, mosaic(images, shape, len(images))))
-        lines.append(("", f"PCA\nSSE {number(run['pca_sse_test'], 3)}", mosaic(pca, shape, len(pca))))
+        lines.append(("", f"PCA\nSSE {format_number(run['pca_sse_test'], 3)}", mosaic(pca, shape, len(pca))))
     heights = [7 * image.shape[0] / image.shape[1] for *_, image in lines]
     figure = Figure(figsize=(8.5, sum(heights) + 0.1 * len(lines) + 0.35 * len(blocks) + 0.5), layout="constrained")
     axes = figure.subplots(len(lines), 1, squeeze=False, height_ratios=heights)[:, 0]

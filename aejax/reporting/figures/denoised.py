@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from aejax.reporting.figures.drawing import MOST_BLOCKS, MOST_PANELS, Looks, dress, finish, mosaic, need, short
-from aejax.reporting.settings import Arrays, Setting, number, unique
+from aejax.reporting.settings import Arrays, Setting, format_number, unique
 
 
 def denoised(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure | None:
@@ -53,4 +53,4 @@ def noise_of(setting: Setting) -> str:
 
 
 def _named(name: str, row: dict, field: str) -> str:
-    return f"{name}\nSSE {number(row['scores'][field], 3)}"
+    return f"{name}\nSSE {format_number(row['scores'][field], 3)}"

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from aejax.evaluation.artifacts import DEVIATIONS, LEVELS, STEPS
 from aejax.reporting.figures.drawing import MOST_SEEN, Looks, dress, finish, mosaic, need
-from aejax.reporting.settings import Arrays, Row, Setting, number
+from aejax.reporting.settings import Arrays, Row, Setting, format_number
 
 _KINDS = {"prior": "its prior", "gaussian": "a Gaussian", "mixture": "a Gaussian mixture"}
 
@@ -47,7 +47,8 @@ def samples(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure | N
     figure = Figure(figsize=(13.5, len(lines) * (4.1 * tall + 0.6) + 0.5), layout="constrained")
     axes = figure.subplots(len(lines), 2, squeeze=False)
     for (left, right), (setting, kind, (images, nearest, distance, test_distance)) in zip(axes, lines, strict=True):
-        far = f"{number(float(distance.mean()), 3)} away; test rows {number(float(test_distance.mean()), 3)}"
+        mean_distance = format_number(float(distance.mean()), 3)
+        far = f"{mean_distance} away; test rows {format_number(float(test_distance.mean()), 3)}"
         what = f"{setting.label}, {setting.dataset}, {setting.codings} codings\n{len(images)} samples of "
         for ax, title, shown in (
             (left, what + _KINDS.get(kind, kind), images),

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from aejax.evaluation.diagnostics import pca_spectrum
 from aejax.reporting.figures.drawing import Looks, dress, finish, grid, need, plain_ticks
 from aejax.reporting.figures.generated import seen
-from aejax.reporting.settings import Arrays, Setting, number
+from aejax.reporting.settings import Arrays, Setting, format_number
 
 LEAST_SHARE = 1e-5
 
@@ -42,7 +42,7 @@ def spectrum(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure | 
         else:
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel = setting.shown["health"]
-        ranks = [number(panel[name], 3) for name in ("effective_rank", "pca_effective_rank")]
+        ranks = [format_number(panel[name], 3) for name in ("effective_rank", "pca_effective_rank")]
         dress(ax, f"{setting.label}, {setting.dataset}\neffective rank {ranks[0]}, PCA's {ranks[1]}")
         ax.set_xlabel("direction", fontsize=10)
         ax.set_ylabel("share of variance", fontsize=10)

@@ -26,8 +26,8 @@ from aejax.reporting.figures.drawing import (
     short,
     spread,
 )
-from aejax.reporting.settings import Arrays, Row, Setting, by_validation, confidence, exact
-from aejax.reporting.settings import swept as swept_values
+from aejax.reporting.settings import Arrays, Row, Setting, by_validation, confidence, is_exact
+from aejax.reporting.settings import swept_values as swept_values
 
 MOST_VALUES = 10  # curves in a panel
 MOST_DIVERGED = 8  # of one value, drawn until they were lost
@@ -118,7 +118,7 @@ def _draw_errors(ax: Axes, panel: Panel, inches: float) -> dict[str, Any]:
     place, handles = _axis_of(ax, panel, inches), {}
     shown = {value: setting for value in panel.values if (setting := panel.shown(value)) is not None}
     run = panel.best.completed[0]
-    pca = None if exact(run, "pca_sse_test") else run["pca_sse_test"]
+    pca = None if is_exact(run, "pca_sse_test") else run["pca_sse_test"]
     ceiling = CEILING * max(run["data"]["mean_sse_test"], pca or 0.0)
     seen = [mean for s in shown.values() for metric in SPLITS if (mean := fmean(s.values(metric))) <= ceiling]
     seen += [] if pca is None else [pca]

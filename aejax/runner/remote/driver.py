@@ -14,8 +14,8 @@ from aejax import datasets
 from aejax.config import sweep
 from aejax.evaluation import reconstruction
 from aejax.runner import scoring
-from aejax.runner.context import Emit, Spent
-from aejax.runner.events import Watcher
+from aejax.runner.context import Emit, TimeSpent
+from aejax.runner.events import RunListener
 from aejax.runner.jobs import Job, Member
 from aejax.runner.remote import task
 from aejax.runner.remote.task import Call
@@ -34,11 +34,11 @@ Message = tuple[Any, ...]
 class Workers(Protocol):
     """Where tasks are worked on."""
 
-    def room(self) -> bool:
+    def has_room(self) -> bool:
         """Whether another task may be given."""
         ...
 
-    def give(self, number: int, text: str) -> None:
+    def submit(self, number: int, text: str) -> None:
         """Give a task."""
         ...
 
@@ -70,8 +70,8 @@ class Driver:
 
     call: Call
     loaded: Mapping[tuple[str, int], datasets.Dataset]
-    watcher: Watcher
-    spent: Spent
+    watcher: RunListener
+    spent: TimeSpent
     emit: Emit
     beat: Callable[[float, float], None]
     saved: dict[str, dict[str, Any]]
@@ -95,7 +95,7 @@ class Driver:
         try:
             while (self._waiting or self._running) and self._error is None:
                 self.watcher.check()
-                while self._waiting and workers.room():
+                while self._waiting and workers.has_room():
                     self._give(next(numbers), self._waiting.popleft())
                 self._hear()
         except Interrupted as stop:
@@ -111,7 +111,7 @@ class Driver:
         members, data = list(attempt.members.values()), self._dataset(attempt.job).fingerprint
         text = task.write(attempt.job, members, data, self.call, None if attempt.alone else saved)
         self._running[number] = attempt
-        self._workers.give(number, text)
+        self._workers.submit(number, text)
 
     def _stop(self, signal_number: int) -> None:
         self._stopping = True
@@ -183,9 +183,9 @@ class Driver:
         if self.call.folder is None:
             return
         known = {member.run_id for member in job.members}
-        for state_id in set(checkpoints.saved_ids(self.call.folder)) - set(self.saved):
+        for state_id in set(checkpoints.list_ids(self.call.folder)) - set(self.saved):
             with contextlib.suppress(AejaxError, OSError):  # another's, just then replaced
-                found = checkpoints.newest(self.call.folder, state_id, lambda _: None, repair=False)
+                found = checkpoints.load_newest(self.call.folder, state_id, lambda _: None, repair=False)
                 if found is not None and set(found.about["block"]["order"]) <= known:
                     self.saved[state_id] = found.about["block"]
 
@@ -199,12 +199,12 @@ class Driver:
         """A worker says so once it has sent all runs of a block: they are stored by now."""
         self.saved.pop(state_id, None)
         if self.call.folder is not None:
-            checkpoints.forget(self.call.folder, state_id)
+            checkpoints.remove(self.call.folder, state_id)
 
     def _fail(self, attempt: Attempt, reason: str) -> None:
         for member in list(attempt.members.values()):
             dataset, one = self._dataset(attempt.job), attempt.job.sweep
-            parts = scoring.failed(one, *member.run, dataset, self._ruler(one), RuntimeError(reason))
+            parts = scoring.failed_run(one, *member.run, dataset, self._ruler(one), RuntimeError(reason))
             head = {"format": run_folders.FORMAT, "experiment": self.call.experiment, "run_id": member.run_id}
             self._store(attempt, {**head, **parts[0], "reason": reason, "execution": None}, *parts[1:])
 
@@ -225,9 +225,9 @@ class Driver:
     def _dataset(self, job: Job) -> datasets.Dataset:
         return self.loaded[job.sweep.dataset, job.sweep.data_seed]
 
-    def _ruler(self, one: sweep.Sweep) -> reconstruction.Reference:
+    def _ruler(self, one: sweep.Sweep) -> reconstruction.PCAReference:
         if not hasattr(self, "_rulers"):
-            self._rulers: dict[tuple[str, int], reconstruction.Reference] = {}
+            self._rulers: dict[tuple[str, int], reconstruction.PCAReference] = {}
         key = (one.dataset, one.data_seed)
         if key not in self._rulers:
             self._rulers[key] = reconstruction.reference(self.loaded[key])

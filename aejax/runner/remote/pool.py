@@ -38,7 +38,7 @@ class Pool:
 
     def __post_init__(self) -> None:
         if self.workers is not None:
-            validate.whole_number("--workers", self.workers, least=1)
+            validate.whole_number("--workers", self.workers, minimum=1)
 
     @property
     def count(self) -> int:
@@ -85,11 +85,11 @@ class Processes:
         self._idle: list[_Worker] = []
         self._busy: dict[int, _Worker] = {}
 
-    def room(self) -> bool:
+    def has_room(self) -> bool:
         """Whether a worker is free."""
         return len(self._busy) < self._count
 
-    def give(self, number: int, text: str) -> None:
+    def submit(self, number: int, text: str) -> None:
         """Give a task to a free worker."""
         while self._idle:
             worker = self._idle.pop()
@@ -134,7 +134,7 @@ class Processes:
         mine, its = socket.socketpair()
         path = os.pathsep.join(entry for entry in sys.path if entry)
         environment = {**os.environ, "NPROC": str(self._threads), "PYTHONPATH": path}
-        environment[hardware.SHARERS] = str(self._count)
+        environment[hardware.PROCESSES_SHARING_MEMORY] = str(self._count)
         process = subprocess.Popen(
             [sys.executable, "-P", "-c", f"from aejax.runner.remote import pool; pool.serve({its.fileno()})"],
             pass_fds=(its.fileno(),),
@@ -184,4 +184,4 @@ def serve(handle: int) -> None:
 
     while True:
         _, text = tasks.get()
-        worker.work_on(text, post, lambda: stopping[0] if stopping else None)
+        worker.run_task(text, post, lambda: stopping[0] if stopping else None)

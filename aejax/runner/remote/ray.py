@@ -43,9 +43,9 @@ class Ray:
     gpus: int | None = None
 
     def __post_init__(self) -> None:
-        validate.whole_number("--cpus-per-task", self.cpus, least=1)
+        validate.whole_number("--cpus-per-task", self.cpus, minimum=1)
         if self.gpus is not None:
-            validate.whole_number("--gpus-per-task", self.gpus, least=0)
+            validate.whole_number("--gpus-per-task", self.gpus, minimum=0)
 
     def check(self) -> None:
         """Raise MachineError where Ray is not installed."""
@@ -139,7 +139,7 @@ def run(number: int, text: str, mailbox: Any) -> None:
         return known[1]
 
     post("began")
-    worker.work_on(text, post, asked)
+    worker.run_task(text, post, asked)
 
 
 class Tasks:
@@ -159,11 +159,11 @@ class Tasks:
         self._running: dict[Any, int] = {}
         self._began: set[int] = set()
 
-    def room(self) -> bool:
+    def has_room(self) -> bool:
         """Ray queues."""
         return True
 
-    def give(self, number: int, text: str) -> None:
+    def submit(self, number: int, text: str) -> None:
         """Submit a task."""
         self._running[self._run.remote(number, text, self._mailbox)] = number
 

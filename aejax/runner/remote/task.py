@@ -120,7 +120,7 @@ def _own(one: Sweep) -> list[str]:
 
 
 def _from_names(spec: Mapping[str, Any]) -> Sweep:
-    values = run_identity.fields_of(spec["config"])
+    values = run_identity.decode_config(spec["config"])
     for name, choices in registry.CHOICES.items():
         values[name] = choices[values[name]]
     return Sweep(**values, hyper=tuple(spec["points"]), seeds=tuple(spec["seeds"]))

@@ -16,8 +16,8 @@ from typing import Any
 from aejax import datasets
 from aejax.evaluation import reconstruction
 from aejax.runner import loading, train_job
-from aejax.runner.context import Desk, Spent
-from aejax.runner.events import Watcher
+from aejax.runner.context import RunContext, TimeSpent
+from aejax.runner.events import RunListener
 from aejax.runner.jobs import Job, Layouts
 from aejax.runner.remote import task
 from aejax.runtime import hardware
@@ -31,13 +31,13 @@ Post = Callable[..., None]
 SECONDS_BETWEEN_NOTES = 0.5
 
 
-def work_on(text: str, post: Post, asked: Callable[[], int | None]) -> None:
+def run_task(text: str, post: Post, asked: Callable[[], int | None]) -> None:
     """Train a task's members and `post` each row, then how the task ended; raises nothing that it could post.
 
     `asked` gives the signal that the driver was stopped by, None while it was not.
     """
-    spent = Spent()
-    hardware.use_all_cores()
+    spent = TimeSpent()
+    hardware.use_one_device_per_core()
     try:
         _train(json.loads(text), post, asked, spent)
         post("done", dict(spent))
@@ -49,7 +49,7 @@ def work_on(text: str, post: Post, asked: Callable[[], int | None]) -> None:
         post("failed", f"{type(error).__name__}: {' '.join(str(error).split())[:500]}", dict(spent))
 
 
-class _Teller(Watcher):
+class _RemoteListener(RunListener):
     """A watcher that tells another process's."""
 
     def __init__(self, post: Post, asked: Callable[[], int | None]) -> None:
@@ -110,8 +110,8 @@ def _materials(name: str, data_seed: int, data_dir: str | None, smoke: bool) -> 
     return dataset, reconstruction.reference(dataset)
 
 
-def _train(spec: Mapping[str, Any], post: Post, asked: Callable[[], int | None], spent: Spent) -> None:
-    teller = _Teller(post, asked)
+def _train(spec: Mapping[str, Any], post: Post, asked: Callable[[], int | None], spent: TimeSpent) -> None:
+    teller = _RemoteListener(post, asked)
     teller.check()
     with contextlib.suppress(OSError):  # relative paths mean what they meant where the call was made
         os.chdir(spec["working_folder"])
@@ -129,7 +129,7 @@ def _train(spec: Mapping[str, Any], post: Post, asked: Callable[[], int | None],
     layouts = None if folder is None else _SharedLayouts(folder, teller.warn)
     if folder is None or spec["saved"] is None:
         spec, folder = {**spec, "saved": {}}, None
-    desk = Desk(spec["experiment"], dataset, ruler, folder, layouts, teller, spent, spec["how"], spec["width"])
+    desk = RunContext(spec["experiment"], dataset, ruler, folder, layouts, teller, spent, spec["how"], spec["width"])
     desk.save_seconds = spec["save_seconds"]
     desk.saved = spec["saved"]
     desk.forget = lambda _, state_id: post("forget", state_id)  # the driver may not have stored its runs yet

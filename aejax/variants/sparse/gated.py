@@ -12,7 +12,7 @@ from aejax.nets import Activation, Net, Params, identity
 from aejax.runtime import validate
 from aejax.runtime.errors import ConfigError
 from aejax.variants import penalties
-from aejax.variants.base import Autoencoder, decoders
+from aejax.variants.base import Autoencoder, decode_and_target
 from aejax.variants.sparse.dictionary import centring, check_dictionary, starting, unit_columns
 from aejax.variants.sparse.revival import idle_steps, shortfall
 
@@ -37,8 +37,8 @@ def gated(
     output do not belong together.
     """
     check_dictionary(net)
-    validate.whole_number("dead_after", dead_after, least=1)
-    decode, predict = decoders(net, output, error)
+    validate.whole_number("dead_after", dead_after, minimum=1)
+    decode, predict = decode_and_target(net, output, error)
     centred = centring(decode, net.codings)
     layers = [path[:-1] for path, _ in net.coding_axes if path[0] == "encoder" and path[-1] == "bias"]
     if not layers:
@@ -80,4 +80,4 @@ def gated(
 
     own = (("magnitude", "log_scale"), ("magnitude", "bias"), ("memory", "idle"))
     axes = (*net.coding_axes, *((path, 0) for path in own))
-    return Autoencoder(init, encode, decode, loss, axes, settle=settle, overcomplete=True, activates=True)
+    return Autoencoder(init, encode, decode, loss, axes, post_update=settle, overcomplete=True, activates_codings=True)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from aejax.nets import Activation, Net, Params, identity
 from aejax.runtime import validate
 from aejax.variants import penalties
-from aejax.variants.base import Autoencoder, decoders
+from aejax.variants.base import Autoencoder, decode_and_target
 from aejax.variants.sparse.dictionary import centring, check_dictionary, starting, unit_columns
 from aejax.variants.sparse.revival import idle_steps, shortfall
 
@@ -38,8 +38,8 @@ def jump_relu(
     """
     check_dictionary(net)
     validate.number("first_threshold", first_threshold, positive=True)
-    validate.whole_number("dead_after", dead_after, least=1)
-    decode, predict = decoders(net, output, error)
+    validate.whole_number("dead_after", dead_after, minimum=1)
+    decode, predict = decode_and_target(net, output, error)
     centred = centring(decode, net.codings)
 
     def units(params: Params, x_bd: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -82,7 +82,15 @@ def jump_relu(
     axes = (*net.coding_axes, (("threshold", "log"), 0), (("memory", "idle"), 0))
     ranges = (("bandwidth", 1e-6, 1e6),)
     return Autoencoder(
-        init, encode, decode, loss, axes, settle=settle, overcomplete=True, ranges=ranges, activates=True
+        init,
+        encode,
+        decode,
+        loss,
+        axes,
+        post_update=settle,
+        overcomplete=True,
+        hyper_ranges=ranges,
+        activates_codings=True,
     )
 
 

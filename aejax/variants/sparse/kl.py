@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from aejax import nets
 from aejax.nets import Activation, Net, Params, identity
 from aejax.variants import penalties
-from aejax.variants.base import Autoencoder, decoders
+from aejax.variants.base import Autoencoder, decode_and_target
 
 
 @functools.lru_cache(maxsize=256, typed=True)
@@ -29,7 +29,7 @@ def kl_sparse(
     the batch: take batches in which a unit should be active several times. Raises ConfigError when error and output do
     not belong together.
     """
-    decode, predict = decoders(net, output, error)
+    decode, predict = decode_and_target(net, output, error)
 
     def encode(params: Params, x_bd: jax.Array) -> jax.Array:
         return jax.nn.sigmoid(net.encode(params, x_bd))
@@ -38,13 +38,13 @@ def kl_sparse(
         del key  # nothing random
         logits_bk = net.encode(params, x_bd)
         reconstruction_error = error(predict(params, jax.nn.sigmoid(logits_bk)), x_bd)
-        kl_k = nets.live(params, net.coding_axes, net.codings) * kl_of_mean(logits_bk, target)
+        kl_k = nets.coding_mask(params, net.coding_axes, net.codings) * kl_of_mean(logits_bk, target)
         penalty = sparsity * jnp.sum(kl_k) + l2 * penalties.l2(params)
         return reconstruction_error + penalty, {"error": reconstruction_error, "penalty": penalty}
 
     ranges = (("target", 1e-6, 1 - 1e-6),)
     return Autoencoder(
-        net.init, encode, decode, loss, net.coding_axes, overcomplete=True, ranges=ranges, activates=True
+        net.init, encode, decode, loss, net.coding_axes, overcomplete=True, hyper_ranges=ranges, activates_codings=True
     )
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from aejax.nets import Activation, Net, Params, identity
 from aejax.runtime import validate
 from aejax.variants import penalties
-from aejax.variants.base import Autoencoder, decoders
+from aejax.variants.base import Autoencoder, decode_and_target
 from aejax.variants.sparse.dictionary import centring, check_dictionary, starting, unit_columns
 from aejax.variants.sparse.revival import idle_steps, shortfall
 
@@ -34,8 +34,8 @@ def l1_sparse(
     do not belong together.
     """
     check_dictionary(net)
-    validate.whole_number("dead_after", dead_after, least=1)
-    decode, predict = decoders(net, output, error)
+    validate.whole_number("dead_after", dead_after, minimum=1)
+    decode, predict = decode_and_target(net, output, error)
     centred = centring(decode, net.codings)
 
     def encode(params: Params, x_bd: jax.Array) -> jax.Array:
@@ -59,4 +59,4 @@ def l1_sparse(
         return {**unit_columns(params), "memory": metrics["memory"]}
 
     axes = (*net.coding_axes, (("memory", "idle"), 0))
-    return Autoencoder(init, encode, decode, loss, axes, settle=settle, overcomplete=True, activates=True)
+    return Autoencoder(init, encode, decode, loss, axes, post_update=settle, overcomplete=True, activates_codings=True)

@@ -8,11 +8,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from aejax.nets import Activation, Net, Params, cut, identity
+from aejax.nets import Activation, Net, Params, identity, slice_codings
 from aejax.runtime import validate
 from aejax.runtime.errors import ConfigError
 from aejax.variants import penalties
-from aejax.variants.base import Autoencoder, decoders
+from aejax.variants.base import Autoencoder, decode_and_target
 from aejax.variants.sparse.dictionary import centring
 from aejax.variants.sparse.revival import idle_steps, revival_error
 from aejax.variants.sparse.selection import largest
@@ -41,7 +41,7 @@ def matryoshka(
     nested = check_prefixes(prefixes, net.codings)
     whole = topk(net, output=output, error=error, dead_after=dead_after, revived=revived)
     most = max(1, net.inputs // 2) if revived is None else revived
-    decode, predict = decoders(net, output, error)
+    decode, predict = decode_and_target(net, output, error)
     centred = centring(decode, net.codings)
 
     def loss(params: Params, key: jax.Array, x_bd: jax.Array, *, active: jax.Array, revive: jax.Array, l2: jax.Array):
@@ -50,7 +50,7 @@ def matryoshka(
         z_bk = jnp.where(largest(units_bk, active), jax.nn.relu(units_bk), 0.0)
         reconstruction_error, nested_error = error(predict(params, z_bk), x_bd), jnp.zeros(())
         for m in nested:
-            first = cut(params, net.coding_axes, m)
+            first = slice_codings(params, net.coding_axes, m)
             nested_error = nested_error + error(predict(first, z_bk[:, :m]), x_bd)
         idle_k = idle_steps(params["memory"]["idle"], z_bk)
         left_over_bd = x_bd - decode(params, z_bk)
@@ -67,7 +67,7 @@ def check_prefixes(prefixes: tuple[int, ...] | None, codings: int) -> tuple[int,
     """The prefixes besides all codings, by default a sixteenth to a half of them. Raises ConfigError."""
     if prefixes is None:
         return tuple(dict.fromkeys(codings // part for part in (16, 8, 4, 2) if codings // part >= 1))
-    found = validate.whole_numbers("prefixes", prefixes, least=1, most=codings - 1, empty=None)
+    found = validate.whole_numbers("prefixes", prefixes, minimum=1, maximum=codings - 1, empty=None)
     if list(found) != sorted(set(found)):
         raise ConfigError("prefixes", f"{found}", f"give numbers that rise, all below the {codings} codings")
     return found

@@ -16,10 +16,10 @@ from aejax.variants.sparse.selection import largest
 
 def check_revival(net: Net, dead_after: object, revived: object) -> int:
     """How many dead units are revived at once: `revived`, or half the number of inputs. Raises ConfigError."""
-    validate.whole_number("dead_after", dead_after, least=1)
+    validate.whole_number("dead_after", dead_after, minimum=1)
     if revived is None:
         return max(1, net.inputs // 2)
-    return validate.whole_number("revived", revived, least=1)
+    return validate.whole_number("revived", revived, minimum=1)
 
 
 def idle_steps(idle_k: jax.Array, z_bk: jax.Array) -> jax.Array:
@@ -68,4 +68,4 @@ def shortfall(
 
 def _there(net: Net, params: Params, dead_k: jax.Array) -> jax.Array:
     """The dead units less those that are masked, which are not there to be revived."""
-    return dead_k & (nets.live(params, net.coding_axes, net.codings) > 0)
+    return dead_k & (nets.coding_mask(params, net.coding_axes, net.codings) > 0)

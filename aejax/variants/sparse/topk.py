@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from aejax.nets import Activation, Net, Params, identity
 from aejax.variants import penalties
-from aejax.variants.base import Autoencoder, decoders
+from aejax.variants.base import Autoencoder, decode_and_target
 from aejax.variants.sparse.dictionary import centring, check_dictionary, starting
 from aejax.variants.sparse.revival import check_revival, idle_steps, revival_error
 from aejax.variants.sparse.selection import largest
@@ -37,7 +37,7 @@ def topk(
     """
     check_dictionary(net)
     most = check_revival(net, dead_after, revived)
-    decode, predict = decoders(net, output, error)
+    decode, predict = decode_and_target(net, output, error)
     centred = centring(decode, net.codings)
 
     def units(params: Params, x_bd: jax.Array) -> jax.Array:
@@ -71,5 +71,13 @@ def topk(
     axes = (*net.coding_axes, (("memory", "idle"), 0))
     ranges = (("active", 1, net.codings),)
     return Autoencoder(
-        init, encode, decode, loss, axes, settle=settle, overcomplete=True, ranges=ranges, activates=True
+        init,
+        encode,
+        decode,
+        loss,
+        axes,
+        post_update=settle,
+        overcomplete=True,
+        hyper_ranges=ranges,
+        activates_codings=True,
     )
