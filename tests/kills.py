@@ -52,12 +52,12 @@ def watched(arguments: Sequence[str]) -> int:
     from aejax.runner import train_job
     from aejax.training import train
 
-    train_block, train_members, at = train.train_block, train_job._train, {}
+    train_block, train_members, at = train.train_block, train_job._train_block, {}
 
-    def note_members(job, desk, emit, chosen, members, missing):
-        at["folder"], at["ids"] = desk.folder, [member.run_id for member in members]
+    def note_members(job, context, choice, members, missing):
+        at["folder"], at["ids"] = context.folder, [member.run_id for member in members]
         at["stored"] = [name for name in at["ids"] if name not in missing]
-        return train_members(job, desk, emit, chosen, members, missing)
+        return train_members(job, context, choice, members, missing)
 
     def note_chunk(*given, report, **options):
         told = []
@@ -72,7 +72,7 @@ def watched(arguments: Sequence[str]) -> int:
 
         return train_block(*given, report=first, **options)
 
-    train_job._train, train.train_block = note_members, note_chunk
+    train_job._train_block, train.train_block = note_members, note_chunk
     return cli.main(arguments)
 
 

@@ -81,7 +81,7 @@ def main():
         pair = [nodes.add_node(num_cpus=1, **NODE) for _ in range(2)]
         seen = Seen(pair, lambda node: nodes.remove_node(node, allow_graceful=False))
         address = str(nodes.address)
-        outcome, left = train(path, root, remote.Ray(address), watcher=seen, save_seconds=0.2, how="map")
+        outcome, left = train(path, root, remote.Ray(address), listener=seen, save_seconds=0.2, how="map")
         nodes.add_node(num_cpus=1, num_gpus=1, **NODE)  # Ray takes its word for it
         on_gpu, left_again = train(path.with_name("gpu.py"), root, remote.Ray(address, gpus=1))
         found = {

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from aejax import datasets, nets, variants
-from aejax.evaluation import reconstruction, scores
+from aejax.evaluation import scores
 from aejax.evaluation.scores.base import TrainedRun
 from aejax.evaluation.scores.classification import in_proportion, logistic, neighbours
 from aejax.runtime.errors import ConfigError
@@ -166,7 +166,7 @@ def test_the_score_gives_every_method_a_number_and_none_where_there_are_too_few_
     data = datasets.load("digits")
     autoencoder = variants.plain(nets.mlp(64, (24, 10)))
     fit = train.fit(autoencoder, data, seed=0, epochs=5, batch_size=37, learning_rate=0.01, l2=0.0)
-    trained = TrainedRun(autoencoder, fit.params, {}, data, reconstruction.reference(data), 10, train.make_key(0))
+    trained = TrainedRun(autoencoder, fit.params, {}, data, 10, train.make_key(0))
     score = scores.classification(labels=(200, 5000), epochs=30, learning_rates=(0.03,))
     numbers, arrays = score(trained)
     assert arrays == {}

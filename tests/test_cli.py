@@ -211,7 +211,7 @@ def test_a_wrong_config_stops_within_two_seconds(tiny, tmp_path):
 
 
 def test_results_that_cannot_be_written_stop_before_any_compute(tiny, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("aejax.evaluation.reconstruction.reference", None)  # would fail if it were reached
+    monkeypatch.setattr("aejax.evaluation.reconstruction.pca_reference", None)  # would fail if it were reached
     (tmp_path / "results").write_text("a file of mine")
     check_refused(capsys, ["run", tiny, "--results", tmp_path / "results"], 5, "is a file")
     assert (tmp_path / "results").read_text() == "a file of mine"

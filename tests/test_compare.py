@@ -11,7 +11,7 @@ from aejax.variants import Autoencoder
 from support import small_dataset
 
 DATASET = small_dataset(rows=200, inputs=12)
-RULER = reconstruction.reference(DATASET)
+RULER = reconstruction.pca_reference(DATASET)
 
 
 def predictor(encode, decode):
@@ -86,7 +86,7 @@ def test_a_ratio_to_rounding_is_no_ratio():
     flat_nd = np.random.default_rng(0).normal(size=(60, 2)) @ np.random.default_rng(1).normal(size=(2, 6))
     parts = {f"x_{split}": flat_nd.astype(np.float32) for split in ("train", "validation", "test")}
     flat = datasets.Dataset(**{**vars(DATASET), **parts, "unit": 1.0})
-    ruler = reconstruction.reference(flat)
+    ruler = reconstruction.pca_reference(flat)
     exact = reconstruction.PCAReference(ruler.params, np.maximum(ruler.curve - ruler.curve[2], 0), 0.0)
     assert (
         reconstruction.score(predictor(lambda x: x[:, :2], lambda z: z @ jnp.ones((2, 6))), {}, flat, exact)[
@@ -113,7 +113,9 @@ def test_a_decoder_of_lower_rank_misses_a_direction_altogether():
 
 def test_the_ruler_is_fitted_on_train_and_validation_and_not_on_test():
     changed = _with_test(DATASET.x_test[::-1] // 2)
-    np.testing.assert_array_equal(reconstruction.reference(changed).params.components_kd, RULER.params.components_kd)
+    np.testing.assert_array_equal(
+        reconstruction.pca_reference(changed).params.components_kd, RULER.params.components_kd
+    )
     assert RULER.params.rows == len(DATASET.x_train) + len(DATASET.x_validation)
 
 
@@ -122,7 +124,7 @@ def test_codings_beyond_the_rank_are_compared_with_all_components():
         **{**vars(DATASET), "x_train": DATASET.x_train[:4], "x_validation": DATASET.x_validation[:2]}
     )
     row = reconstruction.score(variants.plain(nets.mlp(12, (8,))), _params((8,)), few)
-    assert row["pca_sse_test"] == pytest.approx(float(reconstruction.reference(few).curve[-1]))
+    assert row["pca_sse_test"] == pytest.approx(float(reconstruction.pca_reference(few).curve[-1]))
 
 
 def _params(widths):

@@ -11,7 +11,7 @@ from aejax import nets, variants
 from aejax.config import registry
 from aejax.config.sweep import Sweep
 from aejax.evaluation import reconstruction, scores
-from aejax.evaluation.reconstruction import reference
+from aejax.evaluation.reconstruction import pca_reference
 from aejax.evaluation.scores.base import TrainedRun
 from aejax.evaluation.scores.contraction import jacobian_norm, sensitivity
 from aejax.runtime.errors import ConfigError
@@ -108,12 +108,12 @@ def test_its_gradient_is_that_of_the_penalty(x_bd):
 
 def test_more_contraction_makes_steadier_codings():
     dataset, net = small_dataset(), nets.mlp(INPUTS, (8, 3), coding_activation=jax.nn.sigmoid)
-    autoencoder, ruler = variants.contractive(net), reference(dataset)
+    autoencoder, ruler = variants.contractive(net), pca_reference(dataset)
     runs = [(0, {"learning_rate": 0.01, "contraction": weight, "l2": 0.0}) for weight in (0.0, 0.02)]
     fits = train.fit_population(autoencoder, dataset, runs, epochs=30, batch_size=18, how="vmap", width=2).fits
     measure, key = scores.contraction(0.1, rows=20), jax.random.key(0)
     measured: list[dict[str, Any]] = [
-        measure(TrainedRun(autoencoder, fit.params, {}, dataset, ruler, 3, key))[0] for fit in fits
+        measure(TrainedRun(autoencoder, fit.params, {}, dataset, 3, key))[0] for fit in fits
     ]
     free, held = measured
     assert held["jacobian_norm"] < 0.8 * free["jacobian_norm"]
@@ -133,12 +133,12 @@ def test_more_contraction_makes_steadier_codings():
 def test_the_scores_numbers_are_known_for_pca_like_maps():
     """An encoder of orthonormal columns has PCA's norm, root of k; noise of variance s^2 moves its codings by s^2 k."""
     dataset, net = small_dataset(rows=5000), nets.mlp(INPUTS, (3,))
-    autoencoder, ruler, level = variants.contractive(net), reference(dataset), 0.2
+    autoencoder, ruler, level = variants.contractive(net), pca_reference(dataset), 0.2
     first_kd = ruler.params.components_kd[:3]
     params = net.init(jax.random.key(0))
     layer = {"kernel": jnp.asarray(first_kd.T, jnp.float32), "bias": jnp.zeros(3)}
     params["encoder"] = {"layer_0": layer}
-    found, _ = scores.contraction(level)(TrainedRun(autoencoder, params, {}, dataset, ruler, 3, jax.random.key(0)))
+    found, _ = scores.contraction(level)(TrainedRun(autoencoder, params, {}, dataset, 3, jax.random.key(0)))
     assert found["jacobian_norm"] == pytest.approx(3**0.5, rel=1e-5)
     assert found["coding_sensitivity"] == pytest.approx(found["pca_coding_sensitivity"], rel=1e-4)
     spread = 2 * (dataset.floats(dataset.x_test) @ first_kd.T).var(axis=0).sum()

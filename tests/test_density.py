@@ -10,7 +10,7 @@ from sklearn.mixture import GaussianMixture
 
 from aejax.config import run_identity, sweep
 from aejax.evaluation import density, scores
-from aejax.evaluation.reconstruction import reconstruct, reference
+from aejax.evaluation.reconstruction import reconstruct
 from aejax.runner import scoring
 from aejax.runtime.errors import ConfigError
 from aejax.training import train
@@ -147,7 +147,7 @@ def test_the_score_stores_the_density_of_training_codings_with_the_run():
     assert run_identity.decode_config(one.config())["scores"] == measured
     autoencoder = one.build(12)
     fit = train.fit(autoencoder, dataset, seed=0, epochs=1, batch_size=18, learning_rate=0.01, l2=0.0)
-    row, _, arrays = scoring.score_run(one, 0, hyper, dataset, reference(dataset), fit)
+    row, _, arrays = scoring.score_run(one, 0, hyper, dataset, fit)
     assert set(row["scores"]) == {"mixture_log_likelihood", "gaussian_log_likelihood"}
     mixture, gaussian = (density.from_arrays(arrays, f"density/{kind}") for kind in ("mixture", "gaussian"))
     assert mixture is not None

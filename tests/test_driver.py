@@ -11,10 +11,10 @@ from aejax import Sweep
 from aejax.config import experiment_file, overrides
 from aejax.datasets import load
 from aejax.runner import jobs, remote
-from aejax.runner.context import TimeSpent
+from aejax.runner.context import RunContext, Timings
 from aejax.runner.events import RunListener
 from aejax.runner.remote import protocol, task, worker
-from aejax.runner.remote.driver import TRIES
+from aejax.runner.remote.driver import MAX_TRIES
 from aejax.runtime.errors import ConfigError, DataError, MachineError
 from aejax.runtime.signals import Interrupted
 from aejax.storage import checkpoints, lock, run_folders
@@ -29,12 +29,16 @@ def sweep(**fields):
 
 def planned(*sweeps):
     loaded = {("digits", 0): load("digits")}
-    return jobs.plan(sweeps, loaded, lambda run_id: None), loaded
+    return jobs.plan(sweeps, loaded, lambda run_id: None)
 
 
 def written(job, call=None, **changes):
-    spec = task.write(job, job.missing, load("digits").fingerprint, call or remote.Call("x", None), {})
+    spec = task.write(job, job.missing, call or remote.Call("x", None), {})
     return {**json.loads(spec), **changes}
+
+
+def read_job(spec):
+    return task.read_job(spec, task.read_sweep(spec), load("digits"))
 
 
 @pytest.mark.parametrize(
@@ -47,9 +51,9 @@ def written(job, call=None, **changes):
     ],
 )
 def test_a_task_read_back_is_the_same_job(one):
-    (job,), _ = planned(one)
-    again = task.read(written(job))
-    assert again._replace(sweep=job.sweep) == job
+    (job,) = planned(one)
+    again = read_job(written(job))
+    assert (again.number, again.members, again.stored) == (job.number, job.members, job.stored)
     assert (again.sweep.config(), again.sweep.points()) == (job.sweep.config(), job.sweep.points())
 
 
@@ -65,12 +69,12 @@ def test_a_function_of_ones_own_needs_its_file(tmp_path, refused):
     source = remote.Source(path, ("epochs=7",))
     sweeps = overrides.override(experiment_file.load(path)[1], source.assignments)
     remote.check(sweeps, source)
-    (job,), _ = planned(*sweeps)
+    (job,) = planned(*sweeps)
     call = remote.Call("x", None, source=source)
     spec = written(job, call)
-    assert task.read(spec).sweep.config() == job.sweep.config()
+    assert task.read_sweep(spec).config() == job.sweep.config()
     path.write_text(path.read_text().replace("(6, 2)", "(6, 3)"))
-    refused(ConfigError, path, "changed since this call started", call=lambda: task.read(spec))
+    refused(ConfigError, path, "changed since this call started", call=lambda: task.read_sweep(spec))
 
 
 def test_a_message_comes_as_it_was_sent():
@@ -86,12 +90,12 @@ def test_a_message_comes_as_it_was_sent():
     assert protocol.unpack(protocol.pack("row", {}, {}, {})) == ["row", {}, {}, {}]
     assert protocol.unpack(protocol.pack("task", 3, "text")) == ["task", 3, "text"]
     with pytest.raises(ValueError, match="not JSON compliant"):
-        protocol.pack("beat", float("nan"), 0.0)
+        protocol.pack("progress", float("nan"), 0.0)
 
 
 def test_a_worker_of_another_version_is_refused(refused):
-    (job,), _ = planned(sweep())
-    refused(MachineError, "the task is of 9.9", "same version", call=lambda: task.read(written(job, aejax="9.9")))
+    (job,) = planned(sweep())
+    refused(MachineError, "the task is of 9.9", "same version", call=lambda: task.read_sweep(written(job, aejax="9.9")))
 
 
 class Scripted:
@@ -104,7 +108,7 @@ class Scripted:
         return not self.messages
 
     def submit(self, number, text):
-        job = task.read(json.loads(text))
+        job = read_job(json.loads(text))
         self.given.append([member.run_id for member in job.missing])
         for answer in self.answers.popleft()(job):
             self.messages.append((answer[0], number, *answer[1:]))
@@ -124,23 +128,19 @@ class Memory(RunListener):
         self.warned.append(text)
 
 
-def drive(workers, *sweeps, watcher=None):
-    """Rows by id, in the order they were emitted, and the driver."""
-    todo, loaded = planned(*sweeps)
-    emitted = []
-    driver = remote.Driver(
-        remote.Call("x", None),
-        loaded,
-        watcher or Memory(),
-        TimeSpent(),
-        lambda row, params, arrays: emitted.append(row),
-        lambda unsaved, kept: None,
-        {},
-    )
-    driver.run(todo, workers)
-    ids = [row["run_id"] for row in emitted]
+def make_driver(store, *, folder=None, listener=None, saved_blocks=None):
+    context = RunContext("x", folder, listener or Memory(), Timings(), store, saved_blocks=saved_blocks or {})
+    return remote.Driver(remote.Call("x", folder), context)
+
+
+def drive(workers, *sweeps):
+    """The rows in the order in which they were stored, and the driver."""
+    stored = []
+    driver = make_driver(lambda row, params, arrays: stored.append(row))
+    driver.run(planned(*sweeps), workers)
+    ids = [row["run_id"] for row in stored]
     assert len(set(ids)) == len(ids)
-    return emitted, driver
+    return stored, driver
 
 
 def row(member):
@@ -160,32 +160,31 @@ def test_runs_that_were_sent_before_a_loss_are_not_trained_again():
     rows, driver = drive(workers, sweep(seeds=(0, 1, 2)))
     assert len(rows) == 3
     assert workers.given[1] == workers.given[0][1:]
-    assert driver.spent["useful"] == 1.0
+    assert driver.context.timings["useful"] == 1.0
 
 
 def test_a_state_is_there_until_the_runs_of_its_block_are_stored(tmp_path):
     """A worker leaves it: the driver may be killed with rows still under way to it."""
-    todo, loaded = planned(sweep(seeds=(0, 1)))
+    todo = planned(sweep(seeds=(0, 1)))
     folder = run_folders.open_folder(tmp_path, "x")
     with lock.hold(folder):
         text = written(todo[0], remote.Call("x", folder, save_seconds=0.0))
         messages = []
         worker.run_task(json.dumps(text), lambda *message: messages.append(message), lambda: None)
-        kinds = [kind for kind, *_ in messages if kind not in ("beat", "progress")]
-        assert kinds == ["row", "row", "forget", "done"]
+        kinds = [kind for kind, *_ in messages if kind != "progress"]
+        assert kinds == ["row", "row", "remove_state", "done"]
         (state_id,) = checkpoints.list_ids(folder)
         there = []
 
-        def emit(row, params, arrays):
+        def store(row, params, arrays):
             there.append(checkpoints.list_ids(folder))
 
-        call = remote.Call("x", folder)
-        saved = {state_id: {"order": [member.run_id for member in todo[0].members]}}
-        driver = remote.Driver(call, loaded, Memory(), TimeSpent(), emit, lambda unsaved, kept: None, saved)
+        saved_blocks = {state_id: {"order": [member.run_id for member in todo[0].members]}}
+        driver = make_driver(store, folder=folder, saved_blocks=saved_blocks)
         driver.run(todo, Scripted(lambda job: messages))
     assert there == [[state_id], [state_id]]
     assert checkpoints.list_ids(folder) == []
-    assert driver.saved == {}
+    assert driver.context.saved_blocks == {}
 
 
 def test_a_row_that_comes_twice_is_stored_once():
@@ -204,9 +203,9 @@ def test_what_kills_two_workers_is_tried_run_by_run():
 
 
 def test_a_lost_node_is_not_its_programs_fault():
-    workers = Scripted(*[lost(blame=False)] * TRIES)
+    workers = Scripted(*[lost(blame=False)] * MAX_TRIES)
     rows, _ = drive(workers, sweep(seeds=(0, 1)))
-    assert [len(ids) for ids in workers.given] == [2] * TRIES
+    assert [len(ids) for ids in workers.given] == [2] * MAX_TRIES
     assert {one["reason"] for one in rows} == {"gone, 3 times"}
 
 
@@ -228,25 +227,22 @@ def test_an_interrupt_waits_for_the_workers_and_tries_nothing_again():
     class Stopping(Memory):
         calls = 0
 
-        def check(self):
+        def check_interrupt(self):
             self.calls += 1
             if self.calls == 3:
                 raise Interrupted(signal.SIGINT)
 
     workers = Scripted(
-        lambda job: [("beat", 1.0, 0.0), ("beat", 2.0, 4.0), row(job.missing[0]), ("lost", "gone", True)]
+        lambda job: [("progress", "linear", [1, 2, 0, 1, 0.5]), row(job.missing[0]), ("lost", "gone", True)]
     )
-    emitted = []
-    todo, loaded = planned(sweep(seeds=(0, 1)))
-    watcher, emit, beats = Stopping(), lambda *parts: emitted.append(parts), []
-    beat = lambda *seconds: beats.append(seconds)  # noqa: E731
-    driver = remote.Driver(remote.Call("x", None), loaded, watcher, TimeSpent(), emit, beat, {})
+    stored = []
+    listener = Stopping()
+    driver = make_driver(lambda *parts: stored.append(parts), listener=listener)
     with pytest.raises(Interrupted):
-        driver.run(todo, workers)
+        driver.run(planned(sweep(seeds=(0, 1))), workers)
     assert workers.stopped == signal.SIGINT
-    assert len(emitted) == 1
-    assert (driver.spent["lost"], driver.spent["useful"]) == (2.0, 4.0)
-    assert (beats, watcher.warned) == ([(1.0, 0.0), (2.0, 4.0)], [])
+    assert len(stored) == 1
+    assert listener.warned == []
 
 
 @pytest.mark.parametrize(

@@ -254,9 +254,9 @@ def test_a_run_has_its_pictures_however_few_rows_and_classes_the_test_has(count)
     """Of one class there was one example, and no pair to go between."""
     data = small_dataset()
     data = dataclasses.replace(data, x_test=data.x_test[:count], y_test=np.zeros(count, int), image_shape=(4, 3))
-    autoencoder, ruler = variants.plain(nets.mlp(12, (3,))), reconstruction.reference(data)
+    autoencoder = variants.plain(nets.mlp(12, (3,)))
     params = autoencoder.init(jax.random.key(0))
-    trained = scores.TrainedRun(autoencoder, params, {}, data, ruler, 3, jax.random.key(0))
+    trained = scores.TrainedRun(autoencoder, params, {}, data, 3, jax.random.key(0))
     z_nk = reconstruction.reconstruct(autoencoder, params, data.x_test, unit=data.unit)[0]
     images = artifacts.collect(trained, z_nk, {})["interpolations/images"]
     assert images.shape == (max(1, min(8, count) // 2), artifacts.STEPS, 12)

@@ -277,10 +277,10 @@ def test_a_config_and_a_task_carry_it():
     assert one.smoke().pretraining == Greedy(epochs=1, learning_rate=0.01, way="inner")
     data = datasets.load("digits")
     (job,) = run_experiment.jobs.plan([one], {("digits", 0): data}, lambda run_id: None)
-    told = json.loads(task.write(job, job.members, data.fingerprint, task.Call("greedy", None), None))
-    assert task.read(told).sweep.config() == one.config()
-    assert job.start(data) is not None
-    assert run_experiment.jobs.describe([job], {("digits", 0): data})[0]["steps"] == 6 * 20
+    spec = json.loads(task.write(job, job.members, task.Call("greedy", None), None))
+    assert task.read_sweep(spec).config() == one.config()
+    assert job.initialiser is not None
+    assert run_experiment.jobs.describe([job])[0]["steps"] == 6 * 20
 
 
 def test_asking_for_it_starts_no_device():

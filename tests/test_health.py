@@ -13,7 +13,6 @@ from aejax import variants
 from aejax.cli import progress
 from aejax.config import sweep
 from aejax.evaluation import diagnostics, pca
-from aejax.evaluation.reconstruction import reference
 from aejax.reporting import health_table
 from aejax.reporting.settings import group_settings
 from aejax.runner import run_experiment, scoring
@@ -124,7 +123,7 @@ def test_every_completed_run_has_its_panel():
     dataset, hyper = small_dataset(), {"learning_rate": 0.01, "l2": 0.0}
     one = sweep.Sweep(dataset="digits", widths=(4, 3), epochs=1, batch_size=64, hyper=hyper)
     fit = train.fit(one.build(12), dataset, seed=0, epochs=1, batch_size=18, learning_rate=0.01, l2=0.0)
-    row, _, arrays = scoring.score_run(one, 0, hyper, dataset, reference(dataset), fit)
+    row, _, arrays = scoring.score_run(one, 0, hyper, dataset, fit)
     assert row["status"] == "completed"
     assert row["health"]["codings"] == 3
     assert 1 <= row["health"]["effective_rank"] <= 3
@@ -132,7 +131,7 @@ def test_every_completed_run_has_its_panel():
     np.testing.assert_allclose(arrays["activations/counts"].sum(axis=1), len(dataset.x_test))
     assert arrays["codings/test"].shape == (len(dataset.x_test), 2)
     dead = fit._replace(params={**fit.params, "encoder": {n: _zero(v) for n, v in fit.params["encoder"].items()}})
-    row, _, _ = scoring.score_run(one, 0, hyper, dataset, reference(dataset), dead)
+    row, _, _ = scoring.score_run(one, 0, hyper, dataset, dead)
     assert row["status"] == "completed"
     assert "Collapsed: every test row has the same codings." in row["health"]["warnings"]
 
@@ -144,7 +143,7 @@ def test_a_coding_that_is_often_zero_has_a_histogram_of_its_other_values():
     one = sweep.Sweep(dataset="digits", hyper=hyper, **fields)
     autoencoder = one.build(12)
     fit = train.fit(autoencoder, dataset, seed=0, epochs=1, batch_size=18, **hyper)
-    _, _, arrays = scoring.score_run(one, 0, hyper, dataset, reference(dataset), fit)
+    _, _, arrays = scoring.score_run(one, 0, hyper, dataset, fit)
     z_nk = np.asarray(autoencoder.encode(fit.params, jnp.asarray(dataset.floats(dataset.x_test))))
     share_k = (z_nk != 0).mean(axis=0)
     assert (share_k < 0.9).any()
@@ -162,7 +161,7 @@ def test_many_codings_are_mapped_in_the_plane_in_which_they_vary_most():
     one = sweep.Sweep(dataset="digits", widths=(5,), epochs=1, batch_size=64, hyper=hyper)
     autoencoder = one.build(12)
     fit = train.fit(autoencoder, dataset, seed=0, epochs=1, batch_size=18, **hyper)
-    _, _, arrays = scoring.score_run(one, 0, hyper, dataset, reference(dataset), fit)
+    _, _, arrays = scoring.score_run(one, 0, hyper, dataset, fit)
     z_nk = np.asarray(autoencoder.encode(fit.params, jnp.asarray(dataset.floats(dataset.x_test))), np.float64)
     plane_n2 = PCA(2).fit_transform(z_nk)
     signs_2 = np.sign((plane_n2 * arrays["codings/test"]).sum(axis=0))

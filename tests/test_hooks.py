@@ -11,7 +11,6 @@ from aejax import nets, variants
 from aejax.config import run_identity
 from aejax.config.sweep import Sweep
 from aejax.evaluation import scores
-from aejax.evaluation.reconstruction import reference
 from aejax.evaluation.scores import Score
 from aejax.runner import scoring
 from aejax.runtime.errors import ConfigError, DataError
@@ -111,7 +110,7 @@ def test_scores_stand_in_the_row_and_in_the_identity(monkeypatch):
     assert one.config()["scores"] == [{"name": "halved", "power": 4}]
     assert run_identity.decode_config(one.config())["scores"] == (halved(4),)
     fit = train.fit(one.build(12), DATASET, seed=0, epochs=1, batch_size=18, learning_rate=0.01, l2=0.0)
-    row, _, arrays = scoring.score_run(one, 0, {"learning_rate": 0.01, "l2": 0.0}, DATASET, reference(DATASET), fit)
+    row, _, arrays = scoring.score_run(one, 0, {"learning_rate": 0.01, "l2": 0.0}, DATASET, fit)
     assert row["scores"] == {"half_codings": 0.75}
     assert arrays["score/one"].shape == (2,)
 
@@ -120,7 +119,7 @@ def test_a_number_that_is_not_finite_fails_the_run(monkeypatch):
     broken = Score("halved", (), lambda trained: ({"half_codings": float("nan")}, {}))
     one = Sweep(**TINY, scores=(broken,))
     fit = train.fit(one.build(12), DATASET, seed=0, epochs=1, batch_size=18, learning_rate=0.01, l2=0.0)
-    row, _, _ = scoring.score_run(one, 0, {"learning_rate": 0.01, "l2": 0.0}, DATASET, reference(DATASET), fit)
+    row, _, _ = scoring.score_run(one, 0, {"learning_rate": 0.01, "l2": 0.0}, DATASET, fit)
     assert (row["status"], row["reason"]) == ("failed", "half_codings not finite")
 
 
@@ -134,7 +133,7 @@ def test_a_score_that_takes_long_can_be_stopped():
 
     one = Sweep(**TINY, scores=(Score("asking", (), ask),))
     fit = train.fit(one.build(12), DATASET, seed=0, epochs=1, batch_size=18, learning_rate=0.01, l2=0.0)
-    arguments = one, 0, {"learning_rate": 0.01, "l2": 0.0}, DATASET, reference(DATASET), fit
+    arguments = one, 0, {"learning_rate": 0.01, "l2": 0.0}, DATASET, fit
     with pytest.raises(Interrupted):
         scoring.score_run(*arguments, stop)
     assert scoring.score_run(*arguments)[0]["status"] == "completed"
@@ -157,7 +156,7 @@ def test_a_run_that_keeps_the_last_epoch_is_scored_by_it():
         one = Sweep(**{**TINY, "epochs": 3}, keep=keep)
         fit = train.fit(one.build(12), DATASET, seed=0, epochs=3, batch_size=18, **hyper)
         worse = fit._replace(best_epoch=0, params=one.build(12).init(jax.random.key(0)))
-        numbers[keep], params, _ = scoring.score_run(one, 0, hyper, DATASET, reference(DATASET), worse)
+        numbers[keep], params, _ = scoring.score_run(one, 0, hyper, DATASET, worse)
     np.testing.assert_array_equal(params["encoder"]["layer_0"]["bias"], fit.last_params["encoder"]["layer_0"]["bias"])
     assert (numbers["best"]["best_epoch"], numbers["last"]["best_epoch"]) == (1, 3)
     assert numbers["last"]["sse_test"] < numbers["best"]["sse_test"]

@@ -25,7 +25,6 @@ from aejax.config import run_identity
 from aejax.config.sweep import Sweep
 from aejax.datasets.base import Dataset, Scaling
 from aejax.evaluation import pca, scores
-from aejax.evaluation.reconstruction import reference
 from aejax.evaluation.scores.base import TrainedRun
 from aejax.evaluation.scores.likelihood import estimate, exact
 from aejax.runtime.errors import ConfigError
@@ -155,7 +154,7 @@ def test_chunks_and_padding_change_nothing_but_the_draws(linear, monkeypatch):
 
 def test_the_score_names_its_numbers(linear, refused):
     autoencoder, params = linear
-    trained = TrainedRun(autoencoder, params, HYPER, DATASET, reference(DATASET), CODINGS, train.make_key(0))
+    trained = TrainedRun(autoencoder, params, HYPER, DATASET, CODINGS, train.make_key(0))
     measured: Any = scores.likelihood(samples=500, rows=100)(trained)
     numbers, arrays = measured
     exact = density(params).logpdf(DATASET.x_test[:100])
@@ -170,7 +169,9 @@ def test_the_score_names_its_numbers(linear, refused):
     assert arrays["likelihood/test"].shape == (100,)
     assert arrays["likelihood/kl"].sum() == pytest.approx(numbers["kl_test"], rel=1e-5)
     plain = variants.plain(nets.mlp(12, (CODINGS,)))
-    refused(ConfigError, "likelihood", call=lambda: scores.likelihood()(trained._replace(autoencoder=plain)))
+    refused(
+        ConfigError, "likelihood", call=lambda: scores.likelihood()(dataclasses.replace(trained, autoencoder=plain))
+    )
 
 
 @pytest.mark.parametrize("variance", ["fixed", "optimal"])
@@ -204,7 +205,7 @@ def test_binary_rows_are_the_same_for_every_run_and_constants_are_known():
     params["posterior"] = jax.tree.map(jnp.zeros_like, params["posterior"])
     grey = np.random.default_rng(0).uniform(size=(150, 12)).astype(np.float32)
     data = dataclasses.replace(DATASET, x_test=grey)
-    trained = TrainedRun(autoencoder, params, HYPER, data, reference(DATASET), CODINGS, train.make_key(5))
+    trained = TrainedRun(autoencoder, params, HYPER, data, CODINGS, train.make_key(5))
     numbers, _ = scores.likelihood(samples=3)(trained)
     assert autoencoder.generative is not None
     x_nd = np.asarray(autoencoder.generative.observed(jax.random.key(0), jnp.asarray(grey)))
@@ -278,8 +279,8 @@ def test_grey_rows_have_no_likelihood_under_cross_entropy(refused):
     for binarise in (False, True):
         build: dict[str, Any] = {"output": jax.nn.sigmoid, "error": cross_entropy, "binarise": binarise}
         autoencoder = variants.variational(nets.mlp(6, (2,)), **build)
-        params, ruler = autoencoder.init(jax.random.key(0)), reference(dataset)
-        trained = TrainedRun(autoencoder, params, {}, dataset, ruler, 2, jax.random.key(0))
+        params = autoencoder.init(jax.random.key(0))
+        trained = TrainedRun(autoencoder, params, {}, dataset, 2, jax.random.key(0))
         if binarise:
             assert (scores.likelihood(samples=4)(trained)[0]["nll_test"] or 0) > 0
         else:

@@ -10,7 +10,7 @@ from aejax import datasets
 from aejax.datasets.mnist import read_idx
 from aejax.datasets.synthetic import lowrank_covariance
 from aejax.evaluation import pca
-from aejax.evaluation.reconstruction import reference
+from aejax.evaluation.reconstruction import pca_reference
 from aejax.runtime.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -82,7 +82,7 @@ def test_bytes_blocks_and_floats_are_the_same_data(monkeypatch):
 def test_finds_the_known_components_of_lowrank():
     mean_d, covariance_dd = lowrank_covariance(0)
     true_values, true_vectors = np.linalg.eigh(covariance_dd)
-    params = reference(datasets.load("lowrank")).params
+    params = pca_reference(datasets.load("lowrank")).params
     cosines = np.abs(np.sum(params.components_kd[:8] * true_vectors[:, ::-1][:, :8].T, axis=1))
     assert (cosines > 0.995).all()
     np.testing.assert_allclose(params.variances_k[:8], true_values[::-1][:8], rtol=0.1)

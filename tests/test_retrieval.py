@@ -76,13 +76,13 @@ DATASET = small_dataset()
 assert DATASET.y_train is not None
 assert DATASET.y_test is not None
 Y_TRAIN, Y_TEST = DATASET.y_train, DATASET.y_test
-RULER = reconstruction.reference(DATASET)
+RULER = reconstruction.pca_reference(DATASET)
 
 
 def trained(variant, widths=(3,), **hyper):
     autoencoder = variant(nets.mlp(12, widths))
     fit = train.fit(autoencoder, DATASET, seed=0, epochs=2, batch_size=24, learning_rate=0.01, l2=0.0, **hyper)
-    return TrainedRun(autoencoder, fit.params, {"l2": 0.0, **hyper}, DATASET, RULER, widths[-1], jax.random.key(0))
+    return TrainedRun(autoencoder, fit.params, {"l2": 0.0, **hyper}, DATASET, widths[-1], jax.random.key(0))
 
 
 def test_the_numbers_of_a_run():

@@ -4,7 +4,7 @@ import pytest
 
 from aejax import cli
 from aejax.runner import resume
-from aejax.runner.context import RunContext, TimeSpent
+from aejax.runner.context import RunContext, Timings
 from aejax.runner.events import RunListener
 from aejax.runner.resume import BlockCheckpointer
 from aejax.storage import checkpoints, run_folders
@@ -29,14 +29,13 @@ def clock(monkeypatch):
 
 
 @pytest.fixture
-def desk(tmp_path):
-    nothing = None
-    return RunContext("x", nothing, nothing, tmp_path, nothing, RunListener(), TimeSpent())  # pyright: ignore[reportArgumentType]
+def context(tmp_path):
+    return RunContext("x", tmp_path, RunListener(), Timings(), lambda row, params, arrays: None)
 
 
-def train_block(clock, desk, seconds, end=False):
+def train_block(clock, context, seconds, end=False):
     """As `train.train_block` does, in chunks of a second, and with `end` as `train_job` does after it."""
-    keeper, start = BlockCheckpointer(desk, "a", {}), clock.now
+    keeper, start = BlockCheckpointer(context, "a", {}), clock.now
     saved = start
     while clock.now - start < seconds:
         clock.now += 1.0
@@ -50,10 +49,10 @@ def train_block(clock, desk, seconds, end=False):
 
 @pytest.mark.parametrize("cost", [0.01, 0.5, 2.0])
 @pytest.mark.parametrize("block", [15, 60, 3000])
-def test_saving_takes_under_two_hundredths_of_the_time(clock, desk, cost, block):
+def test_saving_takes_under_two_hundredths_of_the_time(clock, context, cost, block):
     """But for the first save, before which nobody knows what one costs."""
     clock.cost = cost
-    took = sum(train_block(clock, desk, block, end=True) for _ in range(6000 // block))
+    took = sum(train_block(clock, context, block, end=True) for _ in range(6000 // block))
     assert took == pytest.approx(clock.saves * cost)
     assert took <= 0.02 * clock.now + cost
 
@@ -61,40 +60,31 @@ def test_saving_takes_under_two_hundredths_of_the_time(clock, desk, cost, block)
 @pytest.mark.parametrize(
     ("seconds", "cost", "saves"), [(9, 0.0, 0), (9, 0.1, 1), (4, 0.1, 0), (11, 0.1, 2), (11, 9, 2)]
 )
-def test_what_is_trained_is_saved_before_it_is_scored_where_that_is_worth_it(clock, desk, seconds, cost, saves):
+def test_what_is_trained_is_saved_before_it_is_scored_where_that_is_worth_it(clock, context, seconds, cost, saves):
     """Where a state is kept on the way always: runs that are stored by then would be trained again from there."""
-    desk.save_cost = clock.cost = cost
+    context.save_cost = clock.cost = cost
     if cost == 9:
-        desk.save_cost = 0.1  # it said so, and then took 9
-    train_block(clock, desk, seconds, end=True)
+        context.save_cost = 0.1  # it said so, and then took 9
+    train_block(clock, context, seconds, end=True)
     assert clock.saves == saves
 
 
-def test_asked_for_it_is_saved_at_the_end_too(clock, desk):
-    desk.save_seconds = 1000.0
-    train_block(clock, desk, 3, end=True)
+def test_asked_for_it_is_saved_at_the_end_too(clock, context):
+    context.save_seconds = 1000.0
+    train_block(clock, context, 3, end=True)
     assert clock.saves == 1
 
 
-def test_a_state_is_not_saved_more_often_than_every_ten_seconds(clock, desk):
+def test_a_state_is_not_saved_more_often_than_every_ten_seconds(clock, context):
     clock.cost = 0.0
-    train_block(clock, desk, 1000)
+    train_block(clock, context, 1000)
     assert 90 < clock.saves <= 100
 
 
-def test_asked_for_it_is_saved_as_often_as_that(clock, desk):
-    desk.save_seconds = 0.0
-    train_block(clock, desk, 40)
+def test_asked_for_it_is_saved_as_often_as_that(clock, context):
+    context.save_seconds = 0.0
+    train_block(clock, context, 40)
     assert clock.saves == 20  # a second of training, a second of saving
-
-
-def test_whoever_watches_is_told_what_would_be_lost_and_what_is_kept(clock, desk):
-    told = []
-    desk.beat, desk.save_seconds = lambda *seconds: told.append(seconds), 2.0
-    desk.spent["useful"] = 100.0
-    train_block(clock, desk, 8)
-    saves = [((1.0, kept), (2.0, kept), (0.0, kept + 2.0)) for kept in (100.0, 102.0, 104.0)]
-    assert told == [call for calls in saves for call in calls]
 
 
 @pytest.mark.parametrize("kept", [True, False])

@@ -1,5 +1,6 @@
 """The denoising score: its rulers against other derivations, its numbers against what they are said to be."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -10,7 +11,6 @@ import pytest
 from aejax import nets, variants
 from aejax.config.sweep import Sweep
 from aejax.evaluation import pca, scores
-from aejax.evaluation.reconstruction import reference
 from aejax.evaluation.scores.base import TrainedRun
 from aejax.evaluation.scores.denoising import best_affine_map, pca_curve
 from aejax.reporting.figures import denoised as of_denoised
@@ -29,7 +29,7 @@ NOISES = [("gaussian", 0.3, {}), ("masking", 0.4, {}), ("salt_and_pepper", 0.3, 
 def trained(params_of=lambda net: net.init(jax.random.key(0)), codings=3, dataset=None):
     dataset = dataset or small_dataset(rows=600)
     net = nets.mlp(INPUTS, (codings,), precision="highest")
-    return TrainedRun(variants.plain(net), params_of(net), {}, dataset, reference(dataset), codings, KEY)
+    return TrainedRun(variants.plain(net), params_of(net), {}, dataset, codings, KEY)
 
 
 def measured(score, one) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -124,15 +124,17 @@ def test_columns_that_never_vary_and_no_noise_at_all_are_harmless():
 
 def test_an_autoencoder_that_is_pca_has_pcas_numbers():
     one = trained()
-    numbers, arrays = measured(scores.denoising(level=0.3), one._replace(params=principal(one.ruler, 3)))
+    numbers, arrays = measured(
+        scores.denoising(level=0.3), dataclasses.replace(one, params=principal(one.reference, 3))
+    )
     assert numbers["denoised_sse_test"] == pytest.approx(numbers["pca_denoised_sse_test"], rel=1e-4)
     assert numbers["noisy_sse_test"] == pytest.approx(INPUTS * 0.3**2, rel=0.05)
     best = numbers["pca_best_components"]
-    again, _ = measured(scores.denoising(level=0.3), trained(lambda net: principal(one.ruler, best), codings=best))
+    again, _ = measured(scores.denoising(level=0.3), trained(lambda net: principal(one.reference, best), codings=best))
     assert again["denoised_sse_test"] == pytest.approx(numbers["pca_best_denoised_sse_test"], rel=1e-4)
     assert again["denoised_ratio"] == pytest.approx(1.0, rel=1e-4)
     validation = [
-        measured(scores.denoising(level=0.3), trained(lambda net, k=k: principal(one.ruler, k), codings=k))[0]
+        measured(scores.denoising(level=0.3), trained(lambda net, k=k: principal(one.reference, k), codings=k))[0]
         for k in (best - 1, best, best + 1)
     ]
     errors = [found["denoised_sse_validation"] for found in validation]
@@ -148,7 +150,7 @@ def test_an_autoencoder_that_is_pca_has_pcas_numbers():
 
 def test_the_rulers_are_the_same_for_every_seed_and_repetitions_average():
     first, second = (
-        measured(scores.denoising(level=0.3), trained()._replace(key=jax.random.key(s)))[0] for s in (0, 1)
+        measured(scores.denoising(level=0.3), dataclasses.replace(trained(), key=jax.random.key(s)))[0] for s in (0, 1)
     )
     assert first == second
     many = measured(scores.denoising(level=0.3, repetitions=20), trained())[0]

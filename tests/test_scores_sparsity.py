@@ -9,7 +9,7 @@ import pytest
 
 from aejax import variants
 from aejax.config.sweep import Sweep
-from aejax.evaluation import reconstruction, scores
+from aejax.evaluation import scores
 from aejax.evaluation.scores.sparsity import counts
 from aejax.reporting.figures import sparsity as figure_of
 from aejax.reporting.settings import group_settings
@@ -37,7 +37,7 @@ def test_a_row_holds_what_the_score_measured():
     one = Sweep(**shape, variant=variants.topk, hyper=hyper, scores=(scores.sparsity(),))
     assert (one.linear, one.name) == (False, "topk shallow")
     fit = train.fit(one.build(dataset.x_train.shape[1]), dataset, seed=0, epochs=2, batch_size=18, **hyper)
-    row, _, arrays = scoring.score_run(one, 0, hyper, dataset, reconstruction.reference(dataset), fit)
+    row, _, arrays = scoring.score_run(one, 0, hyper, dataset, fit)
     assert row["status"] == "completed"
     assert 0 < row["scores"]["l0"] <= 3
     assert arrays["sparsity/activity"].sum() == pytest.approx(row["scores"]["l0"], rel=1e-5)

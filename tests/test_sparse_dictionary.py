@@ -44,7 +44,7 @@ def test_a_known_dictionary_is_found_where_pca_finds_none_of_it(name, hyper):
         return (atoms_ad @ (directions_md / lengths_m).T).max(axis=1).mean()
 
     found = closest(np.asarray(columns(fit.params)))
-    ruler = reconstruction.reference(dataset)
+    ruler = reconstruction.pca_reference(dataset)
     components_kd = np.asarray(ruler.params.components_kd)
     assert found > 0.95
     assert closest(np.concatenate([components_kd, -components_kd])) < 0.7

@@ -235,7 +235,7 @@ def _run_inside(options: argparse.Namespace, interrupts: SignalHandler) -> int:
             how=options.how,
             width=options.width,
             save_seconds=options.save_every,
-            watcher=watcher,
+            listener=watcher,
             on=place,
             source=remote.Source(options.experiment, tuple(options.assignments)),
             events=options.tensorboard,
@@ -292,9 +292,9 @@ def _generate(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from aejax.runner import run_experiment
+    from aejax.reporting import summary
 
-    for path in run_experiment.rebuild(options.folder, lambda text: print(f"aejax: warning: {text}", file=sys.stderr)):
+    for path in summary.rebuild(options.folder, lambda text: print(f"aejax: warning: {text}", file=sys.stderr)):
         print(path)
     return 0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -94,7 +94,7 @@ class TerminalProgress(RunListener):
             self.progress.advance(self.total)
             self._clear()
         if not stored:
-            self.console.print(*run_experiment.summary_lines([row]), soft_wrap=True)
+            self.console.print(*summary_lines([row]), soft_wrap=True)
 
     def summarise(self, outcome: run_experiment.Outcome) -> None:
         """A table of this call's settings, means over seeds, and where everything was written."""
@@ -155,3 +155,21 @@ def show_plan(plan: run_experiment.Plan) -> None:
 
 def _size(count: int) -> str:
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
+
+
+def summary_lines(rows: Iterable[dict[str, Any]]) -> list[str]:
+    """One line of words a row, for terminals that draw nothing."""
+    lines = []
+    for row in rows:
+        name = f"{row['label']} {row['codings']}, seed {row['seed']}"
+        if row["status"] != "completed":
+            lines.append(f"{name}: {row['status']}: {row['reason']}")
+            continue
+        verdict = "beats" if row["sse_test"] < row["pca_sse_test"] else "loses to"
+        if row["sse_ratio"] is None:
+            verdict = "beside an exact"
+        lines.append(
+            f"{name}: SSE {row['sse_test']:.4f} {verdict} PCA {row['pca_sse_test']:.4f}, worth "
+            f"{row['pca_equivalent_dimension']:.1f} components, {row['train_seconds']:.1f} s"
+        )
+    return lines

@@ -47,7 +47,7 @@ def collect(trained: TrainedRun, z_nk: np.ndarray, stored: dict[str, np.ndarray]
     training_nk = training_codings(trained, DENSITY_ROWS)
     if not (np.isfinite(z_nk).all() and np.isfinite(training_nk).all()):
         return arrays
-    if trained.codings >= 2 <= trained.ruler.params.rank:
+    if trained.codings >= 2 <= trained.reference.params.rank:
         arrays |= _map(trained, z_nk)
     arrays |= density.fit(training_nk).arrays("density/gaussian")
     arrays["codings/quantiles"] = np.quantile(training_nk, LEVELS, axis=0).astype(np.float32)
@@ -175,10 +175,11 @@ def _test_distance(dataset: Dataset) -> np.ndarray:
 
 def _examples(trained: TrainedRun) -> dict[str, np.ndarray]:
     """Examples and their reconstructions, ours and PCA's; first-layer features of a layer that has images to show."""
-    dataset, ruler = trained.dataset, trained.ruler
+    dataset = trained.dataset
+    reference = trained.reference
     rows = dataset.x_test[example_rows(dataset)]
     original = dataset.floats(rows)
-    first = pca.truncate(ruler.params, min(trained.codings, ruler.params.rank))
+    first = pca.truncate(reference.params, min(trained.codings, reference.params.rank))
     examples = {
         "original": original,
         "reconstruction": reconstruction.reconstruct(trained.autoencoder, trained.params, rows, unit=dataset.unit)[1],
@@ -193,7 +194,7 @@ def _map(trained: TrainedRun, z_nk: np.ndarray) -> dict[str, np.ndarray]:
     """Test rows in the plane of two codings, of more in that in which they vary most, and in the plane of two
     components, with their labels.
     """
-    dataset, first = trained.dataset, pca.truncate(trained.ruler.params, 2)
+    dataset, first = trained.dataset, pca.truncate(trained.reference.params, 2)
     some_m = evenly_spaced(len(z_nk), MAP_ROWS)
     if trained.codings > 2:
         centred_nk = z_nk.astype(np.float64) - z_nk.mean(axis=0, dtype=np.float64)

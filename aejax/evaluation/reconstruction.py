@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import time
+import weakref
 from typing import Any, NamedTuple
 
 import jax
@@ -28,9 +29,10 @@ BLOCK_ROWS = 512
 
 
 class PCAReference(NamedTuple):
-    """The ruler: exact PCA of train and validation rows together, and its SSE on test for 0, 1, … components.
+    """What autoencoders are compared with: exact PCA of train and validation rows together, and its SSE on test.
 
-    `curve` is (min(n, d) + 1,) float64; entry 0 is the mean predictor's. `seconds` is the decomposition's wall time.
+    `curve` is (min(n, d) + 1,) float64: the SSE with 0, 1, … components; entry 0 is the mean predictor's. `seconds` is
+    the decomposition's wall time.
     """
 
     params: pca.PCAParams
@@ -38,12 +40,21 @@ class PCAReference(NamedTuple):
     seconds: float
 
 
-def reference(dataset: Dataset) -> PCAReference:
-    """Fit the reference PCA on train and validation and score it on test."""
-    start = time.perf_counter()
-    params = pca.fit(np.concatenate([dataset.x_train, dataset.x_validation]), unit=dataset.unit)
-    seconds = time.perf_counter() - start
-    return PCAReference(params, pca.error_curve(params, dataset.x_test, unit=dataset.unit), seconds)
+_REFERENCES: weakref.WeakKeyDictionary[Dataset, PCAReference] = weakref.WeakKeyDictionary()
+
+
+def pca_reference(dataset: Dataset) -> PCAReference:
+    """The reference PCA of a dataset, fitted on train and validation rows and scored on test rows.
+
+    It is computed once for each dataset and kept as long as the dataset lives.
+    """
+    if dataset not in _REFERENCES:
+        start = time.perf_counter()
+        params = pca.fit(np.concatenate([dataset.x_train, dataset.x_validation]), unit=dataset.unit)
+        seconds = time.perf_counter() - start
+        curve = pca.error_curve(params, dataset.x_test, unit=dataset.unit)
+        _REFERENCES[dataset] = PCAReference(params, curve, seconds)
+    return _REFERENCES[dataset]
 
 
 @functools.partial(jax.jit, static_argnames=("autoencoder", "unit"))
@@ -125,7 +136,7 @@ def score(
     autoencoder: Autoencoder,
     params: Params,
     dataset: Dataset,
-    ruler: PCAReference | None = None,
+    reference: PCAReference | None = None,
     *,
     codings: int | None = None,
     linear: bool = False,
@@ -135,23 +146,23 @@ def score(
 
     Keys: sse_test, mse_test (per input), r2_test, pca_sse_test, sse_ratio (ours over PCA's: below 1 we win; None where
     PCA's error is zero up to rounding), pca_equivalent_dimension, and principal_angle_max_deg (None unless `linear`).
-    `ruler` saves fitting the reference again, `sse_test` reconstructing the test rows. Codings beyond the rank of the
-    data are compared with PCA at its full rank.
+    `reference` is the dataset's own unless another is given; `sse_test` saves reconstructing the test rows. Codings
+    beyond the rank of the data are compared with PCA at its full rank.
     """
-    ruler = ruler or reference(dataset)
+    reference = reference or pca_reference(dataset)
     k = codings or jax.eval_shape(autoencoder.encode, params, jnp.zeros((1, dataset.inputs))).shape[-1]
     if sse_test is None:
         sse_test = sse(autoencoder, params, dataset.x_test, unit=dataset.unit)
-    pca_sse = float(ruler.curve[min(k, len(ruler.curve) - 1)])
+    pca_sse = float(reference.curve[min(k, len(reference.curve) - 1)])
     angle = None
-    if linear and k <= ruler.params.rank:
-        angle = principal_angle_max_deg(autoencoder, params, ruler.params.components_kd[:k], dataset.inputs, k)
+    if linear and k <= reference.params.rank:
+        angle = principal_angle_max_deg(autoencoder, params, reference.params.components_kd[:k], dataset.inputs, k)
     return {
         "sse_test": sse_test,
         "mse_test": sse_test / dataset.inputs,
-        "r2_test": 1 - sse_test / float(ruler.curve[0]),
+        "r2_test": 1 - sse_test / float(reference.curve[0]),
         "pca_sse_test": pca_sse,
-        "sse_ratio": sse_test / pca_sse if pca_sse > ROUNDING * float(ruler.curve[0]) else None,
-        "pca_equivalent_dimension": pca_equivalent_dimension(sse_test, ruler.curve),
+        "sse_ratio": sse_test / pca_sse if pca_sse > ROUNDING * float(reference.curve[0]) else None,
+        "pca_equivalent_dimension": pca_equivalent_dimension(sse_test, reference.curve),
         "principal_angle_max_deg": angle,
     }

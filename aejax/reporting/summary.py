@@ -6,7 +6,7 @@ import csv
 import functools
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +14,8 @@ from aejax.reporting import health_table, time_budget
 from aejax.reporting.markdown import counted, escape
 from aejax.reporting.settings import Arrays, Row, Setting, confidence, format_number, group_settings, unique
 from aejax.reporting.verdict import interval, verdict
+from aejax.runtime.errors import ResultsError
+from aejax.storage import lock, run_folders
 from aejax.storage.run_folders import to_json, write_atomic
 
 MOST_SETTINGS, MOST_LOST = 40, 40  # of a label, in a table; runs that did not complete, in their list
@@ -257,3 +259,15 @@ def _csv(found: Sequence[Setting]) -> str:
     writer.writeheader()
     writer.writerows(lines)
     return text.getvalue()
+
+
+def rebuild(folder: Path, warn: Callable[[str], None] | None = None) -> list[Path]:
+    """Rebuild runs.jsonl, summary and figures of a results folder from its stored runs. Returns the files written.
+
+    Raises ResultsError where there are none, or another call is writing there.
+    """
+    if not (folder / "runs.jsonl").is_file() and not (folder / "runs").is_dir():
+        raise ResultsError(str(folder), "no runs there", "give a results folder, for example results/quickstart")
+    with lock.hold(folder):
+        rows = run_folders.write_index(folder, warn)
+        return write(folder, rows, lambda run_id: run_folders.read_arrays(folder, run_id))

@@ -1,9 +1,9 @@
-"""What a job is worked on with: data on devices, a results folder, somebody who watches, and an account of the time."""
+"""What the jobs of one call of `aejax run` share: results folder, listener, timings, the layout that was asked for."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,61 +11,59 @@ from typing import Any
 import jax
 import numpy as np
 
-from aejax import datasets
-from aejax.config.sweep import Sweep
-from aejax.evaluation import reconstruction
 from aejax.runner.events import RunListener
-from aejax.runner.jobs import Layouts
+from aejax.runner.jobs import Job
 from aejax.storage import checkpoints
 from aejax.training import population
 from aejax.training.population import Layout
 
 KINDS = ("useful", "compile", "data", "saving", "lost")
-Emit = Callable[[dict[str, Any], dict[str, Any], dict[str, np.ndarray]], None]
+Store = Callable[[dict[str, Any], dict[str, Any], dict[str, np.ndarray]], None]
+"""Takes the row, the parameters and the arrays of a run that has ended."""
 
 
-class TimeSpent(dict[str, float]):
-    """Seconds by kind: useful steps, compiling, data, saving, lost work."""
+class Timings(dict[str, float]):
+    """Seconds by kind: useful training steps, compiling, data, saving, lost work."""
 
     def __init__(self) -> None:
         super().__init__(dict.fromkeys(KINDS, 0.0))
 
-    def since(self, kind: str, start: float) -> None:
-        """Add what has passed since a `time.perf_counter()`."""
+    def add_since(self, kind: str, start: float) -> None:
+        """Add the seconds that have passed since `start`, a value of `time.perf_counter()`."""
         self[kind] += time.perf_counter() - start
 
 
 @dataclass
 class RunContext:
-    """What a job needs besides itself: data on devices, a folder (None on processes that do not write), a watcher.
+    """What the jobs of one call share.
 
-    `saved` says by state_id what block each saved state is of. `beat` is told the seconds of work that would be
-    lost if the process died now, and those of this call that would not. `forget` is called with the folder and the
-    state_id of a block whose runs have all been emitted.
+    `folder` is the results folder, None on a process that does not write. `store` takes each run that has ended.
+    `how` and `width` are the layout that was asked for, `save_seconds` the seconds between two checkpoints.
+    `rows` are rows that were stored before this call. `saved_blocks` maps the id of each saved state to the identity of
+    its block. `remove_state` removes the state of a block whose runs are all stored.
     """
 
     experiment: str
-    dataset: datasets.Dataset
-    ruler: reconstruction.PCAReference
     folder: Path | None
-    layouts: Layouts | None
-    watcher: RunListener
-    spent: TimeSpent
+    listener: RunListener
+    timings: Timings
+    store: Store
     how: str = "auto"
     width: int | None = None
     save_seconds: float | None = None
-    beat: Callable[[float, float], None] = lambda unsaved, kept: None
-    forget: Callable[[Path, str], None] = checkpoints.remove
-    saved: dict[str, dict[str, Any]] = field(default_factory=dict)
+    rows: Sequence[dict[str, Any]] = ()
+    saved_blocks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    remove_state: Callable[[Path, str], None] = checkpoints.remove
     save_cost: float = 0.0
-    placed: dict[tuple, Any] = field(default_factory=dict)
+    """Seconds that the last checkpoint took."""
+    _placed: dict[tuple[str, bool, str], Any] = field(default_factory=dict)
 
-    def data(self, one: Sweep, layout: Layout) -> Any:
-        """What a sweep is trained on, on the devices of a layout, put there once."""
-        key = (self.dataset.fingerprint, one.moments, str(layout.sharding()))
-        if key not in self.placed:
+    def place_data(self, job: Job, layout: Layout) -> Any:
+        """The training data of a job on the devices of a layout. Jobs with the same data and layout share it."""
+        key = (job.dataset.fingerprint, job.sweep.moments, str(layout.sharding()))
+        if key not in self._placed:
             start = time.perf_counter()
-            self.placed.clear()
-            self.placed[key] = jax.block_until_ready(population.place_data(one.training_data(self.dataset), layout))
-            self.spent.since("data", start)
-        return self.placed[key]
+            self._placed.clear()
+            self._placed[key] = jax.block_until_ready(population.place_data(job.training_data, layout))
+            self.timings.add_since("data", start)
+        return self._placed[key]

@@ -1,4 +1,4 @@
-"""What happens while an experiment runs, told to whoever draws it."""
+"""Events of a running experiment, for a listener that shows them."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from aejax.training.train import Progress
 
 
 class RunListener:
-    """Told what happens, in order; does nothing. The command line draws it."""
+    """Receives the events of a running experiment in order and ignores them. The command line overrides it."""
 
-    def check(self) -> None:
-        """Called between chunks and between runs, where nothing is half done: may raise Interrupted to stop."""
+    def check_interrupt(self) -> None:
+        """Called between chunks and between runs, where nothing is half done. May raise Interrupted to stop."""
 
     def start(self, runs: int, device: str) -> None:
-        """Training is about to start."""
+        """The call is about to train this many runs on this device."""
 
     def block(self, name: str) -> Callable[[Progress], None] | None:
-        """A block of runs starts; returns what it reports its progress to."""
+        """A block of runs starts. Returns the function that receives its progress, or None."""
 
     def curves(self, run_ids: Sequence[str]) -> Callable[[int, dict[str, np.ndarray]], None] | None:
-        """A block of these runs starts; returns what is told the curves of its epochs as they end, or None."""
+        """A block of these runs starts. Returns the function that receives the metrics of ended epochs, or None."""
 
     def warn(self, text: str) -> None:
-        """Something a person should know, that stops nothing."""
+        """Something that a person should know and that stops nothing."""
 
     def done(self, row: dict[str, Any], stored: bool) -> None:
-        """A run ended with this row; `stored` when it was found on disk."""
+        """A run ended with this row. `stored` says that it was on disk before."""

@@ -1,24 +1,26 @@
-"""What is to be done: an experiment's sweeps as jobs, one compiled program each, and what of them is stored already."""
+"""Jobs: an experiment's sweeps with their data, one compiled program each, and which of their runs are stored."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import json
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from aejax import datasets
 from aejax.config import run_identity
 from aejax.config.sweep import Sweep
+from aejax.datasets import Dataset
 from aejax.storage import provenance, run_folders
 from aejax.training import greedy, population, train
-from aejax.training.population import Layout, ProgramSpec
+from aejax.training.population import ProgramSpec
+from aejax.variants import Autoencoder
 
-LAYOUTS = "layouts.json"
+ENDED = ("completed", "diverged")
+"""Status of runs that are not trained again."""
 
 
 class Member(NamedTuple):
@@ -30,151 +32,176 @@ class Member(NamedTuple):
 
     @property
     def run(self) -> tuple[int, dict[str, float]]:
-        """As `fit_population` takes it."""
+        """Seed and hyper-parameters, as `fit_population` takes them."""
         return self.seed, self.hyper
 
 
-class Job(NamedTuple):
-    """A sweep on its data: one compiled program. `stored` are the rows of the members that need no training."""
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A sweep with its dataset: the runs of one compiled program.
+
+    `number` is the sweep's place in the experiment. `stored` maps run ids to the rows of the members that need no
+    training. What follows from sweep and dataset is computed once.
+    """
 
     number: int
     sweep: Sweep
+    dataset: Dataset
     members: list[Member]
-    stored: dict[str, dict[str, Any]]
+    stored: Mapping[str, dict[str, Any]]
 
     @property
     def missing(self) -> list[Member]:
         """The members to train."""
         return [member for member in self.members if member.run_id not in self.stored]
 
-    def identity(self, dataset: datasets.Dataset) -> dict[str, Any]:
-        """All that a member's numbers depend on but its seed and hyper-parameters."""
-        return {"format": run_folders.FORMAT, "config": self.sweep.config(), "data": dataset.fingerprint}
+    @functools.cached_property
+    def identity(self) -> dict[str, Any]:
+        """Everything that a member's numbers depend on besides its seed and hyper-parameters."""
+        return {"format": run_folders.FORMAT, "config": self.sweep.config(), "data": self.dataset.fingerprint}
 
-    def task(self, dataset: datasets.Dataset) -> ProgramSpec:
-        """What is compiled for it. Raises ConfigError."""
-        one, autoencoder = self.sweep, self.sweep.build(dataset.inputs, dataset.image_shape)
-        dataset = one.training_data(dataset)
+    @functools.cached_property
+    def autoencoder(self) -> Autoencoder:
+        """The autoencoder of the widest member."""
+        return self.sweep.build(self.dataset.inputs, self.dataset.image_shape)
+
+    @functools.cached_property
+    def training_data(self) -> Dataset:
+        """The dataset, or with the sweep's `moments` a few rows with the same mean and covariance."""
+        return self.sweep.training_data(self.dataset)
+
+    @functools.cached_property
+    def spec(self) -> ProgramSpec:
+        """The program to compile. Raises ConfigError where a member cannot be trained."""
+        sweep = self.sweep
         runs = [member.run for member in self.members]
-        names = train.check_fit(autoencoder, dataset, runs, epochs=one.epochs, batch_size=one.batch_size)
+        names = train.check_fit(
+            self.autoencoder, self.training_data, runs, epochs=sweep.epochs, batch_size=sweep.batch_size
+        )
         return population.program_spec(
-            autoencoder,
-            dataset,
+            self.autoencoder,
+            self.training_data,
             names,
-            epochs=one.epochs,
-            batch_size=one.batch_size,
-            schedule=one.schedule,
-            optimiser=one.optimiser,
-            full_batch_steps=one.full_batch_steps,
+            epochs=sweep.epochs,
+            batch_size=sweep.batch_size,
+            schedule=sweep.schedule,
+            optimiser=sweep.optimiser,
+            full_batch_steps=sweep.full_batch_steps,
         )
 
-    def start(self, dataset: datasets.Dataset) -> train.Initialiser | None:
-        """What its members begin with, where that is not what their seeds draw."""
-        one, autoencoder = self.sweep, self.sweep.build(dataset.inputs, dataset.image_shape)
-        if one.pretraining is None:
+    @functools.cached_property
+    def initialiser(self) -> train.Initialiser | None:
+        """Gives the members their first parameters where the sweep has pretraining; None where their seeds do."""
+        sweep = self.sweep
+        if sweep.pretraining is None:
             return None
-        options = {name: getattr(one, name) for name in ("batch_size", "schedule", "full_batch_steps")}
-        return greedy.start(one.pretraining, greedy.stack_of(one, dataset.inputs), autoencoder, dataset, **options)
+        options = {name: getattr(sweep, name) for name in ("batch_size", "schedule", "full_batch_steps")}
+        stack = greedy.stack_of(sweep, self.dataset.inputs)
+        return greedy.start(sweep.pretraining, stack, self.autoencoder, self.dataset, **options)
 
 
-Stored = Callable[[str], dict[str, Any] | None]
-"""The row of a stored run by its id, None where it is to be trained."""
+ReadRow = Callable[[str], dict[str, Any] | None]
+"""The row of a stored run by its id; None where it has to be trained."""
 
 
-def plan(sweeps: Sequence[Sweep], loaded: Mapping[tuple[str, int], datasets.Dataset], stored: Stored) -> list[Job]:
-    """The jobs of an experiment, in its order. Runs that ended, also in divergence, are not trained again."""
+def plan(sweeps: Sequence[Sweep], data: Mapping[tuple[str, int], Dataset], read_row: ReadRow) -> list[Job]:
+    """The jobs of an experiment in its order. `data` maps (dataset name, data_seed) to datasets."""
     jobs = []
-    for number, one in enumerate(sweeps):
-        config, data = one.config(), loaded[one.dataset, one.data_seed].fingerprint
-        members = [Member(run_identity.run_id(config, hyper, seed, data), seed, hyper) for seed, hyper in one.runs()]
-        rows = {member.run_id: stored(member.run_id) for member in members}
-        done = {name: row for name, row in rows.items() if row is not None and row["status"] in _ENDED}
-        jobs.append(Job(number, one, members, done))
+    for number, sweep in enumerate(sweeps):
+        config = sweep.config()
+        dataset = data[sweep.dataset, sweep.data_seed]
+        members = [
+            Member(run_identity.run_id(config, hyper, seed, dataset.fingerprint), seed, hyper)
+            for seed, hyper in sweep.runs()
+        ]
+        rows = {member.run_id: read_row(member.run_id) for member in members}
+        stored = {run_id: row for run_id, row in rows.items() if row is not None and row["status"] in ENDED}
+        jobs.append(Job(number, sweep, dataset, members, stored))
     return jobs
 
 
-_ENDED = ("completed", "diverged")
+def describe(jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    """The plan in numbers, one dict a job. Nothing is compiled.
 
-
-def describe(jobs: Sequence[Job], loaded: Mapping[tuple[str, int], datasets.Dataset]) -> list[dict[str, Any]]:
-    """The plan in numbers, a dict a job: nothing is compiled. `bytes` is an estimate of what training it holds.
-
-    Parameters, gradients, two moments and the best parameters of each member, the rows, and a batch's activations.
+    `bytes` estimates the memory of training: parameters, gradients, two moments and the best parameters of each member,
+    the rows, and the activations of a batch.
     """
-    lines = []
-    for job in jobs:
-        one = job.sweep
-        dataset = loaded[one.dataset, one.data_seed]
-        shapes = jax.eval_shape(one.build(dataset.inputs, dataset.image_shape).init, jax.random.key(0))
-        parameters = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
-        batch = one.batch_size or len(dataset.x_train)
-        units = 2 * (sum(one.widths) + sum(one.decoder_widths or one.widths) + 2 * dataset.inputs)
-        before = 0 if one.pretraining is None else one.pretraining.epochs * len(one.widths)
-        member_bytes = 4 * (6 * parameters + batch * units + 3 * one.epochs)
-        data_bytes = dataset.x_train.nbytes + dataset.x_validation.nbytes
-        lines.append(
-            {
-                "label": one.name,
-                "dataset": one.dataset,
-                "codings": sorted({one.codings_of(member.hyper) for member in job.members}),
-                "members": len(job.members),
-                "stored": len(job.stored),
-                "missing": len(job.missing),
-                "parameters": parameters,
-                "steps": one.steps(len(dataset.x_train)) * (one.epochs + before) // one.epochs,
-                "bytes": member_bytes * len(job.missing) + data_bytes if job.missing else 0,
-            }
-        )
-    return lines
+    return [_describe(job) for job in jobs]
+
+
+def _describe(job: Job) -> dict[str, Any]:
+    sweep = job.sweep
+    dataset = job.dataset
+    shapes = jax.eval_shape(job.autoencoder.init, jax.random.key(0))
+    parameters = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
+    batch_size = sweep.batch_size or len(dataset.x_train)
+    units = 2 * (sum(sweep.widths) + sum(sweep.decoder_widths or sweep.widths) + 2 * dataset.inputs)
+    pretraining_epochs = 0 if sweep.pretraining is None else sweep.pretraining.epochs * len(sweep.widths)
+    member_bytes = 4 * (6 * parameters + batch_size * units + 3 * sweep.epochs)
+    data_bytes = dataset.x_train.nbytes + dataset.x_validation.nbytes
+    return {
+        "label": sweep.name,
+        "dataset": sweep.dataset,
+        "codings": sorted({sweep.codings_of(member.hyper) for member in job.members}),
+        "members": len(job.members),
+        "stored": len(job.stored),
+        "missing": len(job.missing),
+        "parameters": parameters,
+        "steps": sweep.steps(len(dataset.x_train)) * (sweep.epochs + pretraining_epochs) // sweep.epochs,
+        "bytes": member_bytes * len(job.missing) + data_bytes if job.missing else 0,
+    }
 
 
 def short_hash(value: Any) -> str:
-    """Twelve hex digits of a value's JSON."""
+    """The first twelve hex digits of the SHA-256 of a value's JSON."""
     return hashlib.sha256(run_folders.to_json(value, sort_keys=True).encode()).hexdigest()[:12]
 
 
+_MACHINE_CLASS = ("platform", "device_kind", "processor", "instruction_set", "threads", "devices", "jax", "jaxlib")
+
+
 def machine_class() -> dict[str, Any]:
-    """What bits depend on besides the config: a program is laid out anew where this is another."""
-    facts = provenance.describe("", "")
-    names = ("platform", "device_kind", "processor", "instruction_set", "threads", "devices", "jax", "jaxlib")
-    return {**{name: facts[name] for name in names}, "processes": jax.process_count()}
+    """The facts about this machine that a run's bits depend on besides its config."""
+    return _machine_class_of(provenance.describe("", ""))
 
 
-class Layouts:
-    """The layouts that programs were given, kept beside the runs: a sweep that goes on does so in the same layout.
+def _machine_class_of(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {**{name: facts.get(name) for name in _MACHINE_CLASS}, "processes": facts.get("processes", 1)}
 
-    A program that is unknown, or was laid out on another class of machine, is laid out anew. `how` is what was asked
-    for: each way has a layout of its own.
+
+class StoredLayout(NamedTuple):
+    """How runs of a program were trained: kind and width of their layout, and the samples/s of those measured."""
+
+    how: str
+    width: int
+    rates: dict[str, float] | None
+
+
+def stored_layout(job: Job, rows: Iterable[Mapping[str, Any]], how: str) -> StoredLayout | None:
+    """The layout that stored runs of this job's program had, on this class of machine, when `how` was asked for.
+
+    A continued sweep keeps its layout, since the bits of vmapped members depend on it. None where no run is stored.
     """
-
-    def __init__(self, folder: Path, warn: Callable[[str], None]) -> None:
-        self._path = folder / LAYOUTS
-        self._known: dict[str, Any] = {}
-        try:
-            kept = json.loads(self._path.read_text("utf-8"))
-            if kept["sha256"] != short_hash(kept["layouts"]):
-                raise ValueError
-            self._known = kept["layouts"]
-        except FileNotFoundError:
-            pass
-        except (OSError, ValueError, KeyError, TypeError):
-            warn(f"{self._path} is damaged: layouts are chosen anew, and may give other last digits")
-
-    def find(
-        self, job: Job, dataset: datasets.Dataset, how: str = "auto"
-    ) -> tuple[str, int, dict[str, float] | None] | None:
-        """How, width and measured rates of a program, where it was laid out on such a machine."""
-        found = self._known.get(_key(job, dataset, how))
-        return None if found is None else (found["how"], found["width"], found["rates"])
-
-    def keep(
-        self, job: Job, dataset: datasets.Dataset, layout: Layout, rates: dict[str, float] | None, how: str = "auto"
-    ) -> None:
-        """Remember a layout."""
-        self._known[_key(job, dataset, how)] = {"how": layout.how, "width": layout.width, "rates": rates}
-        whole = {"layouts": self._known, "sha256": short_hash(self._known)}
-        run_folders.write_atomic(self._path, run_folders.to_json(whole, indent=1).encode())
+    here = machine_class()
+    for row in layout_rows(job, rows):
+        execution = row["execution"]
+        if execution.get("asked", "auto") == how and _machine_class_of(row["provenance"]) == here:
+            return StoredLayout(execution["how"], execution["width"], execution["rates"])
+    return None
 
 
-def _key(job: Job, dataset: datasets.Dataset, how: str) -> str:
-    return short_hash([job.identity(dataset), machine_class(), *([] if how == "auto" else [how])])
+def layout_rows(job: Job, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Of rows of this job's program, one for each layout and class of machine, cut to what `stored_layout` reads."""
+    distinct = {}
+    for row in rows:
+        execution = row.get("execution")
+        if not execution:
+            continue
+        identity = {"format": row["format"], "config": row["config"], "data": row["provenance"]["dataset_fingerprint"]}
+        if identity == job.identity:
+            layout = {name: execution.get(name) for name in ("how", "width", "rates")}
+            layout["asked"] = execution.get("asked", "auto")
+            key = short_hash([layout, _machine_class_of(row["provenance"])])
+            fields = {name: row[name] for name in ("format", "config", "provenance")}
+            distinct.setdefault(key, {**fields, "execution": layout})
+    return list(distinct.values())

@@ -6,10 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from aejax import datasets
-from aejax.config.sweep import Sweep
 from aejax.datasets.base import fingerprint
-from aejax.evaluation import reconstruction
-from aejax.runner.events import RunListener
 
 SMOKE_ROWS = {"train": 256, "validation": 64, "test": 128}
 
@@ -26,10 +23,3 @@ def load(name: str, data_seed: int, data_dir: Path | None, smoke: bool) -> datas
     }
     print_of_part = fingerprint(parts, dataset.image_shape, dataset.scaling)
     return dataclasses.replace(dataset, **parts, fingerprint=print_of_part)
-
-
-def warn_of_rank(one: Sweep, ruler: reconstruction.PCAReference, watcher: RunListener) -> None:
-    """Tell the watcher where the data has fewer principal components than the sweep has codings."""
-    if one.codings > ruler.params.rank:
-        rank = f"{one.dataset} has rank {ruler.params.rank}, below {one.codings} codings"
-        watcher.warn(f"{rank}: the reference PCA's further components are zero")

@@ -1,4 +1,4 @@
-"""States of blocks in training: kept so seldom that they cost little, found again, and gone on from where they fit."""
+"""Checkpoints of blocks in training: when to save one, which blocks can be resumed, which saved states are stale."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from aejax import datasets
 from aejax.runner import jobs
 from aejax.runner.context import RunContext
 from aejax.runner.events import RunListener
@@ -20,165 +19,200 @@ from aejax.runtime.errors import ResultsError
 from aejax.storage import checkpoints
 from aejax.training.population import Layout
 
-LEAST_SECONDS_BETWEEN_SAVES = 10.0
-SHARE_FOR_SAVING = 0.02
-"""Of the training time: half of it for states on the way, half for the one at the end."""
+MIN_SECONDS_BETWEEN_SAVES = 10.0
+MAX_SHARE_FOR_SAVING = 0.02
+"""Share of the training time: half of it for states during training, half for the state at the end."""
 
 
 class BlockCheckpointer:
-    """Saves a block's state by time, so seldom that it costs under 2 % of training, and gives it back.
+    """Saves the state of a block in training, at most 2 % of the training time, and loads it again.
 
-    What a save cost last is known from block to block of a job. `seconds` is what this block's saves took, `kept` the
-    training time of this call that the last one kept.
+    The context remembers from block to block how long a save takes. `seconds` is the time that the saves of this block
+    took, `saved_seconds` the training time of this call that the last save holds.
     """
 
-    def __init__(self, desk: RunContext, state_id: str, about: dict[str, Any]) -> None:
-        self._desk, self._id, self._about = desk, state_id, about
-        self._earlier = self.seconds = self.kept = 0.0
+    def __init__(self, context: RunContext, state_id: str, identity: Mapping[str, Any]) -> None:
+        self._context = context
+        self._state_id = state_id
+        self._identity = identity
+        self._earlier_seconds = 0.0
+        self.seconds = 0.0
+        self.saved_seconds = 0.0
 
     def load(self) -> tuple[dict[str, np.ndarray], float] | None:
-        """The newest state that is whole."""
-        if self._desk.folder is None:
+        """The newest valid state and its training seconds, None where there is none.
+
+        Raises ResultsError where it is the state of another block, or none is valid.
+        """
+        context = self._context
+        if context.folder is None:
             return None
-        found = checkpoints.load_newest(self._desk.folder, self._id, self._desk.watcher.warn)
-        if found is None:
+        state = checkpoints.load_newest(context.folder, self._state_id, context.listener.warn)
+        if state is None:
             return None
-        checkpoints.check_same(found.about["block"], self._about, f"states/{self._id}")
-        self._earlier = found.about["seconds"]
-        return found.arrays, self._earlier
+        checkpoints.check_same(state.about["block"], self._identity, f"states/{self._state_id}")
+        self._earlier_seconds = state.about["seconds"]
+        return state.arrays, self._earlier_seconds
 
     def due(self, unsaved_seconds: float) -> bool:
-        """Whether saving now would keep to its share of the time."""
-        self._beat(unsaved_seconds)
-        if self._desk.save_seconds is not None:
-            return unsaved_seconds >= self._desk.save_seconds
-        return unsaved_seconds >= max(LEAST_SECONDS_BETWEEN_SAVES, 2 * self._desk.save_cost / SHARE_FOR_SAVING)
+        """Whether a save after so many seconds of training without one keeps to its share of the time."""
+        context = self._context
+        if context.save_seconds is not None:
+            return unsaved_seconds >= context.save_seconds
+        return unsaved_seconds >= max(MIN_SECONDS_BETWEEN_SAVES, 2 * context.save_cost / MAX_SHARE_FOR_SAVING)
 
-    def due_at_the_end(self, seconds: float) -> bool:
-        """Whether to save what is trained before its runs are scored and stored, `seconds` being all of its training.
+    def due_at_the_end(self, train_seconds: float) -> bool:
+        """Whether to save a trained block before its runs are scored and stored.
 
-        Always where an earlier state is kept: from that one, runs that are stored already would be trained again.
+        `train_seconds` is all of its training. Always where an earlier state exists: a resumed block would otherwise
+        train runs again that are stored already.
         """
-        if self._desk.save_seconds is not None or self.seconds or self._earlier:
+        if self._context.save_seconds is not None or self.seconds or self._earlier_seconds:
             return True
-        return seconds >= (self._desk.save_cost / SHARE_FOR_SAVING or LEAST_SECONDS_BETWEEN_SAVES)
+        return train_seconds >= (self._context.save_cost / MAX_SHARE_FOR_SAVING or MIN_SECONDS_BETWEEN_SAVES)
 
     def save(self, step: int, arrays: Callable[[], dict[str, np.ndarray]], seconds: float) -> None:
-        """Save, where this process writes; what is timed begins with fetching the arrays from their devices."""
+        """Save the state after `step`. All processes fetch the arrays from their devices; the first one writes them."""
         start = time.perf_counter()
-        fetched = arrays()
-        if self._desk.folder is None:
+        state_arrays = arrays()
+        context = self._context
+        if context.folder is None:
             return
-        checkpoints.save(self._desk.folder, self._id, step, {"block": self._about, "seconds": seconds}, fetched)
-        self._desk.save_cost = time.perf_counter() - start
-        self.seconds, self.kept = self.seconds + self._desk.save_cost, seconds - self._earlier
-        self._beat(0.0)
+        about = {"block": self._identity, "seconds": seconds}
+        checkpoints.save(context.folder, self._state_id, step, about, state_arrays)
+        context.save_cost = time.perf_counter() - start
+        self.seconds += context.save_cost
+        self.saved_seconds = seconds - self._earlier_seconds
 
-    def _beat(self, unsaved_seconds: float) -> None:
-        self._desk.beat(unsaved_seconds, self._desk.spent["useful"] + self.kept)
-
-    def forget(self) -> None:
-        """The block's runs are stored: its state is not needed again."""
-        if self._desk.folder is not None:
-            self._desk.forget(self._desk.folder, self._id)
+    def remove(self) -> None:
+        """Remove the state of a block whose runs are all stored."""
+        if self._context.folder is not None:
+            self._context.remove_state(self._context.folder, self._state_id)
 
 
-def block_identity(job: Job, desk: RunContext, layout: Layout, members: list[Member]) -> dict[str, Any]:
-    """Of a block: all that its state depends on, and the runs in it."""
-    runs = {member.run_id: {"seed": member.seed, "hyper": member.hyper} for member in members}
-    place = {"how": layout.how, "width": layout.width, "groups": layout.groups}
-    block = {"layout": place, "runs": runs, "order": [m.run_id for m in members]}
-    return {**job.identity(desk.dataset), "machine": jobs.machine_class(), **block}
+def block_identity(job: Job, layout: Layout, members: Sequence[Member]) -> dict[str, Any]:
+    """Everything that the state of a block depends on, as JSON values: program, machine, layout, members in order."""
+    return {
+        **job.identity,
+        "machine": jobs.machine_class(),
+        "layout": {"how": layout.how, "width": layout.width, "groups": layout.groups},
+        "runs": {member.run_id: {"seed": member.seed, "hyper": member.hyper} for member in members},
+        "order": [member.run_id for member in members],
+    }
 
 
-def resumable_blocks(job: Job, desk: RunContext, missing: set[str]) -> Iterator[tuple[list[str], Layout]]:
-    """Members, in order, and layout of every block of this job that has a saved state and something to train.
+def resumable_blocks(job: Job, context: RunContext) -> Iterator[tuple[list[Member], Layout]]:
+    """Members and layout of every block of this job that has a saved state and a member to train.
 
-    A state of another class of machine is named and left alone: going on from it would give bits of neither.
+    A state of another class of machine is skipped with a warning: resuming it would not be bit-reproducible.
     """
-    found, known = [], {member.run_id for member in job.members}
-    for state_id, block in desk.saved.items():
-        if not _is_of(job, desk.dataset, block) or not set(block["order"]) <= known:
+    members = {member.run_id: member for member in job.members}
+    missing = {member.run_id for member in job.missing}
+    resumable = []
+    for state_id, block in context.saved_blocks.items():
+        if not _is_of_job(block, job) or not set(block["order"]) <= members.keys():
             continue
         if missing & set(block["order"]):
-            machine = {"machine": jobs.machine_class()}
-            if (differ := _differ({"machine": block.get("machine", {})}, machine, state_id)) is not None:
-                desk.watcher.warn(f"{differ.field}: of another class of machine: {differ.found}; kept, and not used")
+            difference = _difference({"machine": block.get("machine", {})}, {"machine": jobs.machine_class()}, state_id)
+            if difference is not None:
+                context.listener.warn(
+                    f"{difference.field}: saved on another class of machine: {difference.found}; kept, and not used"
+                )
                 continue
-            found.append((block["order"], block["layout"]))
-        elif desk.folder is not None:  # killed after its last run was stored, before the state was removed
-            checkpoints.remove(desk.folder, state_id)
-    for ids, place in distributed.broadcast_json(found):
-        devices, groups = jax.device_count(), place["groups"]
-        if place["how"] == "loop":
-            devices = 1
-        elif place["how"] != "data":
-            devices = next(d for d in range(devices, 0, -1) if groups % d == 0)
-        yield ids, Layout(place["how"], place["width"], groups, devices)
+            resumable.append((block["order"], block["layout"]))
+        elif context.folder is not None:  # a call was killed between storing the last run and removing the state
+            checkpoints.remove(context.folder, state_id)
+    for run_ids, place in distributed.broadcast_json(resumable):
+        yield [members[run_id] for run_id in run_ids], _layout_here(**place)
+
+
+def _layout_here(how: str, width: int, groups: int) -> Layout:
+    """The layout of a saved block on the devices of this machine."""
+    devices = jax.device_count()
+    if how == "loop":
+        devices = 1
+    elif how != "data":
+        devices = next(count for count in range(devices, 0, -1) if groups % count == 0)
+    return Layout(how, width, groups, devices)
 
 
 def find_saved_blocks(
-    folder: Path, planned: Sequence[tuple[Job, datasets.Dataset]], watcher: RunListener, again: bool = False
+    folder: Path, planned: Sequence[Job], listener: RunListener, again: bool = False
 ) -> dict[str, dict[str, Any]]:
-    """What block each saved state of a folder is of. States of none of these jobs are named, with what differs.
+    """The identity of the block of each saved state in a results folder, by state id.
 
-    With `again` those of these jobs are removed: everything is trained from the start. Raises ResultsError where a
-    block has states, none of them is valid, and they may be of one of these jobs.
+    A state of another sweep is named with what differs. States of these jobs whose runs are all stored are removed,
+    with `again` all states of these jobs. Raises ResultsError where a block of these jobs has only damaged states.
     """
-    saved = {}
+    blocks = {}
     for state_id in checkpoints.list_ids(folder):
         try:
-            found = checkpoints.load_newest(folder, state_id, watcher.warn)
+            state = checkpoints.load_newest(folder, state_id, listener.warn)
         except ResultsError as error:
-            known = checkpoints.identity_of_damaged(folder, state_id)
-            if known is None:
-                raise
-            mine = _sharing(known["block"], planned)
-            if _needless(known["block"], mine, again):
-                checkpoints.remove(folder, state_id)  # the damaged ones are kept, out of the way
-            elif mine and known["block"].get("machine") == jobs.machine_class():
-                raise
-            else:
-                watcher.warn(f"{error.field}: {error.found}; of another sweep or machine, kept, and not used")
+            _handle_damaged(folder, state_id, planned, listener, again, error)
             continue
-        if found is None:
+        if state is None:
             continue
-        block = found.about["block"]
-        if _needless(block, _sharing(block, planned), again):
+        block = state.about["block"]
+        if _is_stale(block, _jobs_sharing_members(block, planned), again):
             checkpoints.remove(folder, state_id)
             continue
-        saved[state_id] = block
-        if planned and not any(_is_of(job, dataset, block) for job, dataset in planned):
-            job, dataset = max(planned, key=lambda one: _in_common(block["config"], one[0].sweep.config()))
-            asked = job.identity(dataset)
-            differ = _differ({name: block[name] for name in asked}, asked, state_id)
-            if differ is not None:
-                watcher.warn(f"{differ.field}: of another sweep: {differ.found}; kept, and not used")
-    return saved
+        blocks[state_id] = block
+        if planned and not any(_is_of_job(block, job) for job in planned):
+            _warn_of_another_sweep(block, state_id, planned, listener)
+    return blocks
 
 
-def _sharing(block: dict[str, Any], planned: Sequence[tuple[Job, datasets.Dataset]]) -> list[Job]:
-    """The jobs that a block is of and has a member in common with: others of the same config have other members."""
-    jobs_of = [job for job, dataset in planned if _is_of(job, dataset, block)]
-    return [job for job in jobs_of if {member.run_id for member in job.members} & set(block["order"])]
+def _handle_damaged(
+    folder: Path, state_id: str, planned: Sequence[Job], listener: RunListener, again: bool, error: ResultsError
+) -> None:
+    """Deal with a block of which every state is damaged. Raises the error where one of these jobs needs the block."""
+    about = checkpoints.identity_of_damaged(folder, state_id)
+    if about is None:
+        raise error
+    block = about["block"]
+    sharing = _jobs_sharing_members(block, planned)
+    if _is_stale(block, sharing, again):
+        checkpoints.remove(folder, state_id)  # damaged states are kept beside it
+    elif sharing and block.get("machine") == jobs.machine_class():
+        raise error
+    else:
+        listener.warn(f"{error.field}: {error.found}; of another sweep or machine, kept, and not used")
 
 
-def _needless(block: Mapping[str, Any], mine: Sequence[Job], again: bool) -> bool:
-    """Whether a block of these jobs is trained anew, or was: killed after its last run was stored."""
-    return any(again or set(block["order"]) <= set(job.stored) for job in mine)
+def _warn_of_another_sweep(
+    block: Mapping[str, Any], state_id: str, planned: Sequence[Job], listener: RunListener
+) -> None:
+    """Name a state that belongs to none of these jobs, with its differences from the most similar job."""
+    nearest = max(planned, key=lambda job: _equal_fields(block["config"], job.sweep.config()))
+    difference = _difference({name: block[name] for name in nearest.identity}, nearest.identity, state_id)
+    if difference is not None:
+        listener.warn(f"{difference.field}: of another sweep: {difference.found}; kept, and not used")
 
 
-def _differ(found: Mapping[str, Any], asked: Mapping[str, Any], state_id: str) -> ResultsError | None:
+def _jobs_sharing_members(block: Mapping[str, Any], planned: Sequence[Job]) -> list[Job]:
+    """The jobs of the block's program that have a member of it; jobs with the same config can have other members."""
+    order = set(block["order"])
+    return [job for job in planned if _is_of_job(block, job) and {member.run_id for member in job.members} & order]
+
+
+def _is_stale(block: Mapping[str, Any], sharing: Sequence[Job], again: bool) -> bool:
+    """Whether a state is not needed: its block is trained again from the start, or all its runs are stored."""
+    return any(again or set(block["order"]) <= job.stored.keys() for job in sharing)
+
+
+def _difference(stored: Mapping[str, Any], asked: Mapping[str, Any], state_id: str) -> ResultsError | None:
+    """The error that names the differing fields, None where nothing differs."""
     try:
-        checkpoints.check_same(found, asked, f"states/{state_id}")
+        checkpoints.check_same(stored, asked, f"states/{state_id}")
     except ResultsError as error:
         return error
     return None
 
 
-def _is_of(job: Job, dataset: datasets.Dataset, block: dict[str, Any]) -> bool:
-    return all(block[name] == value for name, value in job.identity(dataset).items())
+def _is_of_job(block: Mapping[str, Any], job: Job) -> bool:
+    return all(block[name] == value for name, value in job.identity.items())
 
 
-def _in_common(one: dict[str, Any], other: dict[str, Any]) -> int:
-    return sum(other[name] == value for name, value in one.items() if name in other)
+def _equal_fields(config: Mapping[str, Any], other: Mapping[str, Any]) -> int:
+    return sum(other[name] == value for name, value in config.items() if name in other)

@@ -1,30 +1,40 @@
-"""Run an experiment: data, reference PCA, every missing run of every sweep, rows and arrays on disk, report."""
+"""Run an experiment: data, jobs, every missing run of every sweep to a stored row, then the report.
+
+The way of a run, each step once:
+
+    execute             check the sweeps, load their data, lock the results folder
+      jobs.plan         sweeps with data -> jobs; which of their runs are stored already
+      train_job         a job's layout, its blocks, their checkpoints
+        train_block     (training) the compiled loop, chunk by chunk
+        score_run       a fit -> row, parameters and arrays
+        write_run       (storage) one folder, written whole or not at all
+      summary.write     (reporting) rows -> summary.md, summary.csv, figures
+"""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from aejax import datasets
-from aejax.config import sweep
+from aejax.config import sweep as sweep_config
 from aejax.config.sweep import Sweep
-from aejax.evaluation import reconstruction
+from aejax.datasets import Dataset
 from aejax.reporting import tensorboard, time_budget
-from aejax.runner import jobs, loading, remote, resume, train_job
-from aejax.runner.context import RunContext, TimeSpent
+from aejax.runner import jobs, loading, remote, resume
+from aejax.runner.context import RunContext, Timings
 from aejax.runner.events import RunListener
-from aejax.runner.jobs import Job, Layouts
+from aejax.runner.jobs import Job
+from aejax.runner.train_job import train_job
 from aejax.runtime import distributed, hardware
-from aejax.runtime.errors import AejaxError, ConfigError, ResultsError
+from aejax.runtime.errors import AejaxError, ConfigError
 from aejax.storage import lock, run_folders
-
-Loaded = dict[tuple[str, int], datasets.Dataset]
 
 
 class Outcome(NamedTuple):
@@ -37,13 +47,13 @@ class Outcome(NamedTuple):
 
     @property
     def failed(self) -> list[dict[str, Any]]:
-        """Rows of this call that did not complete."""
-        mine = set(self.run_ids)
-        return [row for row in self.rows if row["run_id"] in mine and row["status"] != "completed"]
+        """Rows of this call's runs that did not complete."""
+        run_ids = set(self.run_ids)
+        return [row for row in self.rows if row["run_id"] in run_ids and row["status"] != "completed"]
 
 
 class Plan(NamedTuple):
-    """What a call would do: its jobs, in numbers, and the device."""
+    """What a call would do: the device, and its jobs in numbers."""
 
     experiment: str
     device: str
@@ -61,122 +71,146 @@ def execute(
     how: str = "auto",
     width: int | None = None,
     save_seconds: float | None = None,
-    watcher: RunListener | None = None,
+    listener: RunListener | None = None,
     on: remote.Place | None = None,
     source: remote.Source | None = None,
     events: bool = False,
 ) -> Outcome:
-    """Train what is missing of an experiment and rebuild its report in `root/experiment`.
+    """Train the missing runs of an experiment and rebuild its report in `root/experiment`.
 
     Configs are checked before data is read, data before anything compiles, the folder before anything is computed.
-    Each sweep is one population (`train.fit_population` explains `how` and `width`). Runs already stored are kept
-    (`again` trains them anew); blocks that were interrupted go on from their saved state, which is saved as often as
-    2 % of the time allows, or every `save_seconds`. A run that fails is recorded and harms no other. `smoke` trains a
-    small part of everything on some of the rows, into `root/experiment-smoke`.
+    Each sweep is one population; `aejax.fit_population` explains `how` and `width`. Runs that are stored are kept;
+    `again` trains them again. Blocks that were interrupted resume from their saved state, which is saved in at most 2 %
+    of the training time, or every `save_seconds`. A run that fails is recorded and harms no other. `smoke` trains a
+    small part of everything on some of the rows, into `root/experiment-smoke`. `events` exports TensorBoard events of
+    this call's runs.
 
-    `events` exports TensorBoard events of this call's runs, too. Raises MachineError without tensorboardX.
+    `on` trains on other processes, `remote.Pool()` or `remote.Ray()`, one task a sweep. Sweeps with custom functions
+    then need the experiment file that defines them as `source`. With several processes (`jax.distributed`) all of them
+    call this, and the first one writes.
 
-    `on` trains on other processes, `cluster.Pool()` or `cluster.Ray()`, one task a sweep; sweeps with functions of
-    one's own then need the experiment file they are in, as `source`.
-
-    One call at a time writes to a folder: another gets ResultsError. With several processes (`jax.distributed`) all
-    of them call this, and the first one writes.
+    Raises ConfigError and DataError on what cannot be trained, ResultsError where another call writes to the folder,
+    MachineError where a device, disk space, memory or tensorboardX is missing, Interrupted when `listener` raises it.
     """
-    watcher, started, began = watcher or RunListener(), datetime.now(UTC), time.perf_counter()
+    listener = listener or RunListener()
+    call = _Call()
     experiment, sweeps = _named(experiment, sweeps, smoke)
-    device, spent = hardware.device_name(), TimeSpent()
+    call.device = hardware.device_name()
     if on is not None:
         _check_place(on, sweeps, source)
-        device = on.describe()
+        call.device = on.describe()
     folder = root / run_folders.check_name(experiment, "experiment")
     if distributed.is_first_process():
         lock.raise_if_held(folder)
-    loaded = _load_all(sweeps, data_dir, smoke)
-    spent.since("data", began)
-    watcher.check()
-    with _held(root, experiment) as held:
-        here = folder if distributed.is_first_process() else None
-        if here is not None:
-            run_folders.mend_index(here, watcher.warn)
-        planned = _plan(sweeps, loaded, here, again, watcher)
-        watcher.start(sum(len(job.members) for job in planned), device)
-        layouts = None if here is None else Layouts(here, watcher.warn)
-        of = [(job, loaded[job.sweep.dataset, job.sweep.data_seed]) for job in planned]
-        saved = {} if here is None else resume.find_saved_blocks(here, of, watcher, again)
-        trained: list[str] = []
-
-        def emit(row: dict[str, Any], params: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-            start = time.perf_counter()
-            if here is not None:
-                run_folders.write_run(here, row, params, arrays)
-            spent.since("saving", start)
-            trained.append(row["run_id"])
-            watcher.done(row, stored=False)
-
-        rulers: dict[tuple[str, int], reconstruction.PCAReference] = {}
-        beat = held.beat if held is not None else lambda unsaved, kept: None
+    data = _load_data(sweeps, data_dir, smoke)
+    call.timings.add_since("data", call.start)
+    listener.check_interrupt()
+    with _locked(root, experiment) as own_folder:  # None on processes that do not write
+        rows = [] if own_folder is None else run_folders.mend_index(own_folder, listener.warn)
+        planned = _plan(sweeps, data, own_folder, again, listener)
+        listener.start(sum(len(job.members) for job in planned), call.device)
+        context = RunContext(experiment, own_folder, listener, call.timings, call.store, how, width, save_seconds, rows)
+        if own_folder is not None:
+            call.folder = own_folder
+            call.listener = listener
+            context.saved_blocks = resume.find_saved_blocks(own_folder, planned, listener, again)
         try:
-            if here is not None and held is not None and (killed := time_budget.of_a_killed(held.previous)) is not None:
-                run_folders.append_line(here / "goodput.jsonl", killed)
-            if on is not None:
-                for row in (row for job in planned for row in job.stored.values()):
-                    watcher.done(row, stored=True)
-                call = remote.Call(experiment, here, data_dir, smoke, how, width, save_seconds, source)
-                remote.train(on, remote.Driver(call, loaded, watcher, spent, emit, beat, saved), planned)
-            for job in planned if on is None else ():
-                for row in job.stored.values():
-                    watcher.done(row, stored=True)
-                if not job.missing:
-                    continue
-                watcher.check()
-                key = (job.sweep.dataset, job.sweep.data_seed)
-                if key not in rulers:
-                    start = time.perf_counter()
-                    rulers[key] = reconstruction.reference(loaded[key])
-                    spent.since("data", start)
-                loading.warn_of_rank(job.sweep, rulers[key], watcher)
-                desk = RunContext(experiment, loaded[key], rulers[key], here, layouts, watcher, spent, how, width)
-                desk.save_seconds, desk.saved = save_seconds, saved
-                desk.beat = beat
-                train_job.train_job(job, desk, emit)
+            if on is None:
+                _train_here(planned, context)
+            else:
+                _report_stored(planned, listener)
+                task_call = remote.Call(experiment, own_folder, data_dir, smoke, how, width, save_seconds, source)
+                remote.train(on, remote.Driver(task_call, context), planned)
         except BaseException:
             try:
-                _conclude(held, here, watcher, spent, started, began, len(trained), device)
-            except AejaxError as another:  # what stopped it is what there is to say
-                watcher.warn(str(another))
+                call.conclude(listener)
+            except AejaxError as error:  # the first error is the one to raise
+                listener.warn(str(error))
             raise
-        rows = _conclude(held, here, watcher, spent, started, began, len(trained), device)
-        ids = [member.run_id for job in planned for member in job.members]
-        if here is not None:
-            from aejax.reporting import summary
-
-            start = time.perf_counter()
-            summary.write(folder, rows, lambda run_id: _arrays(folder, run_id))
-            if events:
-                mine = [row for row in rows if row["run_id"] in set(ids)]
-                tensorboard.write(folder, mine, lambda run_id: _arrays(folder, run_id))
-            if trained:
-                time_budget.add_report(
-                    here, started.isoformat(timespec="milliseconds"), device, time.perf_counter() - start
-                )
-    return Outcome(folder, rows, ids, trained)
+        rows = call.conclude(listener)
+        run_ids = [member.run_id for job in planned for member in job.members]
+        if own_folder is not None:
+            call.report(rows, run_ids, events)
+    return Outcome(folder, rows, run_ids, call.trained)
 
 
 def plan(
     experiment: str, sweeps: Sequence[Sweep], *, root: Path, data_dir: Path | None = None, smoke: bool = False
 ) -> Plan:
-    """What `execute` would do, without compiling or writing anything; everything is checked as it would check it."""
+    """What `execute` would do, with the same checks. Nothing is compiled or written."""
     experiment, sweeps = _named(experiment, sweeps, smoke)
     run_folders.check_name(experiment, "experiment")
-    device, loaded = hardware.device_name(), _load_all(sweeps, data_dir, smoke)
-    planned = _plan(sweeps, loaded, root / experiment, False, RunListener())
-    return Plan(experiment, device, jobs.describe(planned, loaded))
+    device = hardware.device_name()
+    data = _load_data(sweeps, data_dir, smoke)
+    planned = _plan(sweeps, data, root / experiment, again=False, listener=RunListener())
+    return Plan(experiment, device, jobs.describe(planned))
+
+
+@dataclass
+class _Call:
+    """The record of one call: when it started, what it trained, and the seconds it spent by kind."""
+
+    device: str = ""
+    folder: Path | None = None
+    listener: RunListener = field(default_factory=RunListener)
+    timings: Timings = field(default_factory=Timings)
+    trained: list[str] = field(default_factory=list)
+    started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="milliseconds"))
+    start: float = field(default_factory=time.perf_counter)
+
+    def store(self, row: dict[str, Any], params: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        """Write a run that has ended to its folder."""
+        start = time.perf_counter()
+        if self.folder is not None:
+            run_folders.write_run(self.folder, row, params, arrays)
+        self.timings.add_since("saving", start)
+        self.trained.append(row["run_id"])
+        self.listener.done(row, stored=False)
+
+    def conclude(self, listener: RunListener) -> list[dict[str, Any]]:
+        """Rebuild the index and record the time spent, also of a call that was stopped. Returns the folder's rows."""
+        if self.folder is None:
+            return []
+        start = time.perf_counter()
+        rows = run_folders.write_index(self.folder, listener.warn)
+        self.timings.add_since("saving", start)
+        wall = time.perf_counter() - self.start
+        line = {
+            "started": self.started,
+            "wall": wall,
+            **self.timings,
+            "runs": len(self.trained),
+            "device": self.device,
+            "other": max(0.0, wall - sum(self.timings.values())),
+        }
+        if self.trained or any(self.timings[kind] for kind in ("useful", "lost", "compile")):
+            run_folders.append_line(self.folder / "goodput.jsonl", line)
+        return rows
+
+    def report(self, rows: list[dict[str, Any]], run_ids: Sequence[str], events: bool) -> None:
+        """Write summary and figures, and TensorBoard events of this call's runs where they are asked for."""
+        from aejax.reporting import summary
+
+        assert self.folder is not None
+        start = time.perf_counter()
+        summary.write(self.folder, rows, self._read_arrays)
+        if events:
+            wanted = set(run_ids)
+            tensorboard.write(self.folder, [row for row in rows if row["run_id"] in wanted], self._read_arrays)
+        if self.trained:
+            time_budget.add_report(self.folder, self.started, self.device, time.perf_counter() - start)
+
+    def _read_arrays(self, run_id: str) -> dict[str, np.ndarray] | None:
+        assert self.folder is not None
+        return run_folders.read_arrays(self.folder, run_id)
 
 
 def _named(experiment: str, sweeps: Sequence[Sweep], smoke: bool) -> tuple[str, Sequence[Sweep]]:
+    """The name of the results folder and the sweeps, with `smoke` the small ones."""
     if smoke:
-        sweeps, experiment = [one.smoke() for one in sweeps], f"{experiment}-smoke"
-    sweep.check_all(sweeps)
+        experiment = f"{experiment}-smoke"
+        sweeps = [sweep.smoke() for sweep in sweeps]
+    sweep_config.check_all(sweeps)
     return experiment, sweeps
 
 
@@ -187,102 +221,56 @@ def _check_place(on: remote.Place, sweeps: Sequence[Sweep], source: remote.Sourc
     remote.check(sweeps, source)
 
 
-def _load_all(sweeps: Sequence[Sweep], data_dir: Path | None, smoke: bool) -> Loaded:
-    keys = dict.fromkeys((one.dataset, one.data_seed) for one in sweeps)
-    loaded = {key: loading.load(*key, data_dir, smoke) for key in keys}
-    for one in sweeps:
-        one.check_data(loaded[one.dataset, one.data_seed])
-    return loaded
+def _load_data(sweeps: Sequence[Sweep], data_dir: Path | None, smoke: bool) -> dict[tuple[str, int], Dataset]:
+    """Every dataset of the sweeps by name and data_seed, each checked against the sweeps that use it."""
+    keys = dict.fromkeys((sweep.dataset, sweep.data_seed) for sweep in sweeps)
+    data = {(name, seed): loading.load(name, seed, data_dir, smoke) for name, seed in keys}
+    for sweep in sweeps:
+        sweep.check_data(data[sweep.dataset, sweep.data_seed])
+    return data
 
 
 @contextlib.contextmanager
-def _held(root: Path, experiment: str) -> Iterator[lock.Lock | None]:
+def _locked(root: Path, experiment: str) -> Iterator[Path | None]:
     """The results folder, made and locked by the process that writes."""
     if not distributed.is_first_process():
         yield None
         return
     folder = run_folders.open_folder(root, experiment)
-    with lock.hold(folder) as held:
-        yield held
-
-
-def _plan(sweeps: Sequence[Sweep], loaded: Loaded, folder: Path | None, again: bool, watcher: RunListener) -> list[Job]:
-    """The jobs, as the process sees them that has the folder."""
-
-    def stored(run_id: str) -> dict[str, Any] | None:
-        return None if again or folder is None else run_folders.read_row(folder / "runs" / run_id, watcher.warn)
-
-    planned = jobs.plan(sweeps, loaded, stored)
-    held = distributed.broadcast_json([job.stored for job in planned])
-    return [job._replace(stored=rows) for job, rows in zip(planned, held, strict=True)]
-
-
-def _conclude(
-    held: lock.Lock | None,
-    folder: Path | None,
-    watcher: RunListener,
-    spent: TimeSpent,
-    started: datetime,
-    began: float,
-    runs: int,
-    device: str,
-) -> list[dict[str, Any]]:
-    """Index and record of the time spent, also of a call that was stopped."""
-    if folder is None or held is None:
-        return []
-    start = time.perf_counter()
-    rows = run_folders.write_index(folder, watcher.warn)
-    spent.since("saving", start)
-    wall = time.perf_counter() - began
-    line = {
-        "started": started.isoformat(timespec="milliseconds"),
-        "wall": wall,
-        **spent,
-        "runs": runs,
-        "device": device,
-    }
-    line["other"] = max(0.0, wall - sum(spent.values()))
-    if runs or spent["useful"] or spent["lost"] or spent["compile"]:
-        run_folders.append_line(folder / "goodput.jsonl", line)
-    held.beat(0.0, 0.0)
-    return rows
-
-
-def _text(started: datetime) -> str:
-    return started.isoformat(timespec="milliseconds")
-
-
-def _arrays(folder: Path, run_id: str) -> dict[str, np.ndarray] | None:
-    run = folder / "runs" / run_id
-    return run_folders.read_run(run).arrays if run_folders.read_row(run) is not None else None
-
-
-def summary_lines(rows: Iterable[dict[str, Any]]) -> list[str]:
-    """One line of words a row, for terminals that draw nothing."""
-    lines = []
-    for row in rows:
-        name = f"{row['label']} {row['codings']}, seed {row['seed']}"
-        if row["status"] != "completed":
-            lines.append(f"{name}: {row['status']}: {row['reason']}")
-            continue
-        verdict = "beats" if row["sse_test"] < row["pca_sse_test"] else "loses to"
-        if row["sse_ratio"] is None:
-            verdict = "beside an exact"
-        lines.append(
-            f"{name}: SSE {row['sse_test']:.4f} {verdict} PCA {row['pca_sse_test']:.4f}, worth "
-            f"{row['pca_equivalent_dimension']:.1f} components, {row['train_seconds']:.1f} s"
-        )
-    return lines
-
-
-def rebuild(folder: Path, warn: Callable[[str], None] | None = None) -> list[Path]:
-    """Rebuild runs.jsonl, summary and figures of a results folder from its stored runs. Returns the files written.
-
-    Raises ResultsError where there are none, or another call is writing there.
-    """
-    if not (folder / "runs.jsonl").is_file() and not (folder / "runs").is_dir():
-        raise ResultsError(str(folder), "no runs there", "give a results folder, for example results/quickstart")
-    from aejax.reporting import summary
-
     with lock.hold(folder):
-        return summary.write(folder, run_folders.write_index(folder, warn), lambda run_id: _arrays(folder, run_id))
+        yield folder
+
+
+def _plan(
+    sweeps: Sequence[Sweep],
+    data: dict[tuple[str, int], Dataset],
+    folder: Path | None,
+    again: bool,
+    listener: RunListener,
+) -> list[Job]:
+    """The jobs, with the stored rows that the process with the folder finds."""
+
+    def read_row(run_id: str) -> dict[str, Any] | None:
+        return None if again or folder is None else run_folders.read_row(folder / "runs" / run_id, listener.warn)
+
+    planned = jobs.plan(sweeps, data, read_row)
+    stored = distributed.broadcast_json([dict(job.stored) for job in planned])
+    return [
+        Job(job.number, job.sweep, job.dataset, job.members, rows) for job, rows in zip(planned, stored, strict=True)
+    ]
+
+
+def _train_here(planned: Sequence[Job], context: RunContext) -> None:
+    """Train the jobs in this process, one after another."""
+    for job in planned:
+        _report_stored([job], context.listener)
+        if not job.missing:
+            continue
+        context.listener.check_interrupt()
+        train_job(job, context)
+
+
+def _report_stored(planned: Sequence[Job], listener: RunListener) -> None:
+    for job in planned:
+        for row in job.stored.values():
+            listener.done(row, stored=True)

@@ -4,139 +4,165 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from aejax import datasets
 from aejax.config.sweep import Sweep
+from aejax.datasets import Dataset
 from aejax.evaluation import artifacts, diagnostics, reconstruction
+from aejax.evaluation.reconstruction import pca_reference
 from aejax.evaluation.scores.base import TrainedRun
 from aejax.runtime.errors import AejaxError
-from aejax.storage import provenance
+from aejax.storage import provenance, run_folders
 from aejax.training import greedy, train
 from aejax.training.train import Fit
 
-ScoredRun = tuple[dict[str, Any], dict[str, Any], dict[str, np.ndarray]]
-"""Row, parameters and arrays of a run."""
+
+class ScoredRun(NamedTuple):
+    """Row, parameters and arrays of a run that has ended."""
+
+    row: dict[str, Any]
+    params: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+
+    def named(self, experiment: str, run_id: str, execution: Mapping[str, Any] | None) -> ScoredRun:
+        """The run as it is stored: its row begins with format, experiment and run id, and says how it was executed."""
+        head = {"format": run_folders.FORMAT, "experiment": experiment, "run_id": run_id}
+        return self._replace(row={**head, **self.row, "execution": execution})
 
 
-def empty_row(
-    one: Sweep, seed: int, hyper: dict[str, float], dataset: datasets.Dataset, ruler: reconstruction.PCAReference
-) -> dict[str, Any]:
-    """The row of a run of which nothing is known yet but what was asked for: status "failed", every number None."""
+def empty_row(sweep: Sweep, seed: int, hyper: Mapping[str, float], dataset: Dataset) -> dict[str, Any]:
+    """The row of a run that has no numbers yet: what was asked for, status "failed", every number None."""
     return {
-        "label": one.name,
-        "dataset": one.dataset,
-        "variant": one.config()["variant"],
-        "tied": one.tied,
-        "widths": list(one.widths_of(hyper)),
-        "codings": one.codings_of(hyper),
+        "label": sweep.name,
+        "dataset": sweep.dataset,
+        "variant": sweep.config()["variant"],
+        "tied": sweep.tied,
+        "widths": list(sweep.widths_of(hyper)),
+        "codings": sweep.codings_of(hyper),
         "seed": seed,
         "hyper": hyper,
         "status": "failed",
         "reason": None,
         "bad_step": None,
-        "epochs": one.epochs,
-        **dict.fromkeys(
-            ("best_epoch", "sse_validation", "sse_test", "mse_test", "r2_test", "pca_sse_test", "sse_ratio"),
-        ),
-        **dict.fromkeys(("pca_equivalent_dimension", "principal_angle_max_deg", "compile_seconds", "train_seconds")),
-        "pca_seconds": ruler.seconds,
-        "config": one.config(),
-        "data": _describe(dataset, ruler),
-        "provenance": provenance.describe(one.precision, dataset.fingerprint),
+        "epochs": sweep.epochs,
+        "best_epoch": None,
+        "sse_validation": None,
+        "sse_test": None,
+        "mse_test": None,
+        "r2_test": None,
+        "pca_sse_test": None,
+        "sse_ratio": None,
+        "pca_equivalent_dimension": None,
+        "principal_angle_max_deg": None,
+        "compile_seconds": None,
+        "train_seconds": None,
+        "pca_seconds": pca_reference(dataset).seconds,
+        "config": sweep.config(),
+        "data": _describe_data(dataset),
+        "provenance": provenance.describe(sweep.precision, dataset.fingerprint),
     }
 
 
-def failed_run(
-    one: Sweep,
-    seed: int,
-    hyper: dict[str, float],
-    dataset: datasets.Dataset,
-    ruler: reconstruction.PCAReference,
-    error: Exception,
-) -> ScoredRun:
-    """What is stored of a run that could not be trained or scored: why."""
-    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
-    return {**empty_row(one, seed, hyper, dataset, ruler), "reason": reason}, {}, _frame(dataset, ruler)
+def failed_run(sweep: Sweep, seed: int, hyper: Mapping[str, float], dataset: Dataset, error: Exception) -> ScoredRun:
+    """A run that could not be trained or scored; its row holds the reason."""
+    row = empty_row(sweep, seed, hyper, dataset)
+    row["reason"] = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+    return ScoredRun(row, {}, _data_arrays(dataset))
 
 
 def score_run(
-    one: Sweep,
+    sweep: Sweep,
     seed: int,
-    hyper: dict[str, float],
-    dataset: datasets.Dataset,
-    ruler: reconstruction.PCAReference,
-    fitted: Fit,
-    check: Callable[[], None] = lambda: None,
+    hyper: Mapping[str, float],
+    dataset: Dataset,
+    fit: Fit,
+    check_interrupt: Callable[[], None] = lambda: None,
 ) -> ScoredRun:
-    """Row, parameters and arrays of a fit. One that diverged, or cannot be scored, gives a row that says why.
+    """The scored run of a fit. A fit that diverged, or cannot be scored, gives a row with the reason.
 
-    `check` is called now and then by scores that take long, and may raise Interrupted.
+    Scores that take long call `check_interrupt` now and then; it may raise Interrupted.
     """
-    row, arrays = empty_row(one, seed, hyper, dataset, ruler), _frame(dataset, ruler)
-    row |= {name: getattr(fitted, name) for name in ("status", "bad_step", "compile_seconds", "train_seconds")}
-    arrays |= {f"history/{name}": line for name, line in fitted.history.items()}
-    if fitted.status != "completed":
-        epochs, where = len(fitted.history["train_loss"]), ""
-        if fitted.bad_step is not None:
-            where = f"loss not finite from step {fitted.bad_step} on, in epoch {epochs}"
-        if one.pretraining is not None and greedy.diverged(fitted):
-            where = "a phase of its pretraining diverged"
-        return {**row, "reason": where or "validation error never finite"}, {}, arrays
-    others = {name: value for name, value in hyper.items() if name != "codings"}
-    own = dataclasses.replace(one, widths=one.widths_of(hyper), hyper=others, seeds=(seed,))
-    autoencoder, codings = own.build(dataset.inputs, dataset.image_shape), own.codings
-    if one.keep == "last":
-        fitted = fitted.last(autoencoder.criterion)
+    row = empty_row(sweep, seed, hyper, dataset)
+    row |= {name: getattr(fit, name) for name in ("status", "bad_step", "compile_seconds", "train_seconds")}
+    arrays = _data_arrays(dataset)
+    arrays |= {f"history/{name}": values for name, values in fit.history.items()}
+    if fit.status != "completed":
+        return ScoredRun({**row, "reason": _why_diverged(sweep, fit)}, {}, arrays)
+    loss_hyper = {name: value for name, value in hyper.items() if name != "codings"}
+    own_sweep = dataclasses.replace(sweep, widths=sweep.widths_of(hyper), hyper=loss_hyper, seeds=(seed,))
+    autoencoder = own_sweep.build(dataset.inputs, dataset.image_shape)
+    if sweep.keep == "last":
+        fit = fit.last(autoencoder.criterion)
+    trained = TrainedRun(
+        autoencoder, fit.params, loss_hyper, dataset, own_sweep.codings, train.make_key(seed), check_interrupt
+    )
     try:
-        z_nk, _, error_n = reconstruction.reconstruct(autoencoder, fitted.params, dataset.x_test, unit=dataset.unit)
-        sse = float(error_n.astype(np.float64).mean())
-        given = {"codings": codings, "linear": own.linear, "sse_test": sse}
-        numbers = reconstruction.score(autoencoder, fitted.params, dataset, ruler, **given)
-        numbers["sse_validation"] = reconstruction.sse(
-            autoencoder, fitted.params, dataset.x_validation, unit=dataset.unit
+        numbers = reconstruction.score(
+            autoencoder,
+            fit.params,
+            dataset,
+            codings=own_sweep.codings,
+            linear=own_sweep.linear,
+            sse_test=float(trained.test_errors_n.astype(np.float64).mean()),
         )
+        numbers["sse_validation"] = reconstruction.sse(autoencoder, fit.params, dataset.x_validation, unit=dataset.unit)
         measured: dict[str, float | None] = {}
         score_seconds: dict[str, float] = {}
-        trained = TrainedRun(autoencoder, fitted.params, others, dataset, ruler, codings, train.make_key(seed), check)
-        for measure in one.scores:
+        for score in sweep.scores:
             start = time.perf_counter()
-            found, more = measure(trained)
-            score_seconds[measure.name] = score_seconds.get(measure.name, 0.0) + time.perf_counter() - start
-            measured |= found
-            arrays |= more
-        every = {**numbers, **measured}
-        wrong = [name for name, value in every.items() if value is not None and not np.isfinite(value)]
-        if wrong:
-            return {**row, "status": "failed", "reason": f"{', '.join(wrong)} not finite"}, {}, arrays
-        prior = autoencoder.generative is not None
-        numbers["health"] = diagnostics.examine(z_nk, ruler.curve, numbers["sse_test"], prior=prior)
-        arrays |= artifacts.collect(trained, z_nk, arrays)
+            score_numbers, score_arrays = score(trained)
+            score_seconds[score.name] = score_seconds.get(score.name, 0.0) + time.perf_counter() - start
+            measured |= score_numbers
+            arrays |= score_arrays
+        not_finite = [
+            name for name, value in {**numbers, **measured}.items() if value is not None and not np.isfinite(value)
+        ]
+        if not_finite:
+            reason = f"{', '.join(not_finite)} not finite"
+            return ScoredRun({**row, "status": "failed", "reason": reason}, {}, arrays)
+        numbers["health"] = diagnostics.examine(
+            trained.test_codings_nk,
+            trained.reference.curve,
+            numbers["sse_test"],
+            prior=autoencoder.generative is not None,
+        )
+        arrays |= artifacts.collect(trained, trained.test_codings_nk, arrays)
     except AejaxError:
         raise
     except Exception as error:
-        return failed_run(one, seed, hyper, dataset, ruler, error)
-    numbers |= {"best_epoch": fitted.best_epoch + 1}
-    if one.scores:
+        return failed_run(sweep, seed, hyper, dataset, error)
+    numbers["best_epoch"] = fit.best_epoch + 1
+    if sweep.scores:
         numbers |= {"scores": measured, "score_seconds": score_seconds}
     if autoencoder.criterion != "error":
-        numbers["criterion"], numbers["criterion_validation"] = autoencoder.criterion, fitted.best_error
-    return row | numbers, jax.tree.map(np.asarray, fitted.params), arrays
+        numbers |= {"criterion": autoencoder.criterion, "criterion_validation": fit.best_error}
+    return ScoredRun(row | numbers, jax.tree.map(np.asarray, fit.params), arrays)
 
 
-def _frame(dataset: datasets.Dataset, ruler: reconstruction.PCAReference) -> dict[str, np.ndarray]:
+def _why_diverged(sweep: Sweep, fit: Fit) -> str:
+    if sweep.pretraining is not None and greedy.diverged(fit):
+        return "a phase of its pretraining diverged"
+    if fit.bad_step is None:
+        return "validation error never finite"
+    return f"loss not finite from step {fit.bad_step} on, in epoch {len(fit.history['train_loss'])}"
+
+
+def _data_arrays(dataset: Dataset) -> dict[str, np.ndarray]:
+    """The arrays that every run stores: PCA's error curve and the scaling of the data."""
     return {
-        "pca_curve": ruler.curve,
+        "pca_curve": pca_reference(dataset).curve,
         "scaling/offset": np.atleast_1d(dataset.scaling.offset_d),
         "scaling/scale": np.atleast_1d(dataset.scaling.scale_d),
     }
 
 
-def _describe(dataset: datasets.Dataset, ruler: reconstruction.PCAReference) -> dict[str, Any]:
+def _describe_data(dataset: Dataset) -> dict[str, Any]:
+    reference = pca_reference(dataset)
+    constant_columns = int((dataset.x_train == dataset.x_train[:1]).all(axis=0).sum())
     return {
         "train_rows": len(dataset.x_train),
         "validation_rows": len(dataset.x_validation),
@@ -144,8 +170,8 @@ def _describe(dataset: datasets.Dataset, ruler: reconstruction.PCAReference) -> 
         "inputs": dataset.inputs,
         "image_shape": None if dataset.image_shape is None else list(dataset.image_shape),
         "unit": dataset.unit,
-        "constant_columns": dataset.scaling.constant or int((dataset.x_train == dataset.x_train[:1]).all(axis=0).sum()),
-        "pca_rank": ruler.params.rank,
-        "pca_rows": ruler.params.rows,
-        "mean_sse_test": float(ruler.curve[0]),
+        "constant_columns": dataset.scaling.constant or constant_columns,
+        "pca_rank": reference.params.rank,
+        "pca_rows": reference.params.rows,
+        "mean_sse_test": float(reference.curve[0]),
     }

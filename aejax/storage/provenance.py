@@ -32,6 +32,7 @@ def describe(precision: str, data_fingerprint: str) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": hardware.thread_count(),
         "devices": jax.device_count(),
+        "processes": jax.process_count(),
         "precision": precision,
         "dataset_fingerprint": data_fingerprint,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

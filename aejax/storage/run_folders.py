@@ -33,6 +33,7 @@ __all__ = [
     "mend_index",
     "nested",
     "open_folder",
+    "read_arrays",
     "read_index",
     "read_row",
     "read_run",
@@ -149,6 +150,12 @@ def read_row(run: Path, warn: Callable[[str], None] | None = None) -> dict[str, 
         if warn is not None:
             warn(f"{error.field}: {error.found}")
         return None
+
+
+def read_arrays(folder: Path, run_id: str) -> dict[str, np.ndarray] | None:
+    """The arrays of a run of a results folder, None where the run is missing or damaged."""
+    run = folder / "runs" / run_id
+    return read_run(run).arrays if read_row(run) is not None else None
 
 
 def _read_checked(run: Path) -> tuple[dict[str, Any], dict[str, bytes]]:

@@ -2,32 +2,56 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from aejax.datasets.base import Dataset
-from aejax.evaluation.reconstruction import PCAReference
+from aejax.evaluation.reconstruction import PCAReference, pca_reference, reconstruct
 from aejax.nets import Params
 from aejax.variants import Autoencoder
 
 
-class TrainedRun(NamedTuple):
-    """A trained autoencoder as scores see it: its parameters, hyper-parameters, data, reference PCA, number of codings
-    and a key of its seed, for whatever is random. A score that takes long calls `check` every few seconds: it may
-    raise Interrupted.
+@dataclass(frozen=True, eq=False)
+class TrainedRun:
+    """A trained autoencoder as scores see it.
+
+    `hyper` are its hyper-parameters, `codings` its number of codings, `key` the key of its seed for random draws. A
+    score that takes long calls `check_interrupt` every few seconds: it may raise Interrupted.
     """
 
     autoencoder: Autoencoder
     params: Params
     hyper: Mapping[str, float]
     dataset: Dataset
-    ruler: PCAReference
     codings: int
     key: jax.Array
-    check: Callable[[], None] = lambda: None
+    check_interrupt: Callable[[], None] = lambda: None
+
+    @functools.cached_property
+    def test_codings_nk(self) -> np.ndarray:
+        """Codings of the test rows."""
+        return self._test_rows[0]
+
+    @functools.cached_property
+    def test_errors_n(self) -> np.ndarray:
+        """Squared error of each test row, summed over inputs."""
+        return self._test_rows[1]
+
+    @functools.cached_property
+    def _test_rows(self) -> tuple[np.ndarray, np.ndarray]:
+        x_test, unit = self.dataset.x_test, self.dataset.unit
+        codings_nk, _, errors_n = reconstruct(self.autoencoder, self.params, x_test, unit=unit)
+        return codings_nk, errors_n
+
+    @property
+    def reference(self) -> PCAReference:
+        """The reference PCA of its data."""
+        return pca_reference(self.dataset)
 
 
 Measurement = tuple[dict[str, float | None], dict[str, np.ndarray]]

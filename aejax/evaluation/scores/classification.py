@@ -157,7 +157,7 @@ def _nets(
 
 
 def _features(trained: TrainedRun, splits: Splits) -> dict[str, float]:
-    first = pca.truncate(trained.ruler.params, min(trained.codings, trained.ruler.params.rank))
+    first = pca.truncate(trained.reference.params, min(trained.codings, trained.reference.params.rank))
     unit = trained.dataset.unit
 
     def of_pca(x_nd: np.ndarray) -> np.ndarray:

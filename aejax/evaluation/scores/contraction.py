@@ -70,7 +70,7 @@ def contraction(level: float = 0.25, *, rows: int = 1000) -> Score:
 
 
 def _measure(trained: TrainedRun, *, level: float, rows: int) -> Measurement:
-    dataset, principal = trained.dataset, trained.ruler.params
+    dataset, principal = trained.dataset, trained.reference.params
     clean_nd = dataset.floats(dataset.x_test)
     noise_nd = level * np.asarray(jax.random.normal(jax.random.key(0), clean_nd.shape))
 
@@ -84,7 +84,7 @@ def _measure(trained: TrainedRun, *, level: float, rows: int) -> Measurement:
 
     clean_nk, _, error_n = reconstruction.reconstruct(trained.autoencoder, trained.params, clean_nd)
     sse = float(error_n.astype(np.float64).mean())
-    equal = math.ceil(reconstruction.pca_equivalent_dimension(sse, trained.ruler.curve))
+    equal = math.ceil(reconstruction.pca_equivalent_dimension(sse, trained.reference.curve))
     return {
         "jacobian_norm": jacobian_norm(trained.autoencoder, trained.params, clean_nd[:rows]),
         "coding_sensitivity": sensitivity(clean_nk, codings(clean_nd + noise_nd)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -84,22 +84,13 @@ def denoising(
     return Score("denoising", given, _measure, HEADERS, against=AGAINST, chosen_by="denoised_sse_validation")
 
 
-class _Rulers(NamedTuple):
+class _Rivals(NamedTuple):
     """What does not depend on the autoencoder: errors by split, PCA's for 0, 1, … components, and the affine map."""
 
     noisy: dict[str, float]
     pca: dict[str, np.ndarray]
     affine: dict[str, float]
     denoise: Callable[[np.ndarray], np.ndarray]
-
-
-@dataclass(frozen=True)
-class _Data:
-    """A data set and its PCA, known by the data's fingerprint."""
-
-    fingerprint: str
-    dataset: Dataset = field(compare=False)
-    principal: pca.PCAParams = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -131,28 +122,29 @@ class _Noise:
 
 
 @functools.lru_cache(maxsize=4)
-def _rulers(data: _Data, noise: _Noise) -> _Rulers:
-    denoise = best_affine_map(data.principal, noise.noise, noise.level, noise.pepper, noise.salt)
+def _rivals(dataset: Dataset, noise: _Noise) -> _Rivals:
+    principal = reconstruction.pca_reference(dataset).params
+    denoise = best_affine_map(principal, noise.noise, noise.level, noise.pepper, noise.salt)
     errors = (
         lambda clean_nd, noisy_nd: _squares(noisy_nd - clean_nd),
-        lambda clean_nd, noisy_nd: pca_curve(data.principal, clean_nd, noisy_nd),
+        lambda clean_nd, noisy_nd: pca_curve(principal, clean_nd, noisy_nd),
         lambda clean_nd, noisy_nd: _squares(denoise(noisy_nd) - clean_nd),
     )
-    noisy, curves, affine = ({split: noise.mean(data.dataset, split, error) for split in SPLITS} for error in errors)
-    return _Rulers(noisy, curves, affine, denoise)
+    noisy, curves, affine = ({split: noise.mean(dataset, split, error) for split in SPLITS} for error in errors)
+    return _Rivals(noisy, curves, affine, denoise)
 
 
 @functools.lru_cache(maxsize=8)
-def _affine_of_rank(data: _Data, noise: _Noise, rank: int) -> float:
+def _affine_of_rank(dataset: Dataset, noise: _Noise, rank: int) -> float:
     """Error on test of the best affine map of at most that rank."""
-    denoise = best_affine_map(data.principal, noise.noise, noise.level, noise.pepper, noise.salt, rank=rank)
-    return float(noise.mean(data.dataset, "test", lambda clean_nd, noisy_nd: _squares(denoise(noisy_nd) - clean_nd)))
+    principal = reconstruction.pca_reference(dataset).params
+    denoise = best_affine_map(principal, noise.noise, noise.level, noise.pepper, noise.salt, rank=rank)
+    return float(noise.mean(dataset, "test", lambda clean_nd, noisy_nd: _squares(denoise(noisy_nd) - clean_nd)))
 
 
 def _measure(trained: TrainedRun, **options: Any) -> Measurement:
-    dataset, principal, noise = trained.dataset, trained.ruler.params, _Noise(**options)
-    data = _Data(dataset.fingerprint, dataset, principal)
-    rulers = _rulers(data, noise)
+    dataset, principal, noise = trained.dataset, trained.reference.params, _Noise(**options)
+    rivals = _rivals(dataset, noise)
 
     def ours(noisy_nd: np.ndarray) -> np.ndarray:
         return reconstruction.reconstruct(trained.autoencoder, trained.params, noisy_nd)[1]
@@ -161,17 +153,17 @@ def _measure(trained: TrainedRun, **options: Any) -> Measurement:
         float(noise.mean(dataset, split, lambda clean_nd, noisy_nd: _squares(ours(noisy_nd) - clean_nd)))
         for split in SPLITS
     )
-    best, curve = int(np.argmin(rulers.pca["validation"])), rulers.pca["test"]
-    exact = curve[best] <= reconstruction.ROUNDING * float(trained.ruler.curve[0])
+    best, curve = int(np.argmin(rivals.pca["validation"])), rivals.pca["test"]
+    exact = curve[best] <= reconstruction.ROUNDING * float(trained.reference.curve[0])
     numbers: dict[str, float | None] = {
         "denoised_sse_validation": validation,
         "denoised_sse_test": test,
-        "noisy_sse_test": float(rulers.noisy["test"]),
+        "noisy_sse_test": float(rivals.noisy["test"]),
         "pca_denoised_sse_test": float(curve[min(trained.codings, len(curve) - 1)]),
         "pca_best_denoised_sse_test": float(curve[best]),
         "pca_best_components": best,
-        "affine_denoised_sse_test": float(rulers.affine["test"]),
-        "affine_rank_denoised_sse_test": _affine_of_rank(data, noise, trained.codings),
+        "affine_denoised_sse_test": float(rivals.affine["test"]),
+        "affine_rank_denoised_sse_test": _affine_of_rank(dataset, noise, trained.codings),
         "denoised_ratio": None if exact else test / float(curve[best]),
     }
     clean_nd = dataset.floats(dataset.x_test[images.example_rows(dataset)])
@@ -182,7 +174,7 @@ def _measure(trained: TrainedRun, **options: Any) -> Measurement:
         "noisy": noisy_nd,
         "denoised": ours(noisy_nd),
         "pca": np.asarray(pca.decode(first, pca.encode(first, jnp.asarray(noisy_nd)))),
-        "affine": rulers.denoise(noisy_nd).astype(np.float32),
+        "affine": rivals.denoise(noisy_nd).astype(np.float32),
     }
     return numbers, {f"denoising/{name}": images.brightness(dataset, x_nd) for name, x_nd in shown.items()}
 

@@ -36,9 +36,9 @@ def density(*, kind: str = "mixture", components: int = 10) -> Score:
 
 
 def _measure(trained: TrainedRun, kind: str, components: int = 1) -> Measurement:
-    training_nk, unit = training_codings(trained), trained.dataset.unit
+    training_nk = training_codings(trained)
     fitted = densities.fit(training_nk, kind, min(components, len(training_nk)), seed=seed_of(trained.key))
-    z_nk = reconstruction.reconstruct(trained.autoencoder, trained.params, trained.dataset.x_test, unit=unit)[0]
+    z_nk = trained.test_codings_nk
     likelihood = float(densities.log_density(fitted, z_nk).mean())
     return {f"{kind}_log_likelihood": likelihood}, fitted.arrays(f"density/{kind}")
 

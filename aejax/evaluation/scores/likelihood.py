@@ -104,7 +104,7 @@ def _measure(trained: TrainedRun, samples: int, rows: int | None) -> Measurement
     if generative.binary and not np.isin(x_nd, (0, 1)).all():
         found = "likelihood under cross_entropy of rows that are not zeros and ones"
         raise ConfigError("Sweep.scores", found, "set binarise=True in options, or leave the score out")
-    found = estimate(trained.autoencoder, trained.params, trained.key, x_nd, samples, trained.check)
+    found = estimate(trained.autoencoder, trained.params, trained.key, x_nd, samples, trained.check_interrupt)
     elbo, kl = float(found.elbo_n.mean()), float(found.kl_nk.sum(axis=1).mean())
     numbers: dict[str, float | None] = {
         "nll_test": -float(found.log_likelihood_n.mean()),
@@ -116,7 +116,9 @@ def _measure(trained: TrainedRun, samples: int, rows: int | None) -> Measurement
         "nll_bias": float((1 / found.effective_n - 1 / samples).mean() / 2),
     }
     if not generative.binary:
-        exact_n = pca.log_likelihood(trained.ruler.params, trained.codings, dataset.x_test[:rows], unit=dataset.unit)
+        exact_n = pca.log_likelihood(
+            trained.reference.params, trained.codings, dataset.x_test[:rows], unit=dataset.unit
+        )
         numbers["ppca_nll_test"] = None if exact_n is None else -float(exact_n.mean())
         exact_n = exact(trained.autoencoder, trained.params, trained.codings, x_nd)
         numbers["exact_nll_test"] = None if exact_n is None else -float(exact_n.mean())

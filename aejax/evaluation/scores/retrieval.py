@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from aejax.datasets.base import Dataset, evenly_spaced
-from aejax.evaluation import pca, reconstruction
+from aejax.evaluation import reconstruction
 from aejax.evaluation.scores.base import Comparison, Measurement, Score, TrainedRun
 from aejax.runtime import validate
 
@@ -89,8 +89,8 @@ def _measure(trained: TrainedRun, queries: int, top: int) -> Measurement:
         for x_nd in (dataset.x_train, dataset.x_test[asked])
     )
     labels_n, labels_q = np.asarray(dataset.y_train), np.asarray(dataset.y_test)[asked]
-    components = min(trained.codings, trained.ruler.params.rank)
-    others = _without_a_net(_Same(dataset, trained.ruler.params), tuple(asked.tolist()), components, top)
+    components = min(trained.codings, trained.reference.params.rank)
+    others = _without_a_net(dataset, tuple(asked.tolist()), components, top)
     rankings = {"": rank(answers_nk, labels_n, asked_qk, labels_q, top), **others}
     numbers: dict[str, float | None] = {"distinct_codes": None, "bit_entropy": None}
     if np.isin(answers_nk, (0, 1)).all():
@@ -103,23 +103,10 @@ def _measure(trained: TrainedRun, queries: int, top: int) -> Measurement:
     return numbers, {}
 
 
-class _Same:
-    """Data and its PCA, the same where the data is."""
-
-    def __init__(self, dataset: Dataset, params: pca.PCAParams) -> None:
-        self.dataset, self.params = dataset, params
-
-    def __hash__(self) -> int:
-        return hash(self.dataset.fingerprint)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other.dataset.fingerprint == self.dataset.fingerprint
-
-
 @functools.lru_cache(maxsize=8)
-def _without_a_net(same: _Same, asked: tuple[int, ...], components: int, top: int) -> dict[str, Ranking]:
+def _without_a_net(dataset: Dataset, asked: tuple[int, ...], components: int, top: int) -> dict[str, Ranking]:
     """The rankings that no training changes, once for all runs on the same data."""
-    dataset, params = same.dataset, same.params
+    params = reconstruction.pca_reference(dataset).params
     some = list(asked)
     labels_n, labels_q = np.asarray(dataset.y_train), np.asarray(dataset.y_test)[some]
     raw_nd, raw_qd = dataset.floats(dataset.x_train), dataset.floats(dataset.x_test[some])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from aejax.evaluation import reconstruction
 from aejax.evaluation.scores.base import Comparison, Measurement, Score, TrainedRun
 
 DENSE = 0.1
@@ -46,7 +45,6 @@ def counts(z_nk: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
 
 
 def _measure(trained: TrainedRun) -> Measurement:
-    data = trained.dataset
-    z_nk = reconstruction.reconstruct(trained.autoencoder, trained.params, data.x_test, unit=data.unit)[0]
+    z_nk = trained.test_codings_nk
     numbers, activity_k = counts(z_nk)
     return {**numbers}, {"sparsity/activity": activity_k.astype(np.float32)}

@@ -1,4 +1,4 @@
-"""The process that stores: hands tasks to workers, commits the rows they send, tries lost tasks again."""
+"""The driver: it hands tasks to workers, stores the rows they send, and tries lost tasks again."""
 
 from __future__ import annotations
 
@@ -6,53 +6,52 @@ import collections
 import contextlib
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from aejax import datasets
-from aejax.config import sweep
-from aejax.evaluation import reconstruction
-from aejax.runner import scoring
-from aejax.runner.context import Emit, TimeSpent
-from aejax.runner.events import RunListener
+from aejax.runner import jobs, scoring
+from aejax.runner.context import RunContext
 from aejax.runner.jobs import Job, Member
 from aejax.runner.remote import task
 from aejax.runner.remote.task import Call
 from aejax.runtime import errors
 from aejax.runtime.errors import AejaxError
 from aejax.runtime.signals import Interrupted
-from aejax.storage import checkpoints, run_folders
-from aejax.training import train
+from aejax.storage import checkpoints
+from aejax.training.train import Progress
 
-TRIES = 3
+MAX_TRIES = 3
 """How often a run is tried whose worker is lost."""
 Message = tuple[Any, ...]
-"""(kind, number of the task, values…), from a worker; ("lost", number, reason, blame) of one."""
+"""(kind, number of the task, values…) from a worker; ("lost", number, reason, blame) about a worker."""
 
 
 class Workers(Protocol):
-    """Where tasks are worked on."""
+    """Other processes that train tasks."""
 
     def has_room(self) -> bool:
-        """Whether another task may be given."""
+        """Whether another task can be submitted."""
         ...
 
     def submit(self, number: int, text: str) -> None:
-        """Give a task."""
+        """Submit a task."""
         ...
 
     def wait(self, seconds: float) -> list[Message]:
-        """What has been told since, waiting for it at most so long."""
+        """The messages since the last call; waits at most so many seconds for the first."""
         ...
 
     def stop(self, signal_number: int) -> None:
-        """Ask all to save and stop; each says so with its task."""
+        """Ask all workers to save and stop. Each answers with the number of its task."""
         ...
 
 
 class Attempt(NamedTuple):
-    """Some members of a job, with a worker or waiting for one. `alone`: its program has killed two workers."""
+    """Members of a job that a worker trains, or that wait for a worker.
+
+    `tries` counts the workers that were lost. `alone` says that two workers died on the program of these members.
+    """
 
     job: Job
     members: dict[str, Member]
@@ -62,42 +61,33 @@ class Attempt(NamedTuple):
 
 @dataclass
 class Driver:
-    """Trains jobs on workers.
-
-    `saved` says by state_id what block each saved state is of; `beat` is told the seconds of work that nobody has
-    saved, and those of this call that are.
-    """
+    """Trains jobs on workers and stores what they send."""
 
     call: Call
-    loaded: Mapping[tuple[str, int], datasets.Dataset]
-    watcher: RunListener
-    spent: TimeSpent
-    emit: Emit
-    beat: Callable[[float, float], None]
-    saved: dict[str, dict[str, Any]]
+    context: RunContext
 
-    def run(self, jobs: Sequence[Job], workers: Workers) -> None:
-        """Train every missing run of these jobs; each is emitted once, as trained or as failed.
+    def run(self, planned: Sequence[Job], workers: Workers) -> None:
+        """Train every missing run of these jobs. Each is stored once, as trained or as failed.
 
-        Raises what a worker was refused (AejaxError) once the others have saved and stopped; so it does on Interrupted.
+        Raises an error that stopped a worker (AejaxError) once the other workers have saved and stopped, and
+        Interrupted likewise.
         """
         self._workers = workers
         self._waiting = collections.deque(
-            Attempt(job, {member.run_id: member for member in job.missing}, 0) for job in jobs if job.missing
+            Attempt(job, {member.run_id: member for member in job.missing}, 0) for job in planned if job.missing
         )
         self._running: dict[int, Attempt] = {}
-        self._unsaved: dict[int, float] = {}
-        self._kept: dict[int, float] = {}
         self._error: AejaxError | None = None
         self._stopping = False
-        self._draw: tuple[int, Callable[[train.Progress], None] | None] | None = None
+        self._shown: tuple[int, Callable[[Progress], None] | None] | None = None
+        self._rows: list[dict[str, Any]] = []
         numbers = itertools.count(1)
         try:
             while (self._waiting or self._running) and self._error is None:
-                self.watcher.check()
+                self.context.listener.check_interrupt()
                 while self._waiting and workers.has_room():
-                    self._give(next(numbers), self._waiting.popleft())
-                self._hear()
+                    self._submit(next(numbers), self._waiting.popleft())
+                self._receive()
         except Interrupted as stop:
             self._stop(stop.number)
             raise
@@ -105,45 +95,47 @@ class Driver:
             self._stop(15)
             raise self._error
 
-    def _give(self, number: int, attempt: Attempt) -> None:
-        known = {member.run_id for member in attempt.job.members}
-        saved = {name: block for name, block in self.saved.items() if set(block["order"]) <= known}
-        members, data = list(attempt.members.values()), self._dataset(attempt.job).fingerprint
-        text = task.write(attempt.job, members, data, self.call, None if attempt.alone else saved)
+    def _submit(self, number: int, attempt: Attempt) -> None:
+        job = attempt.job
+        saved_blocks = None
+        if not attempt.alone:
+            saved_blocks = {state_id: self.context.saved_blocks[state_id] for state_id in self._states_of(job)}
+        rows = jobs.layout_rows(job, [*job.stored.values(), *self._rows, *self.context.rows])
+        text = task.write(job, list(attempt.members.values()), self.call, saved_blocks, rows)
         self._running[number] = attempt
         self._workers.submit(number, text)
+
+    def _states_of(self, job: Job) -> list[str]:
+        """The ids of saved states whose block has members of this job only."""
+        run_ids = {member.run_id for member in job.members}
+        return [state_id for state_id, block in self.context.saved_blocks.items() if set(block["order"]) <= run_ids]
 
     def _stop(self, signal_number: int) -> None:
         self._stopping = True
         self._workers.stop(signal_number)
         while self._running:
-            self._hear()
+            self._receive()
 
-    def _hear(self) -> None:
+    def _receive(self) -> None:
+        """Handle the messages of one second."""
         for kind, number, *values in self._workers.wait(1.0):
             attempt = self._running.get(number)
-            if attempt is None:  # it was given up before
+            if attempt is None:  # a message of a task that was given up
                 continue
             if kind == "row":
                 self._store(attempt, *values)
-            elif kind == "forget":
-                self._forget(values[0])
+            elif kind == "remove_state":
+                self._remove_state(values[0])
             elif kind == "warn":
-                self.watcher.warn(values[0])
-            elif kind == "beat":
-                self._unsaved[number], self._kept[number] = values
-                self._beat()
+                self.context.listener.warn(values[0])
             elif kind == "progress":
                 self._show(number, *values)
             else:
-                self._end(kind, number, self._running.pop(number), values)
+                self._end(kind, self._running.pop(number), values)
 
-    def _beat(self) -> None:
-        self.beat(sum(self._unsaved.values()), self.spent["useful"] + sum(self._kept.values()))
-
-    def _end(self, kind: str, number: int, attempt: Attempt, values: list[Any]) -> None:
-        unsaved, kept = self._unsaved.pop(number, 0.0), self._kept.pop(number, 0.0)
-        self._draw = None
+    def _end(self, kind: str, attempt: Attempt, values: list[Any]) -> None:
+        """A task has ended: "done", "stopped", "failed", "refused" by an error, or "lost" with its worker."""
+        self._shown = None
         if kind == "refused":
             name, field, found, fix, text = values
             error = getattr(errors, name)(field, found, fix)
@@ -151,84 +143,74 @@ class Driver:
             self._error = self._error or error
             return
         if kind == "lost":
-            self.spent["lost"] += unsaved
-            self.spent["useful"] += kept
             if not self._stopping:
-                self._again(attempt, *values)
+                self._try_again(attempt, *values)
             return
-        for name, seconds in values[-1].items():
-            self.spent[name] += seconds
+        for timing, seconds in values[-1].items():
+            self.context.timings[timing] += seconds
         if kind != "stopped":
             self._fail(attempt, values[0] if kind == "failed" else "its worker ended without it")
 
-    def _again(self, attempt: Attempt, reason: str, blame: bool) -> None:
-        """Try a lost attempt again. What has killed two workers is tried run by run: one of them may harm the rest."""
-        job, tries = attempt.job, attempt.tries + 1
+    def _try_again(self, attempt: Attempt, reason: str, blame: bool) -> None:
+        """Try a lost attempt again. After two deaths of workers it is tried run by run: one run may harm the others."""
+        job = attempt.job
+        tries = attempt.tries + 1
         if not attempt.members:
             return
-        if tries == TRIES:
+        if tries == MAX_TRIES:
             self._fail(attempt, f"{reason}, {tries} times")
             return
         count = len(attempt.members)
-        self.watcher.warn(f"{job.sweep.name}: {reason}; {count} run{'s' * (count > 1)}: try {tries + 1} of {TRIES}")
-        self._look_for_states(job)
-        if blame and tries == TRIES - 1 and len(attempt.members) > 1:
-            self._forget_states(job)
-            self._waiting.extend(Attempt(job, {name: one}, tries, True) for name, one in attempt.members.items())
+        self.context.listener.warn(
+            f"{job.sweep.name}: {reason}; {count} run{'s' * (count > 1)}: try {tries + 1} of {MAX_TRIES}"
+        )
+        self._find_new_states(job)
+        if blame and tries == MAX_TRIES - 1 and count > 1:
+            for state_id in self._states_of(job):  # resuming them has killed a worker
+                self._remove_state(state_id)
+            self._waiting.extend(
+                Attempt(job, {run_id: member}, tries, alone=True) for run_id, member in attempt.members.items()
+            )
         else:
             self._waiting.appendleft(attempt._replace(tries=tries))
 
-    def _look_for_states(self, job: Job) -> None:
-        """Learn of the states that a lost worker saved, beside others that save theirs."""
-        if self.call.folder is None:
+    def _find_new_states(self, job: Job) -> None:
+        """Add the states that a lost worker saved. Other workers may be saving theirs at the same time."""
+        folder = self.call.folder
+        if folder is None:
             return
-        known = {member.run_id for member in job.members}
-        for state_id in set(checkpoints.list_ids(self.call.folder)) - set(self.saved):
-            with contextlib.suppress(AejaxError, OSError):  # another's, just then replaced
-                found = checkpoints.load_newest(self.call.folder, state_id, lambda _: None, repair=False)
-                if found is not None and set(found.about["block"]["order"]) <= known:
-                    self.saved[state_id] = found.about["block"]
+        run_ids = {member.run_id for member in job.members}
+        for state_id in set(checkpoints.list_ids(folder)) - set(self.context.saved_blocks):
+            with contextlib.suppress(AejaxError, OSError):  # another worker replaced its state just now
+                state = checkpoints.load_newest(folder, state_id, lambda _: None, repair=False)
+                if state is not None and set(state.about["block"]["order"]) <= run_ids:
+                    self.context.saved_blocks[state_id] = state.about["block"]
 
-    def _forget_states(self, job: Job) -> None:
-        """Going on from them has killed a worker."""
-        known = {member.run_id for member in job.members}
-        for state_id in [name for name, block in self.saved.items() if set(block["order"]) <= known]:
-            self._forget(state_id)
-
-    def _forget(self, state_id: str) -> None:
-        """A worker says so once it has sent all runs of a block: they are stored by now."""
-        self.saved.pop(state_id, None)
+    def _remove_state(self, state_id: str) -> None:
+        """Remove a state. A worker asks for it after it has sent all runs of the block, which are stored by then."""
+        self.context.saved_blocks.pop(state_id, None)
         if self.call.folder is not None:
             checkpoints.remove(self.call.folder, state_id)
 
     def _fail(self, attempt: Attempt, reason: str) -> None:
+        """Store the members of an attempt as failed."""
+        job = attempt.job
         for member in list(attempt.members.values()):
-            dataset, one = self._dataset(attempt.job), attempt.job.sweep
-            parts = scoring.failed_run(one, *member.run, dataset, self._ruler(one), RuntimeError(reason))
-            head = {"format": run_folders.FORMAT, "experiment": self.call.experiment, "run_id": member.run_id}
-            self._store(attempt, {**head, **parts[0], "reason": reason, "execution": None}, *parts[1:])
+            failed = scoring.failed_run(job.sweep, *member.run, job.dataset, RuntimeError(reason))
+            failed.row["reason"] = reason
+            self._store(attempt, *failed.named(self.call.experiment, member.run_id, execution=None))
 
     def _store(self, attempt: Attempt, row: dict[str, Any], params: Any, arrays: Any) -> None:
         if attempt.members.pop(row["run_id"], None) is not None:
-            self.emit(row, params, arrays)
-            self._draw = None  # whoever draws has cleared it
+            self.context.store(row, params, arrays)
+            self._rows.append(row)
+            self._shown = None  # the listener has cleared the progress
 
     def _show(self, number: int, name: str, progress: Sequence[Any]) -> None:
-        """Draw one task's progress, of all that tell theirs."""
-        if self._draw is None:
-            self._draw = number, self.watcher.block(name)
-        shown, draw = self._draw
-        if shown == number and draw is not None:
+        """Show the progress of one task at a time."""
+        if self._shown is None:
+            self._shown = number, self.context.listener.block(name)
+        shown_number, report = self._shown
+        if shown_number == number and report is not None:
             *steps, best_error = progress
-            draw(train.Progress._make([*steps, math.inf if best_error is None else best_error]))
-
-    def _dataset(self, job: Job) -> datasets.Dataset:
-        return self.loaded[job.sweep.dataset, job.sweep.data_seed]
-
-    def _ruler(self, one: sweep.Sweep) -> reconstruction.PCAReference:
-        if not hasattr(self, "_rulers"):
-            self._rulers: dict[tuple[str, int], reconstruction.PCAReference] = {}
-        key = (one.dataset, one.data_seed)
-        if key not in self._rulers:
-            self._rulers[key] = reconstruction.reference(self.loaded[key])
-        return self._rulers[key]
+            report(Progress._make([*steps, math.inf if best_error is None else best_error]))

@@ -1,6 +1,6 @@
-"""What a worker is told: one program's runs as strict JSON. Functions go by aejax's own names.
+"""What a worker receives: the runs of one program as strict JSON, with functions by aejax's own names.
 
-A sweep with a function of its owner's is told as the experiment file it stands in, which the worker loads again.
+A sweep with a custom function is sent as the experiment file that defines it, which the worker loads again.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from aejax import __version__
 from aejax.config import experiment_file, overrides, registry, run_identity
 from aejax.config.sweep import Sweep
+from aejax.datasets import Dataset
 from aejax.runner.jobs import Job, Member
 from aejax.runtime.errors import ConfigError, MachineError
 from aejax.storage import lock
@@ -31,7 +32,7 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True)
 class Call:
-    """What all tasks of one call have in common: as `runner.execute` was asked."""
+    """What all tasks of one call have in common: the arguments of `run_experiment.execute`."""
 
     experiment: str
     folder: Path | None
@@ -44,68 +45,89 @@ class Call:
 
 
 def check(sweeps: Sequence[Sweep], source: Source | None) -> None:
-    """Raise ConfigError naming the field where a sweep cannot be told to another process."""
-    for one in sweeps:
-        own = _own(one)
-        if own and source is None:
-            found = "a function of one's own, which another process knows only from the experiment file"
-            raise ConfigError(f"Sweep.{own[0]}", found, "give source=Source(FILE), or train without `on`")
+    """Raise ConfigError naming the field where a sweep cannot be sent to another process."""
+    for sweep in sweeps:
+        fields = _custom_fields(sweep)
+        if fields and source is None:
+            found = "a custom function, which another process knows only from the experiment file"
+            raise ConfigError(f"Sweep.{fields[0]}", found, "give source=Source(FILE), or train without `on`")
 
 
 def write(
-    job: Job, members: Sequence[Member], data_fingerprint: str, call: Call, saved: Mapping[str, Any] | None
+    job: Job,
+    members: Sequence[Member],
+    call: Call,
+    saved_blocks: Mapping[str, Any] | None,
+    rows: Sequence[Mapping[str, Any]] = (),
 ) -> str:
-    """The task of training these members of a job; `saved` has the blocks of its saved states, None keeps none."""
-    one = job.sweep
+    """The task of training these members of a job.
+
+    `saved_blocks` are the blocks of its saved states; None saves no state. `rows` are stored rows of its program, from
+    which the worker takes the layout.
+    """
+    sweep = job.sweep
     source = None
-    if _own(one):
+    if _custom_fields(sweep):
         assert call.source is not None
         path = call.source.path.resolve()
         source = {"path": str(path), "sha256": _hash(path), "assignments": list(call.source.assignments)}
-    ids = {member.run_id for member in members}
+    run_ids = {member.run_id for member in members}
     folder = call.folder
     return to_json(
         {
             "aejax": __version__,
             "experiment": call.experiment,
             "number": job.number,
-            "config": one.config(),
-            "points": one.points(),
-            "seeds": list(one.seeds),
+            "config": sweep.config(),
+            "points": sweep.points(),
+            "seeds": list(sweep.seeds),
             "source": source,
-            "members": [[*member, member.run_id in ids] for member in job.members],
-            "data": data_fingerprint,
+            "members": [[*member, member.run_id in run_ids] for member in job.members],
+            "data": job.dataset.fingerprint,
             "data_dir": None if call.data_dir is None else str(call.data_dir.resolve()),
             "working_folder": str(Path.cwd()),
             "folder": None if folder is None else str(folder.resolve()),
-            "saved": saved,
+            "saved_blocks": saved_blocks,
+            "rows": list(rows),
             "mark": None if folder is None else mark(folder),
-            **{name: getattr(call, name) for name in ("smoke", "how", "width", "save_seconds")},
+            "smoke": call.smoke,
+            "how": call.how,
+            "width": call.width,
+            "save_seconds": call.save_seconds,
         }
     )
 
 
-def read(spec: Mapping[str, Any]) -> Job:
-    """The job of a task; members that are not wanted count as stored.
+def read_sweep(spec: Mapping[str, Any]) -> Sweep:
+    """The sweep of a task.
 
-    Raises ConfigError where the experiment file is another now, MachineError where this aejax is of another version.
+    Raises ConfigError where the experiment file has changed, MachineError where this aejax is of another version.
     """
     if spec["aejax"] != __version__:
         found = f"a worker on {os.uname().nodename} has aejax {__version__}, the task is of {spec['aejax']}"
         raise MachineError("aejax", found, "install the same version on every machine")
-    one = _from_names(spec) if spec["source"] is None else _from_file(spec)
-    wanted, found = ({**config, "digests": None} for config in (spec["config"], one.config()))
-    changed = [name for name in wanted if wanted[name] != found.get(name)]
-    if changed:
-        name = changed[0]
-        found = f"{found.get(name)!r} in a worker, {wanted[name]!r} where it was asked for"
-        raise ConfigError(f"Sweep.{name}", found, "let the experiment file give the same SWEEPS each time it is loaded")
+    sweep = _from_names(spec) if spec["source"] is None else _from_file(spec)
+    wanted = {**spec["config"], "digests": None}
+    config = {**sweep.config(), "digests": None}
+    for name, value in wanted.items():
+        if value != config.get(name):
+            raise ConfigError(
+                f"Sweep.{name}",
+                f"{config.get(name)!r} in a worker, {value!r} where it was asked for",
+                "let the experiment file give the same SWEEPS each time it is loaded",
+            )
+    return sweep
+
+
+def read_job(spec: Mapping[str, Any], sweep: Sweep, dataset: Dataset) -> Job:
+    """The job of a task. Members that are not to be trained count as stored."""
     members = [Member(run_id, seed, hyper) for run_id, seed, hyper, _ in spec["members"]]
-    return Job(spec["number"], one, members, {run_id: {} for run_id, _, _, missing in spec["members"] if not missing})
+    stored = {run_id: {} for run_id, _, _, wanted in spec["members"] if not wanted}
+    return Job(spec["number"], sweep, dataset, members, stored)
 
 
 def mark(folder: Path) -> dict[str, Any] | None:
-    """What tells this folder, while it is held, from one of the same name on another machine."""
+    """What tells a locked results folder from a folder of the same name on another machine."""
     try:
         record = json.loads((folder / lock.NAME).read_bytes())
         return {name: record[name] for name in ("pid", "host", "started")}
@@ -113,10 +135,13 @@ def mark(folder: Path) -> dict[str, Any] | None:
         return None
 
 
-def _own(one: Sweep) -> list[str]:
+def _custom_fields(sweep: Sweep) -> list[str]:
     """The fields that hold a function aejax has no name for."""
-    known = registry.CHOICES.items()
-    return [name for name, choices in known if not any(getattr(one, name) is choice for choice in choices.values())]
+    return [
+        name
+        for name, choices in registry.CHOICES.items()
+        if not any(getattr(sweep, name) is choice for choice in choices.values())
+    ]
 
 
 def _from_names(spec: Mapping[str, Any]) -> Sweep:
@@ -132,8 +157,8 @@ def _from_file(spec: Mapping[str, Any]) -> Sweep:
     if _hash(path) != spec["source"]["sha256"]:
         raise ConfigError(str(path), "changed since this call started", "run it again")
     sweeps = overrides.override(sweeps, spec["source"]["assignments"])
-    one = sweeps[spec["number"]]
-    return one.smoke() if spec["smoke"] else one
+    sweep = sweeps[spec["number"]]
+    return sweep.smoke() if spec["smoke"] else sweep
 
 
 def _hash(path: Path) -> str:
