@@ -85,6 +85,35 @@ def test_without_vmap_a_member_is_bit_for_bit_the_fit_alone(alone, how, batch_si
     assert all(identical(a, b) for a, b in zip(alone, found.fits, strict=True))
 
 
+@pytest.mark.parametrize(
+    ("net", "codings", "width"),
+    [
+        (nets.mlp(64, (12, 4)), None, 1),
+        (nets.mlp(64, (12, 4)), None, 2),
+        (nets.mlp(64, (48, 9)), 9, 1),
+        (nets.tied(nets.mlp(64, (48, 4))), None, 1),
+        (nets.conv(64, (4, 5), image_shape=(8, 8)), None, 1),
+        (nets.recurrent(64, (7, 5), image_shape=(8, 8)), None, 1),
+    ],
+    ids=["mlp", "vmapped", "masked", "tied", "convolutional", "recurrent"],
+)
+def test_a_member_begins_with_the_same_bits_alone_and_in_a_map(net, codings, width):
+    """The loop of a map must not change how XLA computes a draw."""
+    groups, dataset = 3, small_dataset(rows=50, inputs=64)
+    hyper = {"learning_rate": 0.01, "l2": 0.001} | ({"codings": codings} if codings else {})
+    run = population.task(variants.plain(net), dataset, tuple(hyper), **SETTINGS).program()
+    init = run.init if width == 1 else jax.vmap(run.init)
+    shape = (groups,) if width == 1 else (groups, width)
+    keys = jax.random.split(jax.random.key(0), shape)
+    points = {name: jnp.full(shape, value, jnp.float32) for name, value in hyper.items()}
+    together = jax.jit(lambda keys, points: jax.lax.map(lambda own: init(*own), (keys, points)))(keys, points)
+    alone = jax.jit(init)
+    for group in range(groups):
+        expected = alone(keys[group], {name: values[group] for name, values in points.items()})
+        found = jax.tree.map(lambda leaf, group=group: leaf[group], together)
+        assert same(expected, found)
+
+
 def test_a_vmapped_member_agrees_with_the_fit_alone(alone):
     fits = together(how="vmap", width=6).fits
     differences = []

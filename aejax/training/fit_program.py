@@ -126,7 +126,7 @@ def fit_program(
             codings = (hyper["codings"],) if "codings" in hyper else ()
             params = autoencoder.init(init_key(key), *codings)
         zero, per_epoch = jnp.zeros(()), jnp.zeros(epochs)
-        return FitState(
+        state = FitState(
             params=params,
             opt_state=transform(hyper).init(params),
             step=jnp.zeros((), jnp.int32),
@@ -137,6 +137,9 @@ def fit_program(
             best_epoch=jnp.zeros((), jnp.int32),
             history=dict.fromkeys(lines, per_epoch),
         )
+        # XLA must not fuse the draw with what a caller does next. A map writes each member into a stack: fused with
+        # that, the draw is vectorised otherwise than in a fit alone, and its last bits differ (seen on jax 0.12.0.1).
+        return jax.lax.optimization_barrier(state)
 
     def train_step(state: FitState, key: jax.Array, x_bd: jax.Array, hyper: Hyper) -> FitState:
         step_key = jax.random.fold_in(jax.random.fold_in(key, _STEP), state.step)
