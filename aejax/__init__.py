@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from aejax.runtime.errors import AejaxError, ConfigError, DataError, MachineError, ResultsError
     from aejax.training import classifier as classify
     from aejax.training import greedy, optimisers, schedules
-    from aejax.training.train import Fit, fit, fit_population
+    from aejax.training.loop import Fit
+    from aejax.training.train import fit, fit_population
     from aejax.variants import Autoencoder, penalties
 
 __version__ = "0.1.0"
@@ -87,7 +88,7 @@ _MEMBERS = {
     "ConfigError": "aejax.runtime.errors",
     "DataError": "aejax.runtime.errors",
     "Dataset": "aejax.datasets",
-    "Fit": "aejax.training.train",
+    "Fit": "aejax.training.loop",
     "MachineError": "aejax.runtime.errors",
     "Net": "aejax.nets",
     "ResultsError": "aejax.runtime.errors",

@@ -24,6 +24,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 SWEEP = """
+from aejax.training import loop
 from aejax import Sweep
 COMMON = {{"dataset": "digits", "epochs": {epochs}, "batch_size": 50, "seeds": (0, 1)}}
 SWEEPS = [
@@ -50,9 +51,9 @@ def watched(arguments: Sequence[str]) -> int:
     """`aejax` with these arguments, noting in its results folder whom each block has trained, once for each block."""
     from aejax import cli
     from aejax.runner import train_job
-    from aejax.training import train
+    from aejax.training import loop
 
-    train_block, train_members, at = train.train_block, train_job._train_block, {}
+    train_block, train_members, at = loop.train_block, train_job._train_block, {}
 
     def note_members(job, context, choice, members, missing):
         at["folder"], at["ids"] = context.folder, [member.run_id for member in members]
@@ -72,7 +73,7 @@ def watched(arguments: Sequence[str]) -> int:
 
         return train_block(*given, report=first, **options)
 
-    train_job._train_block, train.train_block = note_members, note_chunk
+    train_job._train_block, loop.train_block = note_members, note_chunk
     return cli.main(arguments)
 
 

@@ -20,7 +20,8 @@ import numpy as np
 
 from aejax import nets, variants
 from aejax.storage import provenance
-from aejax.training.fit_program import Data, fit_program
+from aejax.training.layout import Data
+from aejax.training.loop import fit_program
 from support import write_record
 
 PRECISIONS = {"float32": "highest", "tensorfloat32": "TF32_TF32_F32", "bfloat16": "BF16_BF16_F32"}

@@ -23,7 +23,8 @@ import torch  # pyright: ignore[reportMissingImports]
 
 from aejax import nets, variants
 from aejax.storage import provenance
-from aejax.training.fit_program import Data, fit_program
+from aejax.training.layout import Data
+from aejax.training.loop import fit_program
 from support import write_record
 
 ROWS, BATCH, L2, RATE = 55_000, 150, 0.001, 0.01

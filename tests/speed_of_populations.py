@@ -24,7 +24,8 @@ from aejax import nets, variants
 from aejax.datasets.base import Dataset, Scaling
 from aejax.runtime import hardware
 from aejax.storage import provenance
-from aejax.training import population, train
+from aejax.training import loop, population
+from aejax.training.layout import Layout, Runs, make_layout, place_data
 from support import write_record
 
 ROWS, BATCH, MEMBERS = 55_000, 150, 8
@@ -40,15 +41,13 @@ def data() -> Dataset:
     return Dataset(name="bytes", **x, **empty, image_shape=None, scaling=scaling, unit=255.0, fingerprint="")
 
 
-def contestant(
-    what: population.ProgramSpec, dataset: Dataset, runs: population.Runs, layout: population.Layout
-) -> Callable:
+def contestant(what: loop.ProgramSpec, dataset: Dataset, runs: Runs, layout: Layout) -> Callable:
     """Trains all runs in a layout, one block after another, and returns nothing: what it takes is what counts."""
-    placed = population.place_data(dataset, layout)
+    placed = place_data(dataset, layout)
 
     def once() -> None:
         for first in range(0, len(runs), layout.block):
-            train.train_block(what, layout, placed, runs[first : first + layout.block])
+            loop.train_block(population.compile_population(what, layout), placed, runs[first : first + layout.block])
 
     return once
 
@@ -68,14 +67,14 @@ def main() -> None:
     autoencoder = variants.plain(nets.mlp(784, (300, 150), coding_activation=jax.nn.elu))
     runs = [(seed, {"learning_rate": 0.001 * 1.2**seed, "l2": 0.001}) for seed in range(options.members)]
     what = population.program_spec(autoencoder, dataset, NAMES, epochs=1, batch_size=BATCH)
-    layouts = {"fit, one after another": population.make_layout("loop", 1)}
+    layouts = {"fit, one after another": make_layout("loop", 1)}
     alone = options.alone or options.members
     if jax.device_count() > 1:  # on one device that is one after another
-        layouts["population, map"] = population.make_layout("map", options.members)
-    layouts["population, vmap"] = population.make_layout("vmap", options.members)
+        layouts["population, map"] = make_layout("map", options.members)
+    layouts["population, vmap"] = make_layout("vmap", options.members)
     compile_seconds = {name: population.compile_population(what, layout).seconds for name, layout in layouts.items()}
     for members in () if options.alone else (2 * options.members, 8 * options.members):
-        layout = population.make_layout("map", members)
+        layout = make_layout("map", members)
         compile_seconds[f"population, map, {members} members"] = population.compile_population(what, layout).seconds
     taken = {
         name: runs if layout.devices > 1 or layout.how == "vmap" else runs[:alone] for name, layout in layouts.items()

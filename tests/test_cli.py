@@ -17,7 +17,7 @@ from aejax.datasets import load
 from aejax.evaluation import reconstruction
 from aejax.runtime import hardware
 from aejax.storage import run_folders
-from aejax.training import autotune, population, train
+from aejax.training import autotune, loop, train
 from support import TINY, check_refused, rows_of
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -109,7 +109,7 @@ def test_vmapped_runs_that_are_trained_again_have_the_same_bits(tmp_path, monkey
         if layout.block < 5:
             return compile_population(spec, layout)
         needed = int(1.3 * hardware.free_bytes(layout.devices))
-        return population.CompiledPopulation(None, None, 0.0, needed, 0)  # pyright: ignore
+        return compile_population(spec, make_layout("loop", 1))._replace(device_bytes=needed, data_bytes=0)
 
     with monkeypatch.context() as patch:
         patch.setattr(autotune, "compile_population", too_big_from_five_on)
@@ -225,15 +225,15 @@ def test_debug_shows_the_traceback_and_keeps_the_exit_code(capsys):
 
 
 def test_one_bad_run_harms_no_other(tiny, tmp_path, capsys, monkeypatch):
-    train_block = train.train_block
+    train_block = loop.train_block
 
-    def fails_for_seed_one(what, layout, data, runs, **options):
+    def fails_for_seed_one(compiled, data, runs, **options):
         if any(seed == 1 for seed, _ in runs):
             raise RuntimeError("RESOURCE_EXHAUSTED: out of memory\nallocating")
-        return train_block(what, layout, data, runs, **options)
+        return train_block(compiled, data, runs, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "train_block", fails_for_seed_one)
+        patch.setattr(loop, "train_block", fails_for_seed_one)
         assert cli.main(["run", str(tiny), "--results", str(tmp_path)]) == 3
     said = capsys.readouterr().err
     assert "a block of 2 failed (RuntimeError): one by one" in said

@@ -10,7 +10,7 @@ from aejax.reporting import time_budget
 from aejax.runner.context import Timings
 from aejax.runtime.signals import Interrupted
 from aejax.storage import run_folders
-from aejax.training import train
+from aejax.training import loop
 
 
 def calls_of(folder):
@@ -44,7 +44,7 @@ def test_the_parts_sum_to_the_wall_time(tiny, tmp_path):
 
 def test_an_interrupted_call_tells_of_what_it_saved(tiny, tmp_path, monkeypatch):
     """It stops in its third chunk, with no run finished: what was trained is saved, and useful."""
-    train_block = train.train_block
+    train_block = loop.train_block
 
     def stopped(*arguments, report, **options):
         def third(progress):
@@ -57,7 +57,7 @@ def test_an_interrupted_call_tells_of_what_it_saved(tiny, tmp_path, monkeypatch)
         return train_block(*arguments, report=third, chunk_seconds=0.05, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "train_block", stopped)
+        patch.setattr(loop, "train_block", stopped)
         run = ["run", str(tiny), "--results", str(tmp_path), "--set", "epochs=400"]
         assert cli.main(run) == 130
     (call,) = calls_of(tmp_path / "tiny")
@@ -74,7 +74,7 @@ def test_a_block_that_fails_is_lost_time(tiny, tmp_path, monkeypatch):
         time.sleep(0.2)
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(train, "train_block", fails)
+    monkeypatch.setattr(loop, "train_block", fails)
     assert cli.main(["run", str(tiny), "--results", str(tmp_path), "--set", "seeds=0"]) == 3
     call, _ = calls_of(tmp_path / "tiny")
     check_sums(call)

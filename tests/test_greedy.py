@@ -22,8 +22,9 @@ from aejax.runner import run_experiment
 from aejax.runner.remote import task
 from aejax.runtime.errors import ConfigError
 from aejax.runtime.signals import Interrupted
-from aejax.training import greedy, population, schedules, train
+from aejax.training import greedy, loop, population, schedules, train
 from aejax.training.greedy import Greedy, Stack
+from aejax.training.layout import make_layout, place_data
 from support import small_dataset
 from test_population import identical
 from test_resume import Memory, stop_at
@@ -186,9 +187,11 @@ def block(how, begin, **options):
     what = population.program_spec(
         WHOLE, DATASET, ("learning_rate", "l2"), epochs=3, batch_size=24, schedule=schedules.cosine
     )
-    layout = population.make_layout(how, len(RUNS), width=3 if how == "vmap" else None, devices=1)
-    data = population.place_data(DATASET, layout)
-    return train.train_block(what, layout, data, RUNS, start=begin, chunk_seconds=0.0, **options)
+    layout = make_layout(how, len(RUNS), width=3 if how == "vmap" else None, devices=1)
+    data = place_data(DATASET, layout)
+    return loop.train_block(
+        population.compile_population(what, layout), data, RUNS, start=begin, chunk_seconds=0.0, **options
+    )
 
 
 def test_a_resumed_block_is_the_uninterrupted_one_and_needs_no_phases():

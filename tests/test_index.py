@@ -10,7 +10,7 @@ from aejax.runtime.errors import MachineError, ResultsError
 from aejax.runtime.signals import Interrupted
 from aejax.storage import run_folders
 from aejax.storage.run_folders import FORMAT
-from aejax.training import train
+from aejax.training import loop
 from support import check_refused
 
 ROW = {"format": FORMAT, "run_id": "0123456789ab", "dataset": "d", "label": "l", "codings": 2}
@@ -93,13 +93,13 @@ def spoilt(finished, tmp_path):
 
 def test_a_sweep_mends_a_damaged_index_before_it_computes(tiny, finished, tmp_path, capsys, monkeypatch):
     folder, rows, lines = spoilt(finished, tmp_path)
-    train_block = train.train_block
+    train_block = loop.train_block
 
     def after_it_was_mended(*arguments, **options):
         assert len(run_folders.read_index(folder)) == 2
         return train_block(*arguments, **options)
 
-    monkeypatch.setattr(train, "train_block", after_it_was_mended)
+    monkeypatch.setattr(loop, "train_block", after_it_was_mended)
     assert cli.main(["run", str(tiny), "--results", str(folder.parent)]) == 0
     said = capsys.readouterr()
     assert "1 trained, 2 were stored already" in said.out
@@ -129,7 +129,7 @@ def test_what_stopped_a_sweep_is_what_it_says(tiny, tmp_path, capsys, monkeypatc
     def full(folder, *_):
         raise MachineError(str(folder), "no space left on device", "free space")
 
-    monkeypatch.setattr(train, "train_block", stop)
+    monkeypatch.setattr(loop, "train_block", stop)
     assert cli.main(["run", str(tiny), "--results", str(tmp_path / "results")]) == 143
     said = capsys.readouterr().err
     assert "warning: " in said

@@ -9,6 +9,7 @@ from aejax import Sweep, cli
 from aejax.datasets import load
 from aejax.runner import jobs
 from aejax.training import population
+from aejax.training.layout import make_layout
 
 HEADERS = ["codings", "parameters", "members", "stored", "to train", "steps", "memory"]
 
@@ -57,7 +58,7 @@ def test_the_memory_that_a_plan_gives_is_about_what_the_program_takes(how, most,
     loaded = {("digits", 0): load("digits")}
     (job,) = jobs.plan([one], loaded, lambda run_id: None)
     (line,) = jobs.describe([job])
-    layout = population.make_layout(how, 4, devices=1)
+    layout = make_layout(how, 4, devices=1)
     taken = population.compile_population(job.spec, layout).device_bytes
     assert taken / 2 < line["bytes"] < taken * most
 

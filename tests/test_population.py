@@ -13,7 +13,8 @@ from aejax.runtime import hardware
 from aejax.runtime.errors import ConfigError, MachineError
 from aejax.runtime.signals import Interrupted
 from aejax.training import autotune, population, schedules, train
-from aejax.training.fit_program import Data, fit_program
+from aejax.training.layout import Data, Layout, make_layout
+from aejax.training.loop import fit_program
 from support import compiles, small_dataset
 
 DATASET = small_dataset(rows=50)
@@ -101,7 +102,7 @@ def test_a_member_begins_with_the_same_bits_alone_and_in_a_map(net, codings, wid
     """The loop of a map must not change how XLA computes a draw."""
     groups, dataset = 3, small_dataset(rows=50, inputs=64)
     hyper = {"learning_rate": 0.01, "l2": 0.001} | ({"codings": codings} if codings else {})
-    run = population.task(variants.plain(net), dataset, tuple(hyper), **SETTINGS).program()
+    run = population.program_spec(variants.plain(net), dataset, tuple(hyper), **SETTINGS).program()
     init = run.init if width == 1 else jax.vmap(run.init)
     shape = (groups,) if width == 1 else (groups, width)
     keys = jax.random.split(jax.random.key(0), shape)
@@ -220,7 +221,7 @@ def test_the_program_does_not_grow_with_the_number_of_members(how):
     what = population.program_spec(AUTOENCODER, DATASET, ("learning_rate", "l2"), **SETTINGS)
     sizes = []
     for members in (4, 64):
-        layout = population.make_layout(how, members, devices=1)
+        layout = make_layout(how, members, devices=1)
         advance: Any = population.compile_population(what, layout).advance
         sizes.append(len(advance.as_text().splitlines()))
     assert sizes[1] <= 1.05 * sizes[0]
@@ -229,7 +230,7 @@ def test_the_program_does_not_grow_with_the_number_of_members(how):
 def test_a_vmapped_program_still_skips_what_it_need_not_do():
     """Were each member's step a number of its own, every step would validate, and select what it needs of that."""
     what = population.program_spec(AUTOENCODER, DATASET, ("learning_rate", "l2"), **SETTINGS)
-    advance: Any = population.compile_population(what, population.make_layout("vmap", 6, width=6)).advance
+    advance: Any = population.compile_population(what, make_layout("vmap", 6, width=6)).advance
     assert " conditional(" in advance.as_text()
 
 
@@ -237,7 +238,7 @@ def test_what_does_not_fit_into_memory_is_trained_in_blocks(alone, monkeypatch):
     what = population.program_spec(AUTOENCODER, DATASET, ("learning_rate", "l2"), **SETTINGS)
     whole = together(how="map")
     assert whole.choice.layout.block >= len(RUNS)
-    needed = population.compile_population(what, population.make_layout("map", len(RUNS))).device_bytes
+    needed = population.compile_population(what, make_layout("map", len(RUNS))).device_bytes
     monkeypatch.setattr(hardware, "free_bytes", lambda devices: int(0.7 * needed))
     halves = together(how="map")
     assert 1 <= halves.choice.layout.block < len(RUNS)
@@ -247,7 +248,7 @@ def test_what_does_not_fit_into_memory_is_trained_in_blocks(alone, monkeypatch):
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8, 61, 64, 65, 100, 256])
 def test_blocks_are_even_and_little_is_padded(count):
-    found = population.make_layout("map", count, devices=2, most=7)
+    found = make_layout("map", count, devices=2, most=7)
     assert found.block <= 14
     assert found.groups % found.devices == 0
     blocks = -(-count // found.block)
@@ -257,8 +258,8 @@ def test_blocks_are_even_and_little_is_padded(count):
 @pytest.mark.parametrize("start", [("map", 1, 64, 8), ("map", 1, 4, 2), ("vmap", 2, 4, 2), ("vmap", 8, 2, 2)])
 def test_a_layout_that_almost_fits_gets_smaller_until_it_does(start):
     """Whatever room there is: every step down has fewer members, down to one."""
-    for room in range(1, population.Layout(*start).block):
-        chosen, steps = population.Layout(*start), 0
+    for room in range(1, Layout(*start).block):
+        chosen, steps = Layout(*start), 0
         while chosen.block > 1:
             smaller = autotune._smaller(chosen, max(1, min(room, chosen.block - 1)))
             assert smaller.block < chosen.block
@@ -274,7 +275,7 @@ def test_not_one_member_fits_into_memory(monkeypatch, refused):
 
 def test_a_width_that_does_not_fit_is_refused_with_the_largest_that_does(monkeypatch, refused):
     what = population.program_spec(AUTOENCODER, DATASET, ("learning_rate", "l2"), **SETTINGS)
-    chosen = population.make_layout("vmap", 6, width=6)
+    chosen = make_layout("vmap", 6, width=6)
     functions = population.compile_population(what, chosen)
     monkeypatch.setattr(hardware, "free_bytes", lambda devices: functions.device_bytes)
     refused(MachineError, "members fit", call=lambda: together(how="vmap", width=6))
@@ -351,7 +352,7 @@ def test_a_vmaps_width_follows_from_all_members_however_few_are_left(left):
 def test_less_memory_takes_groups_from_an_asked_for_width(monkeypatch):
     """The bits depend on the width alone."""
     what = population.program_spec(AUTOENCODER, DATASET, ("learning_rate", "l2"), **SETTINGS)
-    room = population.compile_population(what, population.make_layout("vmap", 4, width=2)).device_bytes
+    room = population.compile_population(what, make_layout("vmap", 4, width=2)).device_bytes
     whole = autotune.choose_layout(what, DATASET, RUNS, how="vmap", width=2).layout
     monkeypatch.setattr(hardware, "free_bytes", lambda devices: int(room / autotune.SHARE_OF_FREE_MEMORY) + 1)
     fewer = autotune.choose_layout(what, DATASET, RUNS, how="vmap", width=2).layout

@@ -9,7 +9,8 @@ import pytest
 from aejax import nets, variants
 from aejax.runtime.errors import ResultsError
 from aejax.runtime.signals import Interrupted
-from aejax.training import population, schedules, train
+from aejax.training import loop, population, schedules
+from aejax.training.layout import make_layout, place_data
 from aejax.variants import penalties
 from support import small_dataset
 from test_population import identical
@@ -50,12 +51,12 @@ def block(autoencoder, *, how="vmap", checkpointer=None, report=None, chunk_seco
     what = population.program_spec(
         autoencoder, DATASET, tuple(runs[0][1]), epochs=3, batch_size=16, schedule=schedules.cosine
     )
-    layout = population.make_layout(how, len(RUNS), width=6 if how == "vmap" else None, devices=1)
-    data = population.place_data(DATASET, layout)
+    layout = make_layout(how, len(RUNS), width=6 if how == "vmap" else None, devices=1)
+    data = place_data(DATASET, layout)
     runs = runs[: layout.block]
-    return train.train_block(
-        what, layout, data, runs, report=report, checkpointer=checkpointer, chunk_seconds=chunk_seconds
-    )
+    compiled = population.compile_population(what, layout)
+    options = {"report": report, "checkpointer": checkpointer, "chunk_seconds": chunk_seconds}
+    return loop.train_block(compiled, data, runs, **options)
 
 
 def stop_at(step):

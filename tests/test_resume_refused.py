@@ -9,7 +9,7 @@ from aejax import cli
 from aejax.runner import jobs
 from aejax.runtime.signals import Interrupted
 from aejax.storage import checkpoints, run_folders
-from aejax.training import train
+from aejax.training import loop
 
 ONE = """
 from aejax import Sweep
@@ -21,7 +21,7 @@ SWEEPS = [Sweep(dataset="file:{data}", widths=(3,), epochs=40, batch_size=20,
 @pytest.fixture
 def seen(monkeypatch):
     """Blocks as they were trained; stops the first one in its second chunk."""
-    train_block, blocks, chunks = train.train_block, [], []
+    train_block, blocks, chunks = loop.train_block, [], []
 
     def watched(*arguments, report, **options):
         def second(progress):
@@ -33,7 +33,7 @@ def seen(monkeypatch):
         blocks.append(train_block(*arguments, report=second, chunk_seconds=0.001, **options))
         return blocks[-1]
 
-    monkeypatch.setattr(train, "train_block", watched)
+    monkeypatch.setattr(loop, "train_block", watched)
     return blocks
 
 

@@ -8,7 +8,7 @@ from aejax.runner.context import RunContext, Timings
 from aejax.runner.events import RunListener
 from aejax.runner.resume import BlockCheckpointer
 from aejax.storage import checkpoints, run_folders
-from aejax.training import train
+from aejax.training import loop
 from support import Killed
 
 
@@ -34,7 +34,7 @@ def context(tmp_path):
 
 
 def train_block(clock, context, seconds, end=False):
-    """As `train.train_block` does, in chunks of a second, and with `end` as `train_job` does after it."""
+    """As `loop.train_block` does, in chunks of a second, and with `end` as `train_job` does after it."""
     keeper, start = BlockCheckpointer(context, "a", {}), clock.now
     saved = start
     while clock.now - start < seconds:
@@ -96,7 +96,7 @@ def test_a_call_killed_while_it_stores_trains_nothing_that_is_stored_again(tmp_p
         "                hyper={'learning_rate': 0.01, 'l2': 0.0})]\n"
     )
     command = ["run", str(tmp_path / "four.py"), "--results", str(tmp_path), "--how", "vmap", "--save-every", "0"]
-    write_run, train_block, stored, blocks = run_folders.write_run, train.train_block, [], []
+    write_run, train_block, stored, blocks = run_folders.write_run, loop.train_block, [], []
 
     def third(*arguments):
         if len(stored) == 2:
@@ -107,7 +107,7 @@ def test_a_call_killed_while_it_stores_trains_nothing_that_is_stored_again(tmp_p
         blocks.append(train_block(*arguments, **options, chunk_seconds=0.0))
         return blocks[-1]
 
-    monkeypatch.setattr(train, "train_block", noted)
+    monkeypatch.setattr(loop, "train_block", noted)
     if not kept:
         monkeypatch.setattr(BlockCheckpointer, "due_at_the_end", lambda *_: False)
     with monkeypatch.context() as patch:

@@ -11,7 +11,8 @@ import pytest
 from aejax import nets, variants
 from aejax.runtime.errors import ConfigError
 from aejax.training import optimisers, schedules, train
-from aejax.training.fit_program import Data, fit_program
+from aejax.training.layout import Data
+from aejax.training.loop import fit_program
 from support import compiles, small_dataset
 
 DATASET = small_dataset(rows=50)
@@ -119,7 +120,7 @@ def test_fit_keeps_the_parameters_that_are_best_on_validation():
 
 def test_validation_is_exact_whatever_its_size(monkeypatch):
     reference = make()[0]
-    monkeypatch.setattr("aejax.training.fit_program.EVALUATION_ROWS", 7)
+    monkeypatch.setattr("aejax.training.loop.EVALUATION_ROWS", 7)
     run = fit_program.__wrapped__(AUTOENCODER, rows=50, batch_size=16, epochs=4, unit=255.0)
     data = make()[1]
     states = [jax.jit(one.fit)(jax.random.key(0), data, HYPER) for one in (reference, run)]

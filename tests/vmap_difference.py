@@ -20,14 +20,14 @@ import numpy as np
 from aejax import datasets, nets, variants
 from aejax.runtime import hardware
 from aejax.storage import provenance
-from aejax.training import train
+from aejax.training import loop, train
 from support import write_record
 
 ROWS, EPOCHS, BATCH = 15_000, 3, 150
 RUNS = [(seed, {"learning_rate": rate, "l2": 0.0001}) for rate in (0.0003, 0.001, 0.003, 0.005) for seed in range(8)]
 
 
-def difference(alone: list[train.Fit], together: list[train.Fit]) -> dict[str, Any]:
+def difference(alone: list[loop.Fit], together: list[loop.Fit]) -> dict[str, Any]:
     """What differs between fits of the same runs: bits, parameters relative to their size, validation errors."""
     relative, equal = [], 0
     for one, other in zip(alone, together, strict=True):

@@ -15,7 +15,7 @@ from aejax.reporting import health_table, settings, tensorboard
 from aejax.reporting.markdown import counted
 from aejax.runner import run_experiment
 from aejax.runner.events import RunListener
-from aejax.training import train
+from aejax.training import loop
 
 
 class TerminalProgress(RunListener):
@@ -51,14 +51,14 @@ class TerminalProgress(RunListener):
             self.progress.start()
             self.total = self.progress.add_task("runs", total=runs, note="")
 
-    def block(self, name: str) -> Callable[[train.Progress], None] | None:
+    def block(self, name: str) -> Callable[[loop.Progress], None] | None:
         """A bar for the block's epochs."""
         if self.total is None:
             return None
         self._clear()
         self.current = task = self.progress.add_task(f"  {name}", total=None, note="compiling")
 
-        def report(progress: train.Progress) -> None:
+        def report(progress: loop.Progress) -> None:
             note = f"best validation error {progress.best_error:.4g}" if progress.epoch else ""
             done = progress.step * progress.epochs // progress.steps
             self.progress.update(task, total=progress.epochs, completed=done, note=note)

@@ -14,8 +14,7 @@ import numpy as np
 from aejax.runner.events import RunListener
 from aejax.runner.jobs import Job
 from aejax.storage import checkpoints
-from aejax.training import population
-from aejax.training.population import Layout
+from aejax.training.layout import Layout, place_data
 
 KINDS = ("useful", "compile", "data", "saving", "lost")
 Store = Callable[[dict[str, Any], dict[str, Any], dict[str, np.ndarray]], None]
@@ -64,6 +63,6 @@ class RunContext:
         if key not in self._placed:
             start = time.perf_counter()
             self._placed.clear()
-            self._placed[key] = jax.block_until_ready(population.place_data(job.training_data, layout))
+            self._placed[key] = jax.block_until_ready(place_data(job.training_data, layout))
             self.timings.add_since("data", start)
         return self._placed[key]

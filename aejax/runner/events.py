@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from aejax.training.train import Progress
+from aejax.training.loop import Progress
 
 
 class RunListener:

@@ -16,7 +16,7 @@ from aejax.config.sweep import Sweep
 from aejax.datasets import Dataset
 from aejax.storage import provenance, run_folders
 from aejax.training import greedy, population, train
-from aejax.training.population import ProgramSpec
+from aejax.training.loop import Initialiser, ProgramSpec
 from aejax.variants import Autoencoder
 
 ENDED = ("completed", "diverged")
@@ -90,7 +90,7 @@ class Job:
         )
 
     @functools.cached_property
-    def initialiser(self) -> train.Initialiser | None:
+    def initialiser(self) -> Initialiser | None:
         """Gives the members their first parameters where the sweep has pretraining; None where their seeds do."""
         sweep = self.sweep
         if sweep.pretraining is None:

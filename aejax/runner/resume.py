@@ -17,7 +17,7 @@ from aejax.runner.jobs import Job, Member
 from aejax.runtime import distributed
 from aejax.runtime.errors import ResultsError
 from aejax.storage import checkpoints
-from aejax.training.population import Layout
+from aejax.training.layout import Layout
 
 MIN_SECONDS_BETWEEN_SAVES = 10.0
 MAX_SHARE_FOR_SAVING = 0.02

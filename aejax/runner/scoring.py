@@ -18,7 +18,7 @@ from aejax.evaluation.scores.base import TrainedRun
 from aejax.runtime.errors import AejaxError
 from aejax.storage import provenance, run_folders
 from aejax.training import greedy, train
-from aejax.training.train import Fit
+from aejax.training.loop import Fit
 
 
 class ScoredRun(NamedTuple):

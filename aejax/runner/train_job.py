@@ -16,8 +16,10 @@ from aejax.runner.scoring import ScoredRun
 from aejax.runtime import distributed
 from aejax.runtime.errors import AejaxError
 from aejax.runtime.signals import Interrupted
-from aejax.training import autotune, population, train
+from aejax.training import autotune, loop, population
 from aejax.training.autotune import LayoutChoice
+from aejax.training.layout import make_layout
+from aejax.training.loop import Fit, Progress
 
 
 def train_job(job: Job, context: RunContext) -> None:
@@ -107,7 +109,7 @@ def _train_block(
     checkpointer = BlockCheckpointer(context, jobs.short_hash(identity), identity)
     show_progress = listener.block(_block_name(job, members))
 
-    def report(progress: train.Progress) -> None:
+    def report(progress: Progress) -> None:
         if show_progress is not None:
             show_progress(progress)
         listener.check_interrupt()
@@ -118,9 +120,8 @@ def _train_block(
     try:
         data = context.place_data(job, layout)
         start = time.perf_counter()
-        block = train.train_block(
-            job.spec,
-            layout,
+        block = loop.train_block(
+            population.compile_population(job.spec, layout),
             data,
             runs,
             report=report,
@@ -170,7 +171,7 @@ def _train_alone(
     context.listener.warn(
         f"{job.sweep.name}: a block of {len(members)} failed ({type(error).__name__}): trained one by one"
     )
-    alone = choice._replace(layout=population.make_layout("loop", 1))
+    alone = choice._replace(layout=make_layout("loop", 1))
     for member in members:
         if member.run_id in missing:
             _train_block(job, context, alone, [member], missing)
@@ -198,7 +199,7 @@ def _account(
     context.timings["lost"] += max(0.0, seconds - useful_seconds)
 
 
-def _score_and_store(job: Job, context: RunContext, choice: LayoutChoice, member: Member, fit: train.Fit) -> None:
+def _score_and_store(job: Job, context: RunContext, choice: LayoutChoice, member: Member, fit: Fit) -> None:
     check = context.listener.check_interrupt
     distributed.check_all_processes(check)
     # several processes stop together, between members

@@ -34,9 +34,8 @@ from aejax.nets import Activation, Params
 from aejax.runtime import validate
 from aejax.runtime.errors import ConfigError, suggest
 from aejax.training import train
-from aejax.training.fit_program import Optimiser, init_key
-from aejax.training.population import Runs
-from aejax.training.train import Fit, Initialiser, InitialParams, ProgressCallback
+from aejax.training.layout import Runs
+from aejax.training.loop import Fit, Initialiser, InitialParams, Optimiser, ProgressCallback, init_key
 from aejax.variants import Autoencoder, penalties
 
 WAYS = ("separate", "inner")

@@ -19,7 +19,7 @@ from aejax.runtime import errors
 from aejax.runtime.errors import AejaxError
 from aejax.runtime.signals import Interrupted
 from aejax.storage import checkpoints
-from aejax.training.train import Progress
+from aejax.training.loop import Progress
 
 MAX_TRIES = 3
 """How often a run is tried whose worker is lost."""

@@ -23,7 +23,7 @@ from aejax.runner.train_job import train_job
 from aejax.runtime import hardware
 from aejax.runtime.errors import AejaxError, DataError
 from aejax.runtime.signals import Interrupted
-from aejax.training.train import Progress
+from aejax.training.loop import Progress
 
 Post = Callable[..., None]
 """post(kind, *values): send a message to the driver."""
