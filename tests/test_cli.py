@@ -18,6 +18,7 @@ from aejax.evaluation import reconstruction
 from aejax.runtime import hardware
 from aejax.storage import run_folders
 from aejax.training import autotune, loop, train
+from aejax.training.layout import make_layout
 from support import TINY, check_refused, rows_of
 
 CHECKOUT = Path(__file__).resolve().parents[1]
