@@ -1,11 +1,11 @@
 """Which linear autoencoders find the principal components themselves, in order, and not only their subspace?
 
-MNIST less its mean image (so that no biases are needed), 784 inputs, 20 codings, full batches on 712 rows with the
-moments of all 55 000: plain, tied, uniform L2, L2 that grows along the codings, nested dropout with all its prefixes,
-and the rotation augmented gradient; and nested dropout with one drawn prefix a row, in batches for 20 epochs. The axis
-distance is 0 where every component is one decoder column, the subspace distance where the columns span PCA's subspace,
-both of the training rows' components (Bao et al. 2020, figure 2). What does not prefer any rotation of the codings is
-trained with Nesterov's momentum, what does with Adam.
+MNIST less its mean image (so that no biases are needed), 784 inputs, 20 codings, full batches of rows condensed to the
+mean and covariance of all 55 000: plain, tied, uniform L2, L2 that grows along the codings, nested dropout with all its
+prefixes, and the rotation augmented gradient; and nested dropout with one drawn prefix a row, in batches for 20 epochs.
+The axis distance is 0 where every component is one decoder column, the subspace distance where the columns span PCA's
+subspace, both of the training rows' components (Bao et al. 2020, figure 2). What does not prefer any rotation of the
+codings is trained with Nesterov's momentum, what does with Adam.
 
     aejax run experiments/ordered.py --data-dir DIR
 

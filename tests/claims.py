@@ -609,9 +609,9 @@ def _greedy() -> dict[str, Any]:
     "A frozen encoder with a softmax layer has {d.accuracy_100_frozen:.3f} with 100 labels if it denoises, which is "
     "more than fine-tuned. With 20000 labels frozen encoders lose: {d.accuracy_20000_frozen:.3f} (denoising) and "
     "{p.accuracy_20000_frozen:.3f} (plain; {p.seeds} each).",
-    "As features of logistic regression with 100, 1000 and 20000 labels, codings that denoise have "
+    "As features of logistic regression with 100, 1000 and 20000 labels, codings of the denoising net have "
     "{d.accuracy_100_logistic_codings:.3f}, {d.accuracy_1000_logistic_codings:.3f} and "
-    "{d.accuracy_20000_logistic_codings:.3f}, plain ones {p.accuracy_100_logistic_codings:.3f}, "
+    "{d.accuracy_20000_logistic_codings:.3f}, those of the plain one {p.accuracy_100_logistic_codings:.3f}, "
     "{p.accuracy_1000_logistic_codings:.3f} and {p.accuracy_20000_logistic_codings:.3f}, and 150 principal components "
     "{p.accuracy_100_logistic_pca:.3f}, {p.accuracy_1000_logistic_pca:.3f} and {p.accuracy_20000_logistic_pca:.3f} "
     "({p.seeds} each). Plain codings lose to PCA.",
