@@ -4,15 +4,15 @@ The Olivetti faces at 32x32; 28 people are trained on, 4 choose the epoch, 8 are
 the forty. Few faces are made to go round: each is mirrored and moved by up to two pixels in every direction, 50
 pictures of each, and PCA is fitted on the same 14 000 pictures and the 40 of validation. One wide hidden layer and a
 little L2. Then a variational autoencoder, whose Gaussian likelihood has the variance that is best (Rybkin et al. 2021),
-with the KL weighted by 4, to keep its codings near the prior that faces are drawn from. Of the nets tried, the wide one
-and its L2 were best by validation on the same splits. Sixty new faces of each stand in the summary beside the training
-faces nearest to them: from a mixture of ten Gaussians fitted to the training codings of the first, and from the prior
-of the second.
+with the KL weighted by 4, to keep its codings near the prior that faces are drawn from. Sixty new faces of each stand
+in the summary beside the training faces nearest to them: from a mixture of ten Gaussians fitted to the training codings
+of the first, and from the prior of the second.
 
     aejax run experiments/faces.py --data-dir DIR
 
 First the same splits in turned and scaled 25x25 patches, as Hinton and Salakhutdinov (2006) cut them, test people too,
-with three amounts of L2, of which validation people choose one.
+with three amounts of L2, of which validation people choose one. The net, too, was the best by validation of those tried
+on the same splits.
 
 Takes about 9 minutes on 2 cores. Expect: Yes, on each of three splits of the people. On turned and scaled patches the
 SSE is 0.875, 0.913 and 0.908 of PCA-30's (1 seed a split). Hinton and Salakhutdinov (2006) published 0.933, with

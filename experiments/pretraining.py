@@ -1,4 +1,4 @@
-"""With few labels on MNIST, does unsupervised pretraining make a better classifier? (and with 20 000, where the chapter lost)
+"""With few labels on MNIST, does unsupervised pretraining make a better classifier? (and with 20 000?)
 
 The chapter's encoder, 784-300-150 of ELU units with 150 codings, trained on all rows without their labels: as a plain
 autoencoder, and as one that restores rows of which half the pixels were masked. Then a softmax layer on it, trained

@@ -820,6 +820,29 @@ def _neighbours() -> dict[str, Any]:
     return {"one": record("neighbours/neighbours.json")}
 
 
+@about(
+    "root",
+    "It trains {time.runs} autoencoders on handwritten digits that come with scikit-learn, as three populations, in "
+    "{time.wall:.0f} s on {machine}.",
+    "Every number in the table is the mean over {s2.seeds}.",
+    "Two learned codings are worth {s2.worth:.1f} principal components ({s2.seeds}).",
+    "The chapter's stacked net loses to PCA-150: SSE {chapter.sse_test:.1f}, PCA {chapter.pca_sse_test:.3f} "
+    "({chapter.seeds}). With other settings it wins: {better.sse_test:.3f} ({better.seeds}).",
+    "On {cpu} a warm epoch of the chapter's stacked net takes {one[seconds][aejax]:.2f} s; PyTorch's eager loop takes "
+    "{one[seconds][torch eager]:.2f} s and `torch.compile` {one[seconds][torch.compile]:.2f} s ([record](speed.json)).",
+    "On {gpu}, {many[members][population, vmap]} such nets trained together are {fit:.1f} times as fast as one after "
+    "another, and {eager:.0f} times as fast as PyTorch's eager loop ([record](populations.json)).",
+)
+def _root() -> dict[str, Any]:
+    one, many = record("speed/speed.json"), record("h200/populations.json")
+    return {
+        **{"time": Calls("quickstart"), "machine": machine("quickstart"), "one": one, "many": many},
+        **{"s2": runs("quickstart", label="stacked", codings=2), **_stacked()},
+        **{"cpu": machine_of(one["provenance"]), "gpu": machine_of(many["provenance"])},
+        **{"fit": many["times_as_fast_as"]["fit, one after another"], "eager": many["times_as_fast_as"]["torch eager"]},
+    }
+
+
 COST = "*{time.runs} runs took {time.wall:.0f} s on {machine}. [Summary](../results/{name}/summary.md).*"
 MADE = (
     "| [{name}]({name}/summary.md) | `aejax run experiments/{name}.py{data}` | {time.runs} | {seeds} | "

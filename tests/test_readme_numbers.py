@@ -45,10 +45,10 @@ ALLOWED = {
 
 
 def plain(text: str) -> str:
-    """Prose on one line: code blocks, list marks and line ends gone."""
+    """Prose on one line: code blocks, list marks, line ends and what links point to are gone."""
     text = re.sub(r"^ *```.*?^ *```", " ", text, flags=re.MULTILINE | re.DOTALL)
     text = re.sub(r"^ *(?:[*-]|\d+\.) ", "", text, flags=re.MULTILINE)
-    return " ".join(text.split())
+    return " ".join(re.sub(r"\]\([^)]*\)", "]", text).split())
 
 
 def left(text: str, known: list[str], allowed: list[str]) -> list[str]:
@@ -58,7 +58,6 @@ def left(text: str, known: list[str], allowed: list[str]) -> list[str]:
         rest = rest.replace(plain(sentence), " … ")
     for phrase in allowed:
         rest = rest.replace(phrase, " … ")
-    rest = re.sub(r"\]\([^)]*\)", "]", rest)
     rest = re.sub(r"`(?![\d ]*[\d.,]+ ?[.,%±][\d.,% ±]*`)[^`]*`", " ", rest)  # code, unless it is a number of a result
     for name in NAMES:
         rest = re.sub(name, " … ", rest)
@@ -89,6 +88,8 @@ every = pytest.mark.parametrize("claim", claims(), ids=lambda claim: " ".join(cl
 
 @every
 def test_every_claim_stands_in_a_readme_as_the_rows_have_it(claim):
+    if claim.text in SAID["root"]:
+        pytest.skip("the first page may do without it")
     wanted = plain(claim.filled)
     texts = [plain(text) for text in TEXTS.values()]
     if not any(wanted in text for text in texts):
@@ -135,7 +136,7 @@ def test_a_claim_says_how_many_seeds_it_has(claim):
             used |= ns
     assert used <= shown, claim.filled
     if re.search(r"\bmeans? (?:over|of)\b|\bon average\b", claim.text):
-        assert min(used) > 1, claim.filled
+        assert min(used | shown) > 1, claim.filled
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -176,7 +177,7 @@ def changed_digits(text: str):
         yield text[:at] + str((int(text[at]) + 1) % 10) + text[at + 1 :]
 
 
-@pytest.mark.parametrize("name", GROUPS)
+@pytest.mark.parametrize("name", sorted(GROUPS.keys() - {"root"}))
 def test_a_wrong_digit_is_noticed(name):
     """Whichever digit of a claim is changed in a copy of the README: its sentence is gone, and its number stays."""
     text = plain(TEXTS["experiments/README.md" if name in EXPERIMENTS else "results/README.md"])
