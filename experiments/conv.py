@@ -15,7 +15,7 @@ Takes about 8 minutes on 2 cores. Expect: On the small digits the kind of net ma
 convolutional net trains 11 times as long as the dense one there: 2.0 s and 0.18 s a run (3 seeds each). On MNIST at 30
 codings, after 4 epochs, the SSE is 6.43 convolutional, 5.21 tied convolutional and 6.67 dense, where PCA-30 has 13.87
 (1 seed each). That is not at equal cost: training took 151 s, 137 s and 7 s. The dense net after 80 epochs has 3.40 in
-115 s (1 seed each): on a CPU, convolutions lose at equal time.
+115 s (1 seed each): on a CPU, convolutions lose at equal time there.
 """
 
 import dataclasses

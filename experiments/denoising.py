@@ -12,8 +12,8 @@ Takes about 6 minutes on 2 cores. Expect: Yes. Gaussian noise of 0.5: SSE 12.3 a
 its best number of components (40) has 21.0, the best affine map 15.6 (3 seeds). Masking half of the pixels: 11.6, PCA
 31.8 (with 80 components), best affine map 14.7 (3 seeds). Salt and pepper on a quarter of them: 11.2, PCA 18.3 (with
 65), best affine map 13.4 (3 seeds). Every seed wins against both, at all three kinds of noise. The same net trained
-without noise loses: 34.3 of the Gaussian noise, PCA with as many components 29.4 (3 seeds). The linear nets end at
-15.92 of the Gaussian and 15.35 of the masking noise; the best affine maps of rank 100 have 15.91 and 15.35 (3 seeds).
+without noise loses: SSE 34.3 at the Gaussian noise, PCA with as many components 29.4 (3 seeds). The linear nets have
+15.92 at the Gaussian and 15.35 at the masking noise; the best affine maps of rank 100 have 15.91 and 15.35 (3 seeds).
 """
 
 import jax

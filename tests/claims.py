@@ -210,7 +210,7 @@ def about(name: str, *sentences: str) -> Callable[[Callable[[], dict[str, Any]]]
 
 @about(
     "quickstart",
-    "The linear nets lose to PCA. Their SSE is {l2.sse_ratio:.3f}, {l4.sse_ratio:.3f}, {l8.sse_ratio:.3f} and "
+    "The linear nets do not beat PCA. Their SSE is {l2.sse_ratio:.3f}, {l4.sse_ratio:.3f}, {l8.sse_ratio:.3f} and "
     "{l16.sse_ratio:.3f} times PCA's at 2, 4, 8 and 16 codings; {l2.wins} of {l2.seeds} wins at 2 codings, and "
     "{more_wins} of {l4.seeds} at more.",
     "The stacked nets win with {s2.wins} of {s2.seeds} at every number of codings. Their SSE is {s2.sse_ratio:.3f}, "
@@ -405,9 +405,9 @@ def _ordered() -> dict[str, Any]:
     "{pepper.pca_best_denoised_sse_test:.1f} (with {pepper.pca_best_components:.0f}), best affine map "
     "{pepper.affine_denoised_sse_test:.1f} ({pepper.seeds}). Every seed wins against both, at all three kinds of "
     "noise.",
-    "The same net trained without noise loses: {plain.denoised_sse_test:.1f} of the Gaussian noise, PCA with as many "
-    "components {plain.pca_denoised_sse_test:.1f} ({plain.seeds}).",
-    "The linear nets end at {lg.denoised_sse_test:.2f} of the Gaussian and {lm.denoised_sse_test:.2f} of the masking "
+    "The same net trained without noise loses: SSE {plain.denoised_sse_test:.1f} at the Gaussian noise, PCA with as "
+    "many components {plain.pca_denoised_sse_test:.1f} ({plain.seeds}).",
+    "The linear nets have {lg.denoised_sse_test:.2f} at the Gaussian and {lm.denoised_sse_test:.2f} at the masking "
     "noise; the best affine maps of rank 100 have {lg.affine_rank_denoised_sse_test:.2f} and "
     "{lm.affine_rank_denoised_sse_test:.2f} ({lg.seeds}).",
     "Clean images cost the denoising nets more than PCA-100's {plain.pca_sse_test:.2f}: {gaussian.sse_test:.1f} "
@@ -438,7 +438,7 @@ def _denoising() -> dict[str, Any]:
     "({gateda.seeds}).",
     "KL's codings are small but never zero: L0 is {kl5.l0:.0f}, worth {kl5.worth:.1f} and {kl6.worth:.1f} components "
     "({kl5.seeds}).",
-    "Dead units are revived during training. At the end none is dead with L1, gated and KL, and at most {dead:.0f} % "
+    "Dead units are revived during training, except KL's. At the end none is dead with L1, gated and KL, and at most {dead:.0f} % "
     "in any run of the others ({topk30.seeds}).",
     "Few of JumpReLU's units vary much: {jump1.active_units:.0f} and {jump3.active_units:.0f} of 1024 on average "
     "({jump1.seeds}).",
@@ -644,7 +644,7 @@ def _pretraining() -> dict[str, Any]:
     "{m_conv.pca_sse_test:.2f} ({m_conv.seeds} each).",
     "That is not at equal cost: training took {m_conv.train_seconds:.0f} s, {m_tied.train_seconds:.0f} s and "
     "{m_dense.train_seconds:.0f} s. The dense net after {m_long.epochs:.0f} epochs has {m_long.sse_test:.2f} in "
-    "{m_long.train_seconds:.0f} s ({m_long.seeds} each): on a CPU, convolutions lose at equal time.",
+    "{m_long.train_seconds:.0f} s ({m_long.seeds} each): on a CPU, convolutions lose at equal time there.",
 )
 def _conv() -> dict[str, Any]:
     labels = {"conv": "convolutional", "dense": "dense", "tied_conv": "tied convolutional", "tied_dense": "tied dense"}
@@ -670,9 +670,9 @@ def _conv() -> dict[str, Any]:
     "On MNIST at 30 codings the SSE is {m_ours.sse_test:.2f}, that of a dense net {m_dense.sse_test:.2f}, PCA-30's "
     "{m_ours.pca_sse_test:.2f} ({m_ours.seeds} each). The recurrent net trains {times:.0f} times as long: "
     "{m_ours.train_seconds:.0f} s and {m_dense.train_seconds:.1f} s for as many epochs.",
-    "It is no win at equal time. In `conv.py` a wider dense net, 784-300-30, reaches {long.sse_test:.2f} in "
-    "{long.train_seconds:.0f} s ({long.seeds}), and on the small digits 64-100-10 reaches {wide.sse_test:.2f} in "
-    "{wide.train_seconds:.2f} s ({wide.seeds}).",
+    "On MNIST it is no win at equal time: in `conv.py` a wider dense net, 784-300-30, reaches {long.sse_test:.2f} in "
+    "{long.train_seconds:.0f} s ({long.seeds}). On the small digits a wider dense net comes close there: 64-100-10 has "
+    "{wide.sse_test:.2f} in {wide.train_seconds:.2f} s ({wide.seeds}).",
 )
 def _recurrent() -> dict[str, Any]:
     found: dict[str, Any] = {}
