@@ -438,8 +438,8 @@ def _denoising() -> dict[str, Any]:
     "({gateda.seeds}).",
     "KL's codings are small but never zero: L0 is {kl5.l0:.0f}, worth {kl5.worth:.1f} and {kl6.worth:.1f} components "
     "({kl5.seeds}).",
-    "Dead units are revived during training, except KL's. At the end none is dead with L1, gated and KL, and at most {dead:.0f} % "
-    "in any run of the others ({topk30.seeds}).",
+    "Dead units are revived during training, except KL's. At the end none is dead with L1, gated and KL, and at most "
+    "{dead:.0f} % in any run of the others ({topk30.seeds}).",
     "Few of JumpReLU's units vary much: {jump1.active_units:.0f} and {jump3.active_units:.0f} of 1024 on average "
     "({jump1.seeds}).",
     "New digits are drawn from a mixture of Gaussians. It is a bad density of some codings: the mean log-likelihood "
