@@ -5,8 +5,9 @@ curve, at three learning rates, is one population in one compiled program.
 
     aejax run experiments/codings.py --data-dir DIR
 
-Takes about 3 minutes on 2 cores. Expect every number of codings, at the learning rate that validation chooses, within
-1 % of exact PCA's error.
+Takes about 4 minutes on 2 cores. Expect: Yes. At each of 16 numbers of codings from 1 to 64, the learning rate that
+validation chooses has an SSE within 0.13 % of PCA's (1 seed). No single rate does: the worst SSE is 4.0 % above PCA's
+at the rate 0.01, 5.5 % at 0.02 and 31 % at 0.04 (1 seed).
 """
 
 from aejax import Sweep

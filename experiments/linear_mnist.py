@@ -4,7 +4,9 @@
 
     aejax run experiments/linear_mnist.py --data-dir DIR
 
-Takes about a minute on 2 cores. Expect SSE 13.867 on test beside PCA-30's 13.866.
+Takes about 40 s on 2 cores. Expect: Nearly. The SSE on test is 13.8665, PCA-30's is 13.8663; 0 of 3 seeds are below
+PCA. The error is PCA's before the subspace is: the largest principal angle is still 4.6 degrees in the worst of 3
+seeds.
 """
 
 from aejax import Sweep

@@ -5,8 +5,10 @@ of 150) at eight learning rates, eight seeds each: one population of 64 members 
 
     aejax run experiments/population.py --data-dir DIR
 
-Takes about 7 minutes on 2 cores. Expect every learning rate to lose to PCA-150 (SSE 2.684): about 7.3 at best, at
-0.0005, much the same up to 0.005, and 18 at 0.02.
+Takes about 9 minutes on 2 cores. Expect: Every learning rate loses to PCA-150 (SSE 2.684): 0 of the 64 runs win.
+Validation chooses 0.0005: SSE 7.333 ± 0.032 (8 seeds), worth 61.9 components with 150 codings. From 0.0005 to 0.005 the
+SSE stays between 7.33 and 7.67. It is 7.72 at 0.0003, 8.17 at 0.01, and 17.6 ± 4.9 at 0.02 (8 seeds each). The 64
+members took 522 s, of which 81 % were training steps, 9 % compiling and 1.5 % saving.
 """
 
 import jax

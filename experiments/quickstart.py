@@ -5,8 +5,11 @@
 
     aejax run experiments/quickstart.py
 
-Takes about 30 s on 2 cores. Expect the linear ones at PCA's error or up to 3 % above it, and the stacked and tied ones
-at about half to two thirds of it: 2 learned codings are worth 5 principal components, 8 are worth 15.
+Takes about 30 s on 2 cores. Expect: The linear nets do not beat PCA. Their SSE is 1.009, 1.014, 1.017 and 1.021 times
+PCA's at 2, 4, 8 and 16 codings; 1 of 3 seeds wins at 2 codings, and 0 of 3 seeds at more. The stacked nets win with 3
+of 3 seeds at every number of codings. Their SSE is 0.654, 0.553, 0.527 and 0.639 times PCA's. The tied stacked nets win
+with 3 of 3 seeds at every number of codings. Their SSE is 0.629, 0.554, 0.530 and 0.622 times PCA's. With a stacked
+net, 2 codings are worth 4.8 principal components, 4 are worth 9.4, 8 are worth 14.8 and 16 are worth 21.4 (3 seeds).
 """
 
 import jax

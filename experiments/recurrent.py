@@ -9,8 +9,12 @@ chooses.
 
 Then MNIST at 30 codings: 128 units, 28 rows of 28 pixels, ten epochs, one seed and one learning rate.
 
-Takes about 4 minutes on 2 cores. Expect SSE .65 on test, half of PCA-10's 1.272, beside .82 of the dense net; on MNIST
-4.42 beside PCA-30's 13.87 and 6.05 of the dense net, for 25 times the dense net's training time.
+Takes about 4 minutes on 2 cores. Expect: Yes, at a price. On the small digits at 10 codings the SSE is 0.65, that of a
+dense net 0.82, PCA-10's 1.27 (3 seeds each). The recurrent net trains 24 times as long: 1.4 s and 0.06 s a run. On
+MNIST at 30 codings the SSE is 4.42, that of a dense net 6.05, PCA-30's 13.87 (1 seed each). The recurrent net trains 24
+times as long: 172 s and 7.2 s for as many epochs. On MNIST it is no win at equal time: in `conv.py` a wider dense net,
+784-300-30, reaches 3.40 in 115 s (1 seed). On the small digits a wider dense net comes close there: 64-100-10 has 0.67
+in 0.18 s (3 seeds).
 """
 
 import dataclasses
