@@ -152,7 +152,7 @@ def test_a_patch_is_what_scipys_rotation_gives(olivetti_path, monkeypatch):
     picture = datasets.load("olivetti", olivetti_path.parent).x_test[0].reshape(64, 64).astype(float)
     for angle in (0.0, 90.0, 30.0):
         monkeypatch.setattr(olivetti, "_ANGLES", (angle, angle))
-        found = olivetti.patches(olivetti_path.parent, 0).x["test"][0].reshape(25, 25).astype(float)
+        found = olivetti.load_patches(olivetti_path.parent, 0).x["test"][0].reshape(25, 25).astype(float)
         half = (picture[:-1, :-1] + picture[1:, :-1] + picture[:-1, 1:] + picture[1:, 1:]) / 4
         turned = rotate(half, -angle, reshape=False, order=1, mode="nearest")[19:44, 19:44]
         if angle in (0.0, 90.0):

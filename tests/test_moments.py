@@ -31,7 +31,7 @@ LINEAR = {"dataset": "digits", "widths": (3,), "epochs": 2, "hyper": {"learning_
 def test_mean_and_covariance_are_those_of_the_rows(rank, unit):
     rng = np.random.default_rng(0)
     x_nd = (rng.normal(size=(500, rank)) @ rng.normal(size=(rank, 12)) + rng.normal(size=12)) * unit
-    few = moments.condensed(x_nd, unit).astype(np.float64)
+    few = moments.condense_rows(x_nd, unit).astype(np.float64)
     assert len(few) == rank + 1
     np.testing.assert_allclose(few.mean(axis=0), x_nd.mean(axis=0) / unit, atol=1e-6)
     covariance = np.cov(x_nd / unit, rowvar=False, bias=True)
@@ -40,7 +40,7 @@ def test_mean_and_covariance_are_those_of_the_rows(rank, unit):
 
 def test_few_rows_stay_as_they_are():
     x_nd = np.arange(24, dtype=np.uint8).reshape(4, 6)
-    np.testing.assert_array_equal(moments.condensed(x_nd, 255.0), x_nd.astype(np.float32) / np.float32(255.0))
+    np.testing.assert_array_equal(moments.condense_rows(x_nd, 255.0), x_nd.astype(np.float32) / np.float32(255.0))
 
 
 @pytest.mark.parametrize(("build", "hyper"), QUADRATIC)
