@@ -1,4 +1,4 @@
-"""The `Dataset` that all of aejax uses, and how one is made from raw arrays: split, scale, fingerprint."""
+"""The `Dataset` that all of aejax uses, and how it is made from raw arrays: splits, scaling, fingerprint."""
 
 from __future__ import annotations
 

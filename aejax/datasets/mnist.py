@@ -1,7 +1,7 @@
 """MNIST, prepared as a TFDS dataset and read without TensorFlow. Its bytes are verified every time it is loaded.
 
 Yann LeCun, Corinna Cortes, Christopher J. C. Burges: The MNIST database of handwritten digits, 1998; CC BY-SA 3.0.
-This is not the MNIST of TFDS, because that one needs TensorFlow, as do `tfds.load` and `as_dataset`.
+The MNIST of TFDS is not used, because reading it needs TensorFlow, as do `tfds.load` and `as_dataset`.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def _prepare(data_dir: str | Path | None) -> Path:
         with _locked(root / f".{NAME}.lock"):
             if _is_prepared(folder):
                 return folder
-            # Whoever holds the lock is the only one to prepare, so these were left behind by a killed process.
+            # Only the holder of the lock prepares, so an incomplete folder was left behind by a killed process.
             for incomplete in (root / NAME).glob("incomplete.*"):
                 shutil.rmtree(incomplete, ignore_errors=True)
             source = _find_files(data_dir) or download(root / "downloads" / "manual", data_dir)

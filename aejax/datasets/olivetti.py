@@ -153,9 +153,9 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     images = content.x["train"]
     labels = content.y["train"]
     for name, array in (("images", images), ("labels", labels)):
-        found = "nothing" if array is None else hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
-        if found != DIGESTS[name]:
-            found = f"{name} are not the original: expected SHA-256 {DIGESTS[name]}, found {found}"
+        digest = "nothing" if array is None else hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+        if digest != DIGESTS[name]:
+            found = f"{name} are not the original: expected SHA-256 {DIGESTS[name]}, found {digest}"
             raise DataError(str(path), found, fix)
     assert labels is not None
     return images.reshape(-1, SIDE, SIDE), labels.ravel()
