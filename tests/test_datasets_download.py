@@ -1,4 +1,4 @@
-"""MNIST from a mirror: the original bytes, or an error at once and nothing kept."""
+"""Downloading MNIST: the original bytes, or an immediate error with nothing stored."""
 
 import functools
 import http.server
@@ -12,15 +12,15 @@ from aejax import datasets
 from aejax.datasets import mnist
 from aejax.runtime.errors import DataError
 
-NAMES = [f"{name}.gz" for name, _ in mnist.FILES.values()]
+NAMES = list(mnist.GZIP_NAMES)
 
 
 @pytest.fixture
 def serve(tmp_path, monkeypatch):
-    """serve(folder, ...): those folders become the mirrors; None is one that refuses connections."""
+    """`serve(folder, ...)` makes these folders the mirrors. None stands for a mirror that refuses connections."""
     servers = []
 
-    class Quiet(http.server.SimpleHTTPRequestHandler):
+    class SilentHandler(http.server.SimpleHTTPRequestHandler):
         def log_message(self, format, *args):
             pass
 
@@ -32,7 +32,7 @@ def serve(tmp_path, monkeypatch):
                     unused.bind(("127.0.0.1", 0))
                     urls.append(f"http://127.0.0.1:{unused.getsockname()[1]}/")
             else:
-                handler = functools.partial(Quiet, directory=str(folder))
+                handler = functools.partial(SilentHandler, directory=str(folder))
                 server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
                 threading.Thread(target=server.serve_forever, daemon=True).start()
                 servers.append(server)
@@ -45,7 +45,7 @@ def serve(tmp_path, monkeypatch):
         server.server_close()
 
 
-def test_download_verifies_and_falls_back_to_the_next_mirror(empty, own_files, serve):
+def test_a_mirror_that_fails_or_sends_other_bytes_is_followed_by_the_next(empty, own_files, serve):
     page = empty / "page"
     page.mkdir()
     (page / NAMES[0]).write_text("<html>please log in</html>")
@@ -56,7 +56,7 @@ def test_download_verifies_and_falls_back_to_the_next_mirror(empty, own_files, s
     assert sorted(path.name for path in manual.iterdir()) == sorted(NAMES)
 
 
-def test_a_page_instead_of_a_file_is_refused_and_not_kept(refused, empty, own_files, serve):
+def test_a_web_page_in_place_of_a_file_is_refused_and_not_stored(refused, empty, own_files, serve):
     (own_files / NAMES[2]).write_text("<html>please log in</html>")
     serve(own_files)
     refused(DataError, NAMES[2], "expected an IDX file, found an HTML page", call=lambda: datasets.load("mnist"))
@@ -65,13 +65,13 @@ def test_a_page_instead_of_a_file_is_refused_and_not_kept(refused, empty, own_fi
     assert not (empty / "tfds" / mnist.NAME).exists()
 
 
-def test_a_connection_cut_short_is_refused(refused, empty, own_files, serve):
+def test_a_truncated_download_is_refused(refused, empty, own_files, serve):
     (own_files / NAMES[0]).write_bytes((own_files / NAMES[0]).read_bytes()[:-20])
     serve(own_files)
     refused(DataError, NAMES[0], "damaged", call=lambda: datasets.load("mnist"))
 
 
-def test_without_network_the_error_comes_at_once_and_names_the_files(refused, empty, serve):
+def test_without_network_the_error_is_immediate_and_names_the_files(refused, empty, serve):
     serve(None, None)
     start = time.monotonic()
     manual = empty / "tfds" / "downloads" / "manual"

@@ -1,7 +1,9 @@
-"""MNIST: original bytes or an error, wherever it is found, prepared once however many ask, and offline at once."""
+"""Preparing and reading MNIST: the original bytes or an error, in every folder, and prepared by one process only."""
 
+import errno
 import gzip
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -17,14 +19,14 @@ from aejax import datasets
 from aejax.datasets import mnist
 from aejax.runtime.errors import DataError, MachineError
 
-NAMES = [f"{name}.gz" for name, _ in mnist.FILES.values()]
+NAMES = list(mnist.GZIP_NAMES)
 
 
 @pytest.fixture(scope="session")
 def prepared(mnist_dir, tfds_dir):
-    """A prepared MNIST, in the session's own TFDS folder."""
+    """The folder of a prepared MNIST, inside the TFDS folder of this test session."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HOME", str(tfds_dir))  # a MNIST that the user has prepared is none of ours
+        patch.setenv("HOME", str(tfds_dir))  # so that an MNIST prepared by the user is not found
         datasets.load("mnist", mnist_dir)
     return tfds_dir / mnist.NAME / mnist.VERSION
 
@@ -55,13 +57,13 @@ def test_rows_are_the_original_bytes(mnist_dir, prepared):
     np.testing.assert_array_equal(other.x_test, data.x_test)
 
 
-def test_test_rows_for_a_stored_run(mnist_dir, prepared):
+def test_read_rows_gives_the_scaled_test_rows(mnist_dir, prepared):
     scaling = datasets.Scaling(np.zeros(1), np.full(1, 255.0))
     x = datasets.read_rows("mnist:test", inputs=784, image_shape=(28, 28), scaling=scaling, data_dir=mnist_dir)
     assert (x.shape, x.dtype, x.max()) == ((10000, 784), np.float32, 1)
 
 
-def test_files_without_gzip_work_and_their_folder_is_left_as_it_is(empty, own_files):
+def test_files_without_gzip_are_read_and_their_folder_is_not_changed(empty, own_files):
     for name in NAMES:
         (own_files / name.removesuffix(".gz")).write_bytes(gzip.decompress((own_files / name).read_bytes()))
         (own_files / name).unlink()
@@ -70,68 +72,71 @@ def test_files_without_gzip_work_and_their_folder_is_left_as_it_is(empty, own_fi
     assert (empty / "tfds" / mnist.NAME).is_dir()
 
 
-def test_a_data_dir_is_prepared_in_when_it_can_be_written(empty, own_files):
-    home = empty / "data"
-    home.mkdir()
-    own_files.rename(home / "mnist")
-    home.chmod(0o555)
-    datasets.load("mnist", home)
-    assert [path.name for path in home.iterdir()] == ["mnist"]  # read-only: prepared in $TFDS_DATA_DIR
+def test_mnist_is_prepared_in_data_dir_if_that_is_writable(empty, own_files):
+    data_dir = empty / "data"
+    data_dir.mkdir()
+    own_files.rename(data_dir / "mnist")
+    data_dir.chmod(0o555)
+    datasets.load("mnist", data_dir)
+    assert [path.name for path in data_dir.iterdir()] == ["mnist"]  # read-only, so prepared in $TFDS_DATA_DIR
     assert (empty / "tfds" / mnist.NAME).is_dir()
     shutil.rmtree(empty / "tfds")
-    home.chmod(0o755)
-    datasets.load("mnist", home)
-    assert (home / mnist.NAME / mnist.VERSION).is_dir()
+    data_dir.chmod(0o755)
+    datasets.load("mnist", data_dir)
+    assert (data_dir / mnist.NAME / mnist.VERSION).is_dir()
     assert not (empty / "tfds").exists()
-    shutil.rmtree(home / "mnist")
-    home.chmod(0o555)
-    assert datasets.load("mnist", home).x_train.shape == (55000, 784)  # prepared is enough, and reading writes nothing
-    home.chmod(0o755)
+    shutil.rmtree(data_dir / "mnist")
+    data_dir.chmod(0o555)
+    assert datasets.load("mnist", data_dir).x_train.shape == (55000, 784)  # reads the prepared files and writes nothing
+    data_dir.chmod(0o755)
 
 
-def test_no_folder_to_write_is_an_error_of_the_machine(refused, empty):
+def test_without_a_writable_folder_the_error_is_a_machine_error(refused, empty):
     for name in ("tfds", "home"):
         (empty / name).mkdir()
         (empty / name).chmod(0o555)
     assert refused(MachineError, empty / "tfds", call=lambda: datasets.load("mnist")).exit_code == 5
 
 
-def test_a_full_disk_is_an_error_of_the_machine(refused, empty, mnist_dir, monkeypatch):
-    def full(path, data):
-        raise OSError(28, "No space left on device")
+def test_a_full_disk_is_a_machine_error_and_nothing_is_stored(refused, empty, mnist_dir, monkeypatch):
+    def fail(file):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(mnist, "MIRRORS", (mnist_dir.as_uri() + "/",))
-    monkeypatch.setattr(mnist, "_write", full)
-    refused(MachineError, empty / "tfds", "No space left", call=lambda: datasets.load("mnist"))
+    monkeypatch.setattr(os, "fsync", fail)
+    refused(MachineError, empty / "tfds", "no space left", call=lambda: datasets.load("mnist"))
+    assert list((empty / "tfds" / "downloads" / "manual").iterdir()) == []
 
 
-def damage_shard(folder):
+def flip_a_bit(folder):
     path = next(folder.glob("*-train.array_record*"))
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
 
 
-def cut_shard(folder):
+def truncate_a_shard(folder):
     path = next(folder.glob("*-test.array_record*"))
     path.write_bytes(path.read_bytes()[:-5000])
 
 
-def lose_shard(folder):
+def remove_a_shard(folder):
     next(folder.glob("*-test.array_record*")).unlink()
 
 
-def spoil_features(folder):
+def overwrite_the_features(folder):
     (folder / "features.json").write_text("<html>")
 
 
-def lie_about_rows(folder):
+def understate_the_rows(folder):
     path = folder / "dataset_info.json"
     path.write_text(path.read_text().replace('"60"', '"59"'))
     assert '"59"' in path.read_text()
 
 
-@pytest.mark.parametrize("damage", [damage_shard, cut_shard, lose_shard, spoil_features, lie_about_rows])
+@pytest.mark.parametrize(
+    "damage", [flip_a_bit, truncate_a_shard, remove_a_shard, overwrite_the_features, understate_the_rows]
+)
 def test_a_damaged_prepared_dataset_is_never_used(refused, empty, prepared, mnist_dir, damage):
     folder = empty / "tfds" / mnist.NAME / mnist.VERSION
     shutil.copytree(prepared, folder)
@@ -141,7 +146,7 @@ def test_a_damaged_prepared_dataset_is_never_used(refused, empty, prepared, mnis
     assert datasets.load("mnist", mnist_dir).x_train.shape == (55000, 784)
 
 
-def test_one_other_pixel_in_intact_records_is_noticed(refused, empty, mnist_dir, monkeypatch):
+def test_a_changed_label_in_intact_records_is_refused(refused, empty, mnist_dir, monkeypatch):
     original = mnist.read_idx
 
     def altered(folder, split, part):
@@ -155,61 +160,62 @@ def test_one_other_pixel_in_intact_records_is_noticed(refused, empty, mnist_dir,
     refused(DataError, folder, "test labels", mnist.FILES["test", "labels"][1], call=lambda: datasets.load("mnist"))
 
 
-def spoil(path, how):
+def damage_file(path, kind):
+    """Damage the file and return a part of the error message that this must give."""
     data = path.read_bytes()
-    bad = bytearray(data)
-    bad[len(bad) // 2] ^= 1
+    flipped = bytearray(data)
+    flipped[len(flipped) // 2] ^= 1
     contents = {
         "page": (b"<!DOCTYPE html><html>", "HTML"),
         "truncated": (data[:-20], "damaged"),
-        "flipped": (bytes(bad), "damaged"),
+        "flipped": (bytes(flipped), "damaged"),
         "other": (gzip.compress(b"\0" * 4000), "expected md5 27ae3e4e09519cfbb04c329615203637, found"),
         "empty": (b"", "expected md5"),
     }
-    content, part = contents[how]
+    content, part = contents[kind]
     path.write_bytes(content)
     return part
 
 
-@pytest.mark.parametrize("how", ["page", "truncated", "flipped", "other", "empty"])
-def test_a_damaged_file_is_named_and_nothing_is_prepared(refused, empty, own_files, how):
-    part = spoil(own_files / NAMES[3], how)
+@pytest.mark.parametrize("kind", ["page", "truncated", "flipped", "other", "empty"])
+def test_a_damaged_file_is_named_and_nothing_is_prepared(refused, empty, own_files, kind):
+    part = damage_file(own_files / NAMES[3], kind)
     refused(DataError, own_files / NAMES[3], part, call=lambda: datasets.load("mnist", own_files))
     assert not (empty / "tfds" / mnist.NAME).exists()
 
 
-def test_processes_that_prepare_at_once_do_not_break_each_other(empty, mnist_dir):
-    left_over = empty / "tfds" / mnist.NAME / "incomplete.KILLED_1.0.0"
-    left_over.mkdir(parents=True)
+def test_processes_that_prepare_at_the_same_time_do_not_disturb_each_other(empty, mnist_dir):
+    incomplete = empty / "tfds" / mnist.NAME / "incomplete.KILLED_1.0.0"
+    incomplete.mkdir(parents=True)
     code = "import sys; from aejax import datasets; print(datasets.load('mnist', sys.argv[1]).fingerprint)"
     command = [sys.executable, "-W", "error", "-c", code, str(mnist_dir)]
-    started = [subprocess.Popen(command, stdout=-1, stderr=-1, text=True) for _ in range(3)]
-    ended = [process.communicate(timeout=60) for process in started]
-    assert [process.returncode for process in started] == [0, 0, 0], ended
-    assert [err for _, err in ended] == ["", "", ""]
-    assert {out for out, _ in ended} == {datasets.load("mnist", mnist_dir).fingerprint + "\n"}
+    processes = [subprocess.Popen(command, stdout=-1, stderr=-1, text=True) for _ in range(3)]
+    outputs = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], outputs
+    assert [err for _, err in outputs] == ["", "", ""]
+    assert {out for out, _ in outputs} == {datasets.load("mnist", mnist_dir).fingerprint + "\n"}
     assert [path.name for path in (empty / "tfds" / mnist.NAME).iterdir()] == [mnist.VERSION]
 
 
-def test_only_the_first_of_them_prepares(empty, mnist_dir, monkeypatch):
-    prepared = []
+def test_of_two_threads_only_the_first_prepares(empty, mnist_dir, monkeypatch):
+    start_times = []
     original = mnist._builder_class
 
-    def counted(module):
-        prepared.append(time.monotonic())
+    def recorded(module):
+        start_times.append(time.monotonic())
         time.sleep(0.3)
         return original(module)
 
-    monkeypatch.setattr(mnist, "_builder_class", counted)
+    monkeypatch.setattr(mnist, "_builder_class", recorded)
     with mnist_lock(empty / "tfds"):
         threads = [threading.Thread(target=mnist._prepare, args=(mnist_dir,)) for _ in range(2)]
         for thread in threads:
             thread.start()
         time.sleep(0.3)
-        assert not prepared  # both wait for the lock
+        assert not start_times  # both wait for the lock
     for thread in threads:
         thread.join()
-    assert len(prepared) == 1
+    assert len(start_times) == 1
 
 
 def mnist_lock(root):
@@ -217,7 +223,7 @@ def mnist_lock(root):
     return mnist._locked(root / f".{mnist.NAME}.lock")
 
 
-def test_the_prepared_files_name_no_machine_path(prepared, tmp_path):
+def test_the_prepared_files_contain_no_path_of_this_machine(prepared, tmp_path):
     for file in ("dataset_info.json", "features.json"):
         text = (prepared / file).read_text()
         assert json.loads(text)
@@ -231,14 +237,14 @@ def test_tensorflow_is_not_needed(prepared):
     assert {split: len(builder.as_data_source(split=split)) for split in ("train", "test")} == {"train": 60, "test": 10}
 
 
-def test_centred_rows_are_the_pixels_less_the_training_mean(mnist_dir, prepared):
+def test_centred_rows_are_the_pixels_minus_the_training_mean(mnist_dir, prepared):
     data, centred = (datasets.load(name, mnist_dir, seed=3) for name in ("mnist", "mnist_centred"))
     assert datasets.known_shape("mnist_centred") == centred.x_train.shape
     assert (centred.x_train.dtype, centred.unit) == (np.float32, 1.0)
     np.testing.assert_allclose(centred.x_train.mean(axis=0, dtype=np.float64), 0.0, atol=1e-7)
     np.testing.assert_allclose(centred.scaling.offset_d, data.x_train.mean(axis=0))
-    few = centred.scaling.invert(centred.x_test[:50])
-    np.testing.assert_allclose(few, data.x_test[:50], atol=1e-4)
+    raw = centred.scaling.invert(centred.x_test[:50])
+    np.testing.assert_allclose(raw, data.x_test[:50], atol=1e-4)
     rows = datasets.read_rows(
         "mnist:test", inputs=784, image_shape=(28, 28), scaling=centred.scaling, unit=1.0, data_dir=mnist_dir
     )

@@ -1,4 +1,4 @@
-"""The user's own files: the one line that data which cannot be used get."""
+"""The user's own files that cannot be used: the one-line error for each problem."""
 
 import io
 import pickle
@@ -17,18 +17,19 @@ TABLE = RNG.standard_normal((40, 3)) * [1, 10, 1e-3] + [0, 5, 1e6]
 IMAGES = RNG.integers(0, 256, (30, 4, 5), dtype=np.uint8)
 
 
-def changed(**at):
+def table_with(value):
+    """TABLE with this value at two places, first at row 7, column 2."""
     x = TABLE.copy()
-    for value in at.values():
-        x[7, 2] = x[9, 0] = value
+    x[7, 2] = value
+    x[9, 0] = value
     return x
 
 
 BAD_ARRAYS = {
-    "nan": (changed(v=np.nan), ["train: 2 values not finite", "row 7, column 2"]),
+    "nan": (table_with(np.nan), ["train: 2 values not finite", "row 7, column 2"]),
     "nan far down": (np.where(np.arange(9000)[:, None] == 8000, np.nan, TABLE[0]), ["3 values", "row 8000, column 0"]),
-    "infinity": (changed(v=-np.inf), ["train: 2 values", "row 7, column 2", "-inf"]),
-    "overflow": (changed(v=1e39), ["2 values too large for float32", "row 7, column 2", "1e+39"]),
+    "infinity": (table_with(-np.inf), ["train: 2 values", "row 7, column 2", "-inf"]),
+    "overflow": (table_with(1e39), ["2 values too large for float32", "row 7, column 2", "1e+39"]),
     "empty": (TABLE[:0], ["empty", "(0, 3)"]),
     "no columns": (TABLE[:, :0], ["empty", "(40, 0)"]),
     "one row": (TABLE[:1], ["1 row,", "at least 10 rows"]),
@@ -42,7 +43,7 @@ BAD_ARRAYS = {
     "two channels": (np.zeros((10, 8, 8, 2), np.uint8), ["(10, 8, 8, 2)", "1, 3 or 4 channels", "flatten"]),
     "complex": (TABLE.astype(complex), ["complex dtype complex128"]),
     "string": (TABLE.astype(str), ["string dtype"]),
-    "noise of rounding": (1e6 + RNG.integers(-2, 3, (40, 3)) * np.spacing(1e6), ["all 3 columns are constant"]),
+    "rounding errors": (1e6 + RNG.integers(-2, 3, (40, 3)) * np.spacing(1e6), ["all 3 columns are constant"]),
     "dates": (np.zeros((12, 2), "M8[s]"), ["non-numeric dtype datetime64"]),
     "records": (np.zeros((12, 2), [("a", "f4")]), ["non-numeric dtype"]),
     "int16": (np.ones((12, 2), np.int16), ["int16", "only uint8", "?scale=VALUE"]),
@@ -54,14 +55,14 @@ BAD_ARRAYS = {
 
 
 @pytest.mark.parametrize("case", BAD_ARRAYS)
-def test_arrays_that_cannot_be_used(refused, save, case):
+def test_an_array_that_cannot_be_used_is_refused(refused, save, case):
     array, parts = BAD_ARRAYS[case]
     name = save(array)
     error = refused(DataError, *parts, call=lambda: datasets.load(name))
     assert (error.field, error.exit_code) == (name, 2)
 
 
-def test_overflow_by_the_scale_is_refused(refused, save):
+def test_a_scale_that_makes_values_too_large_is_refused(refused, save):
     refused(DataError, "after scaling", call=lambda: datasets.load(save(TABLE, "?scale=1e-38")))
     refused(DataError, "train: ", "e+3", "after scaling", call=lambda: datasets.load(save(IMAGES, "?scale=1e-30")))
     refused(DataError, "train: ", "after scaling", call=lambda: datasets.load(save(IMAGES, "?scale=1e-60")))
@@ -73,7 +74,7 @@ def test_values_whose_squares_float32_cannot_sum_are_refused(refused, save, spli
     x = {name: TABLE.copy() for name in ("train", "validation", "test")}
     x[split][7, 2] = 1e25
     if split == "train" and not option:
-        assert np.isfinite(datasets.load(save(**x)).x_train).all()  # standardising has scaled it down
+        assert np.isfinite(datasets.load(save(**x)).x_train).all()  # standardised by its column, the value is small
         return
     parts = (f"{split}: 1 value too large", "row 7, column 2", "1e+25", "scale that column down")
     refused(DataError, *parts, call=lambda: datasets.load(save(option=option, **x)))
@@ -83,14 +84,14 @@ def test_values_whose_squares_float32_cannot_sum_are_refused(refused, save, spli
 
 
 @pytest.mark.parametrize("row", [0, 7, 39])
-def test_the_row_named_is_that_of_the_file_whichever_split_it_goes_to(refused, save, row):
+def test_the_error_names_the_row_of_the_file_in_every_split(refused, save, row):
     x = TABLE.copy()
     x[row, 1] = 1e25
     refused(DataError, f"row {row}, column 1", call=lambda: datasets.load(save(x, "?scale=1")))
 
 
 @pytest.mark.parametrize("columns", [1, 784])
-def test_what_is_let_through_float32_can_sum(refused, save, columns):
+def test_float32_can_sum_the_squares_of_the_largest_accepted_values(refused, save, columns):
     most = (validate.MOST_SQUARES / columns) ** 0.5
     x = np.full((12, columns), 0.99 * most) * np.where(np.arange(12) % 2, 1, -1)[:, None]
     data = datasets.load(save(x, "?scale=1"))
@@ -120,18 +121,20 @@ BAD_ARCHIVES = {
 
 
 @pytest.mark.parametrize("case", BAD_ARCHIVES)
-def test_archives_that_cannot_be_used(refused, save, case):
+def test_an_archive_that_cannot_be_used_is_refused(refused, save, case):
     arrays, parts = BAD_ARCHIVES[case]
     refused(DataError, *parts, call=lambda: datasets.load(save(**arrays)))
 
 
 def npy(array, **kwargs):
+    """The bytes of a .npy file."""
     stream = io.BytesIO()
     np.lib.format.write_array(stream, array, **kwargs)
     return stream.getvalue()
 
 
 def zipped(**members):
+    """The bytes of a .npz file with these .npy files."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         for key, data in members.items():
@@ -177,8 +180,8 @@ BAD_FILES = {
     "index.csv": (b",a,b\n0,1,2\n1,3,4\n", ["first column has no name", "pandas", "index=False"]),
     "index of numbers.csv": (b",0,1\n0,1,2\n1,3,4\n", ["first column has no name", "index=False"]),
     "index and label.csv": (b'"",a,label\n0,1,2\n', ["first column has no name", "index=False"]),
-    "word.csv": (b"a,b\n1,2\n3,x\n", ["line 3, column 'b'", "'x' is no number"]),
-    "gap.csv": (b"1,2\n3,\n", ["line 2, column '2'", "'' is no number"]),
+    "word.csv": (b"a,b\n1,2\n3,x\n", ["line 3, column 'b'", "'x' is not a number"]),
+    "gap.csv": (b"1,2\n3,\n", ["line 2, column '2'", "'' is not a number"]),
     "first row mixed.csv": (b"1,x\n3,4\n", ["line 1, column '2'", "'x'"]),
     "ragged.csv": (b"1,2\n3\n", ["line 2 has 1 cells, expected 2"]),
     "two labels.csv": (b"label,class,a\n1,2,3\n", ["2 label columns"]),
@@ -189,19 +192,19 @@ BAD_FILES = {
 
 
 @pytest.mark.parametrize("file", BAD_FILES)
-def test_damaged_files_are_named(refused, tmp_path, file):
+def test_a_damaged_file_is_named(refused, tmp_path, file):
     content, parts = BAD_FILES[file]
     (tmp_path / file).write_bytes(content)
     refused(DataError, file, *parts, call=lambda: datasets.load(f"file:{tmp_path / file}"))
 
 
-def test_a_missing_path_is_named(refused, tmp_path):
+def test_a_missing_file_is_named(refused, tmp_path):
     refused(DataError, f"{tmp_path}/x.npy", "no such file", call=lambda: datasets.load(f"file:{tmp_path}/x.npy"))
     refused(DataError, f"{tmp_path}/x.npy", call=lambda: datasets.load("file:x.npy", data_dir=tmp_path))
     refused(ConfigError, "no path", call=lambda: datasets.load("file:"))
 
 
-def test_folders_that_cannot_be_used(refused, tmp_path):
+def test_a_folder_that_cannot_be_used_is_refused(refused, tmp_path):
     def load():
         return datasets.load(f"file:{tmp_path}")
 

@@ -1,4 +1,4 @@
-"""TFDS datasets by name: toy ones, prepared and read without TensorFlow."""
+"""TFDS datasets by name: small ones, prepared and read without TensorFlow."""
 
 import io
 
@@ -23,7 +23,7 @@ def png(pixels):
 
 @pytest.fixture
 def prepare(tmp_path):
-    """prepare(features, {split: records}, ...): a dataset `toy` on disk; the loader of it."""
+    """`prepare(features, {split: records}, ...)` writes the dataset `toy` and returns a function that loads it."""
 
     def make(features, splits, supervised=None, version="1.0.0", config=None):
         class Toy(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -56,8 +56,9 @@ def images(n, shape=(6, 5), seed=0):
     return np.random.default_rng(seed).integers(0, 256, (n, *shape), dtype=np.uint8)
 
 
-def test_images_with_labels_keep_their_splits(prepare):
-    train, test = images(20, (6, 5, 3)), images(4, (6, 5, 3), seed=1)
+def test_labelled_images_keep_their_splits(prepare):
+    train = images(20, (6, 5, 3))
+    test = images(4, (6, 5, 3), seed=1)
     splits = {
         split: [{"image": png(x), "label": i % 3, "note": "text"} for i, x in enumerate(pixels)]
         for split, pixels in (("train", train), ("test", test), ("extra", test))
@@ -67,12 +68,12 @@ def test_images_with_labels_keep_their_splits(prepare):
     assert (data.x_train.dtype, data.unit, data.image_shape) == (np.uint8, 255, (6, 5, 3))
     np.testing.assert_array_equal(data.x_test, test.reshape(4, -1))
     assert data.y_test.tolist() == [0, 1, 2, 0]
-    cut = np.concatenate([data.x_train, data.x_validation])
+    all_train = np.concatenate([data.x_train, data.x_validation])
     assert (len(data.x_train), len(data.x_validation)) == (18, 2)
-    np.testing.assert_array_equal(np.unique(cut, axis=0), np.unique(train.reshape(20, -1), axis=0))
+    np.testing.assert_array_equal(np.unique(all_train, axis=0), np.unique(train.reshape(20, -1), axis=0))
 
 
-def test_grey_images_have_two_axes(prepare):
+def test_grey_images_have_no_channel_axis(prepare):
     x = images(30)
     load = prepare({"image": F.Image(shape=(6, 5, 1))}, {"train": [{"image": png(i)} for i in x]})
     data = load()
@@ -86,13 +87,13 @@ def test_images_of_two_sizes_are_refused(prepare, refused):
     refused(DataError, "tfds:toy", "row 0 has shape (6, 5, 3)", "row 7 (6, 6, 3)", call=load)
 
 
-def test_sizes_are_compared_across_reading_chunks(prepare, refused, monkeypatch):
+def test_image_sizes_are_compared_across_chunks(prepare, refused, monkeypatch):
     monkeypatch.setattr(tfds_source, "CHUNK_RECORDS", 4)
     x = images(12)
     load = prepare({"image": F.Image(shape=(None, None, 1))}, {"train": [{"image": png(i)} for i in x]})
     data = load()
-    both = np.concatenate([data.x_train, data.x_validation, data.x_test])
-    np.testing.assert_array_equal(np.unique(both, axis=0), np.unique(x.reshape(12, -1), axis=0))
+    all_rows = np.concatenate([data.x_train, data.x_validation, data.x_test])
+    np.testing.assert_array_equal(np.unique(all_rows, axis=0), np.unique(x.reshape(12, -1), axis=0))
     x = [*x, images(1, (5, 6))[0]]
     load = prepare(
         {"image": F.Image(shape=(None, None, 1))}, {"train": [{"image": png(i)} for i in x]}, version="2.0.0"
@@ -101,15 +102,15 @@ def test_sizes_are_compared_across_reading_chunks(prepare, refused, monkeypatch)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
-def test_one_numeric_tensor_is_a_standardised_table(prepare, dtype):
+def test_a_numeric_tensor_is_a_standardised_table(prepare, dtype):
     x = (RNG.standard_normal((40, 4)) * 9).astype(dtype)
     features = {"x": F.Tensor(shape=(4,), dtype=dtype), "label": F.ClassLabel(num_classes=2), "id": F.Scalar(np.int64)}
     data = prepare(features, {"train": [{"x": row, "label": 1, "id": i} for i, row in enumerate(x)]})()
     assert (data.x_train.shape, data.x_train.dtype, data.image_shape) == ((28, 4), np.float32, None)
     np.testing.assert_allclose(data.x_train.std(0), 1, rtol=1e-5)
     assert data.y_train.tolist() == [1] * 28
-    every = np.concatenate([data.x_train, data.x_validation, data.x_test])
-    np.testing.assert_allclose(np.sort(data.scaling.invert(every), 0), np.sort(x, 0), rtol=1e-5, atol=1e-5)
+    all_rows = np.concatenate([data.x_train, data.x_validation, data.x_test])
+    np.testing.assert_allclose(np.sort(data.scaling.invert(all_rows), 0), np.sort(x, 0), rtol=1e-5, atol=1e-5)
 
 
 def test_scalars_are_columns_and_class_features_are_not(prepare):
@@ -117,11 +118,11 @@ def test_scalars_are_columns_and_class_features_are_not(prepare):
     records = [{"a": i / 2, "b": i * i, "kind": i % 2, "t": "x"} for i in range(20)]
     data = prepare(features, {"train": records})()
     assert (data.inputs, data.y_train) == (2, None)
-    back = data.scaling.invert(data.x_train)
-    np.testing.assert_allclose(back[:, 1], (2 * back[:, 0]) ** 2, rtol=1e-4, atol=1e-4)
+    raw = data.scaling.invert(data.x_train)
+    np.testing.assert_allclose(raw[:, 1], (2 * raw[:, 0]) ** 2, rtol=1e-4, atol=1e-4)
 
 
-def test_the_target_of_a_regression_is_neither_input_nor_label(prepare):
+def test_a_regression_target_is_neither_input_nor_label(prepare):
     features = {"a": F.Scalar(np.float32), "b": F.Scalar(np.float32), "y": F.Scalar(np.float32)}
     load = prepare(features, {"train": [{"a": i, "b": -i, "y": 0.5} for i in range(20)]}, ("a", "y"))
     assert load().inputs == 2
@@ -146,11 +147,11 @@ def test_missing_values_are_named(prepare, refused):
         ),
     ],
 )
-def test_features_that_do_not_say_what_to_code_are_refused(prepare, refused, features, record, parts):
+def test_features_without_a_clear_input_are_refused(prepare, refused, features, record, parts):
     refused(DataError, *parts, call=prepare(features, {"train": [record] * 12}))
 
 
-def test_a_dataset_without_train_is_refused(prepare, refused):
+def test_a_dataset_without_a_train_split_is_refused(prepare, refused):
     load = prepare({"x": F.Scalar(np.float32)}, {"unsupervised": [{"x": 1.0}] * 12})
     refused(DataError, "['unsupervised']", call=load)
 
@@ -170,13 +171,13 @@ def test_versions_and_configs(prepare, refused):
     refused(DataError, "tfds:toy/huge", "not prepared", call=lambda: load("tfds:toy/huge"))
 
 
-def test_what_is_nowhere_says_where_it_looked_and_what_prepares_it(refused, tmp_path, tfds_dir):
+def test_a_missing_dataset_is_an_error_that_names_the_folders_and_the_fix(refused, tmp_path, tfds_dir):
     parts = (tmp_path, tfds_dir, "pip install 'aejax[tensorflow]'")
     refused(DataError, "tfds:nosuch", *parts, call=lambda: datasets.load("tfds:nosuch", data_dir=tmp_path))
     refused(ConfigError, "tfds:NAME", call=lambda: datasets.load("tfds:no such"))
 
 
-def test_another_file_format_is_refused(prepare, refused, tmp_path):
+def test_a_dataset_in_another_file_format_is_refused(prepare, refused, tmp_path):
     load = prepare({"x": F.Scalar(np.float32)}, {"train": [{"x": float(i)} for i in range(12)]})
     info = tmp_path / "toy/1.0.0/dataset_info.json"
     info.write_text(info.read_text().replace('"array_record"', '"tfrecord"'))
@@ -192,7 +193,7 @@ def test_a_damaged_dataset_is_named(prepare, refused, tmp_path, file):
     refused(DataError, "tfds:toy", tmp_path, "cannot be read", "remove that folder", call=load)
 
 
-def test_tensorflow_prepares_what_is_missing(tmp_path, monkeypatch, refused):
+def test_with_tensorflow_a_missing_dataset_is_prepared(tmp_path, monkeypatch, refused):
     class PreparedOnDemand(tfds.core.GeneratorBasedBuilder):
         VERSION = tfds.core.Version("1.0.0")
 

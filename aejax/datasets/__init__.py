@@ -1,8 +1,8 @@
-"""Data by name, checked, split and scaled, ready to train on.
+"""Datasets by name, checked, split and scaled, ready for training.
 
-`digits`, `plane3d`, `lowrank`, `mnist`, `mnist_centred` (less its mean image), `olivetti`, `olivetti_mirrored`,
-`olivetti_augmented`, `olivetti_patches`;
-`tfds:NAME[/config][:version]`; `file:PATH[?scale=VALUE]`.
+Names are `digits`, `plane3d`, `lowrank`, `mnist`, `mnist_centred` (the mean image is subtracted), `olivetti`,
+`olivetti_mirrored`, `olivetti_augmented`, `olivetti_patches`; `tfds:NAME[/config][:version]`; and
+`file:PATH[?scale=VALUE]`.
 """
 
 from __future__ import annotations
@@ -15,65 +15,68 @@ from typing import NamedTuple
 import numpy as np
 
 from aejax.datasets import base, digits, files, interpret, mnist, olivetti, synthetic, tfds_source, validate
-from aejax.datasets.base import Dataset, Scaling
+from aejax.datasets.base import SPLITS, Dataset, Scaling
 from aejax.runtime.errors import ConfigError, DataError
 
 __all__ = ["NAMES", "Dataset", "Scaling", "check_name", "known_shape", "load", "read_rows"]
 
 
-class _Named(NamedTuple):
+class _Source(NamedTuple):
+    """A dataset with a plain name: (training rows, inputs), a function of (data_dir, seed) that reads it, and the size
+    of the validation split if it is not the usual share.
+    """
+
     shape: tuple[int, int]
-    raw: Callable[[str | Path | None, int], base.Raw]
+    load_raw: Callable[[str | Path | None, int], base.Raw]
     validation_rows: int | None = None
 
 
-_NAMED = {
-    "digits": _Named(digits.SHAPE, lambda data_dir, seed: digits.raw()),
-    "plane3d": _Named(synthetic.PLANE3D_SHAPE, lambda data_dir, seed: synthetic.plane3d(seed)),
-    "lowrank": _Named(synthetic.LOWRANK_SHAPE, lambda data_dir, seed: synthetic.lowrank(seed)),
-    "mnist": _Named(mnist.SHAPE, lambda data_dir, seed: mnist.raw(data_dir), mnist.VALIDATION_ROWS),
-    "mnist_centred": _Named(
-        mnist.SHAPE, lambda data_dir, seed: mnist.raw(data_dir)._replace(centred=True), mnist.VALIDATION_ROWS
+_SOURCES = {
+    "digits": _Source(digits.SHAPE, lambda data_dir, seed: digits.load_raw()),
+    "plane3d": _Source(synthetic.PLANE3D_SHAPE, lambda data_dir, seed: synthetic.plane3d(seed)),
+    "lowrank": _Source(synthetic.LOWRANK_SHAPE, lambda data_dir, seed: synthetic.lowrank(seed)),
+    "mnist": _Source(mnist.SHAPE, lambda data_dir, seed: mnist.load_raw(data_dir), mnist.VALIDATION_ROWS),
+    "mnist_centred": _Source(
+        mnist.SHAPE, lambda data_dir, seed: mnist.load_raw(data_dir)._replace(centred=True), mnist.VALIDATION_ROWS
     ),
-    "olivetti": _Named(olivetti.SHAPE, olivetti.raw),
-    "olivetti_mirrored": _Named(
-        (2 * olivetti.SHAPE[0], olivetti.SHAPE[1]), lambda data_dir, seed: olivetti.raw(data_dir, seed, mirrored=True)
+    "olivetti": _Source(olivetti.SHAPE, olivetti.load_raw),
+    "olivetti_mirrored": _Source(
+        (2 * olivetti.SHAPE[0], olivetti.SHAPE[1]),
+        lambda data_dir, seed: olivetti.load_raw(data_dir, seed, mirrored=True),
     ),
-    "olivetti_augmented": _Named(olivetti.AUGMENTED_SHAPE, olivetti.augmented),
-    "olivetti_patches": _Named(olivetti.PATCH_SHAPE, olivetti.patches),
+    "olivetti_augmented": _Source(olivetti.AUGMENTED_SHAPE, olivetti.load_augmented),
+    "olivetti_patches": _Source(olivetti.PATCH_SHAPE, olivetti.load_patches),
 }
-NAMES = tuple(_NAMED)
-"""Datasets known by a plain name."""
-SPLITS = ("train", "validation", "test")
+NAMES = tuple(_SOURCES)
+"""Datasets with a plain name."""
 
 
 def load(name: str, data_dir: str | Path | None = None, seed: int = 0) -> Dataset:
-    """The dataset of that name, its missing splits cut by `seed`, its scaling computed from the training rows.
+    """Load the dataset with this name. Missing splits are cut with `seed`; the scaling is that of the training rows.
 
-    Images are uint8 rows and `unit` says what to divide by; all else is float32, already scaled. `data_dir` is where
-    MNIST, the Olivetti faces, TFDS datasets and relative `file:` paths are looked for first. A synthetic set is drawn
-    anew by each seed.
+    Images are uint8 and have to be divided by `Dataset.unit`; all other rows are float32 and already scaled. MNIST, the
+    Olivetti faces, TFDS datasets and relative `file:` paths are searched for in `data_dir` first. `seed` also draws the
+    values of a synthetic dataset.
 
-    Raises ConfigError for a name or seed that means nothing, DataError for data that cannot be used, MachineError
-    where MNIST has to be prepared and no folder can be written.
+    Raises ConfigError for an unknown name or an invalid seed, DataError for data that cannot be used, and MachineError
+    if MNIST has to be prepared and no folder is writable.
     """
     check_name(name)
     seed = validate.seed(seed)
-    validation_rows = _NAMED[name].validation_rows if name in _NAMED else None
-    return base.assemble(name, _raw(name, data_dir, seed), seed, validation_rows)
+    return base.assemble(name, _load_raw(name, data_dir, seed), seed, _validation_rows(name))
 
 
 def known_shape(name: str) -> tuple[int, int] | None:
-    """(training rows, inputs) of a plain name, without reading data; None for `tfds:` and `file:`.
+    """(training rows, inputs) of a dataset with a plain name, without reading it; None for `tfds:` and `file:`.
 
     Raises ConfigError for an unknown name.
     """
     check_name(name)
-    return _NAMED[name].shape if name in _NAMED else None
+    return _SOURCES[name].shape if name in _SOURCES else None
 
 
 def check_name(name: str) -> None:
-    """Raise ConfigError("dataset", ...) unless `name` is a dataset name; reads no data and imports nothing."""
+    """Raise ConfigError("dataset", ...) unless `name` is the name of a dataset. No data are read."""
     fix = f"use one of {', '.join(NAMES)}, tfds:NAME[/config][:version], file:PATH[?scale=VALUE]"
     if not isinstance(name, str):
         raise ConfigError("dataset", f"expected a name, found {name!r}", fix)
@@ -81,11 +84,9 @@ def check_name(name: str) -> None:
         tfds_source.check(name)
     elif name.startswith(files.PREFIX):
         files.parse(name)
-    elif name not in _NAMED:
-        near = difflib.get_close_matches(name.lower(), NAMES, n=1, cutoff=0.5)
-        if "/" in name or Path(name).suffix:
-            near = [f"{files.PREFIX}{name}"]
-        fix = f"did you mean {near[0]!r}? {fix}" if near else fix
+    elif name not in _SOURCES:
+        is_path = "/" in name or bool(Path(name).suffix)
+        fix = f"did you mean {files.PREFIX + name!r}? {fix}" if is_path else _with_nearest_name(name, fix)
         raise ConfigError("dataset", f"unknown name {name!r}", fix)
 
 
@@ -99,23 +100,23 @@ def read_rows(
     data_dir: str | Path | None = None,
     seed: int = 0,
 ) -> np.ndarray:
-    """Rows to encode with a stored run: (n, inputs) float32 in that run's scaling.
+    """Rows for a stored run: (n, inputs) float32 in the scaling of that run.
 
-    `source` is a path or a dataset name, optionally followed by `:train`, `:validation` or `:test`. Without it, a
-    path without splits of its own gives all its rows, everything else its test rows. `seed` matters where the named
-    split is cut or drawn by it. Where the run was trained on uint8 bytes, its scaling expects values in those units.
-    `unit` is the `Dataset.unit` of its data; without it, a run that divides all values by one scale other than 1 is
-    taken to have been trained on values from 0 to that scale.
+    `source` is a path or the name of a dataset, optionally followed by `:train`, `:validation` or `:test`. Without such
+    a suffix, a path without splits gives all its rows, and everything else gives its test rows. `seed` cuts missing
+    splits and draws synthetic data. `inputs`, `image_shape`, `scaling` and `unit` (that of the `Dataset`) belong to the
+    run. Rows must be in the raw units of the run: a run trained on bytes needs values from 0 to 255. Without `unit`, a
+    run that divides all values by one scale other than 1 is assumed to have been trained on values from 0 to that
+    scale.
 
-    Raises DataError where the number of features or the image shape is not the run's, where values are outside its
-    range or look like another unit, and as `load` does; ConfigError for a source that is nothing.
+    Raises ConfigError for an unknown source. Raises DataError if the number of features or the image shape is not that
+    of the run, if values are outside the range of the run or seem to have another unit, and in the cases of `load`.
     """
-    name, split = _source(source, data_dir)
+    name, split = _split_source(source, data_dir)
     seed = validate.seed(seed)
-    raw = _raw(name, data_dir, seed, interpret.STORED)
+    raw = _load_raw(name, data_dir, seed, interpret.STORED)
     if split is not None or "test" in raw.x or not name.startswith(files.PREFIX):
-        validation_rows = _NAMED[name].validation_rows if name in _NAMED else None
-        rows_nd = base.cut_splits(name, raw, seed, validation_rows).x[split or "test"]
+        rows_nd = base.cut_splits(name, raw, seed, _validation_rows(name)).x[split or "test"]
     else:
         rows_nd = raw.x["train"]
     if rows_nd.shape[1] != inputs:
@@ -132,20 +133,18 @@ def read_rows(
     return scaling.apply(rows_nd)
 
 
-def _source(source: str, data_dir: str | Path | None) -> tuple[str, str | None]:
-    """A dataset name and the split asked for, from `NAME[:SPLIT]` or `PATH[:SPLIT]`."""
+def _split_source(source: str, data_dir: str | Path | None) -> tuple[str, str | None]:
+    """Split `NAME[:SPLIT]` or `PATH[:SPLIT]` into the name of a dataset and the split or None. Raises ConfigError."""
     prefixes = (tfds_source.PREFIX, files.PREFIX)
     head, _, tail = source.rpartition(":")
     name, split = (head, tail) if head and tail in SPLITS else (source, None)
-    names_split = tail.isidentifier() and f"{head}:" not in prefixes and not _is_file(source, data_dir)
-    is_data = head in _NAMED or head.startswith(tfds_source.PREFIX) or _is_file(head, data_dir)
-    if split is None and names_split and is_data:
+    like_a_split = tail.isidentifier() and f"{head}:" not in prefixes and not _is_file(source, data_dir)
+    head_is_data = head in _SOURCES or head.startswith(tfds_source.PREFIX) or _is_file(head, data_dir)
+    if split is None and like_a_split and head_is_data:
         raise ConfigError("source", f"{source!r}: no split is called {tail!r}", f"use one of {', '.join(SPLITS)}")
-    if name not in _NAMED and not name.startswith(prefixes):
+    if name not in _SOURCES and not name.startswith(prefixes):
         if "/" not in name and not Path(name).suffix and not _is_file(name, data_dir):
-            near = difflib.get_close_matches(name.lower(), NAMES, n=1, cutoff=0.5)
-            fix = f"give a path or one of {', '.join(NAMES)}, tfds:NAME, file:PATH"
-            fix = f"did you mean {near[0]!r}? {fix}" if near else fix
+            fix = _with_nearest_name(name, f"give a path or one of {', '.join(NAMES)}, tfds:NAME, file:PATH")
             raise ConfigError("source", f"no such file or dataset: {name!r}", fix)
         name = files.PREFIX + name
     check_name(name)
@@ -154,12 +153,25 @@ def _source(source: str, data_dir: str | Path | None) -> tuple[str, str | None]:
     return name, split
 
 
+def _with_nearest_name(name: str, fix: str) -> str:
+    """`fix`, preceded by the plain name nearest to `name` if one is similar enough."""
+    nearest = difflib.get_close_matches(name.lower(), NAMES, n=1, cutoff=0.5)
+    return f"did you mean {nearest[0]!r}? {fix}" if nearest else fix
+
+
 def _is_file(source: str, data_dir: str | Path | None) -> bool:
+    """Whether a path or `file:PATH` is an existing file or folder."""
     return files.find(source.removeprefix(files.PREFIX), data_dir) is not None
 
 
-def _raw(name: str, data_dir: str | Path | None, seed: int, scale: str | None = None) -> base.Raw:
-    if name in _NAMED:
-        return _NAMED[name].raw(data_dir, seed)
+def _validation_rows(name: str) -> int | None:
+    """The size of the validation split to cut; None for the usual share."""
+    return _SOURCES[name].validation_rows if name in _SOURCES else None
+
+
+def _load_raw(name: str, data_dir: str | Path | None, seed: int, scale: str | None = None) -> base.Raw:
+    """The arrays of a dataset. `scale` overrides the scale of `tfds:` and `file:` names, as in `interpret`."""
+    if name in _SOURCES:
+        return _SOURCES[name].load_raw(data_dir, seed)
     source = tfds_source if name.startswith(tfds_source.PREFIX) else files
-    return source.raw(name, data_dir, scale)
+    return source.load_raw(name, data_dir, scale)

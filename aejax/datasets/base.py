@@ -1,28 +1,31 @@
-"""What a dataset is: arrays for train, validation and test, and how raw values become the floats a net sees."""
+"""The `Dataset` that all of aejax uses, and how it is made from raw arrays: splits, scaling, fingerprint."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from aejax.datasets import validate
 from aejax.runtime.errors import DataError
 
+SPLITS = ("train", "validation", "test")
 SHARES = {"test": 0.2, "validation": 0.1}
-"""Share of the given training rows that goes to a split the source does not have."""
+"""Share of the training rows that is cut off for a split which the source does not have."""
 ROUNDING = 1e-12
-"""A column whose deviation is at most this share of its mean holds the rounding errors of float64, not data."""
+"""A column counts as constant if its standard deviation is at most this fraction of its absolute mean: such a deviation
+is a float64 rounding error."""
 
 
 class Scaling(NamedTuple):
-    """Raw values to the floats a net sees: `(raw - offset) / scale`, per column or, with shape (1,), for all.
+    """The map from raw values to the floats that a net sees: `(raw - offset) / scale`.
 
-    Computed from the training split only. `constant` counts the columns that did not vary there (scaled by 1); it is
-    counted for per-column scaling, and 0 where one scale serves all columns.
+    `offset_d` and `scale_d` have one entry per column, or shape (1,) if all columns share one. Both are computed from
+    the training rows only. `constant` is the number of columns that are constant in the training rows; these columns
+    have scale 1. It is counted for standardised columns only, and is 0 where all columns share one scale.
     """
 
     offset_d: np.ndarray
@@ -30,20 +33,34 @@ class Scaling(NamedTuple):
     constant: int = 0
 
     def apply(self, raw_nd: np.ndarray) -> np.ndarray:
-        """(n, d) raw values to (n, d) float32; computed in float64, so a large offset costs no digits."""
+        """Scale raw values (n, d) to float32. The computation is in float64, so a large offset costs no precision."""
         return ((np.asarray(raw_nd, np.float64) - self.offset_d) / self.scale_d).astype(np.float32)
 
     def invert(self, x_nd: np.ndarray) -> np.ndarray:
-        """(n, d) floats back to raw units, float32."""
+        """Convert scaled values (n, d) back to raw units, float32."""
         return (np.asarray(x_nd, np.float64) * self.scale_d + self.offset_d).astype(np.float32)
 
+    def describe(self) -> str:
+        """The scaling in words, such as "divided by 255"."""
+        if self.scale_d.shape != (1,):
+            constant = f", {self.constant} constant column{'s' * (self.constant > 1)}" if self.constant else ""
+            return f"standardised by training rows{constant}"
+        scale = float(self.scale_d[0])
+        if self.offset_d.any():
+            return f"training mean subtracted, then divided by {scale:g}"
+        return "none" if scale == 1 else f"divided by {scale:g}"
 
-@dataclass(frozen=True, eq=False)
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """Disjoint train, validation and test rows.
+    """Disjoint training, validation and test rows.
 
-    Rows are flat, (n, d): uint8 for images (divided by `unit` inside the training step, so that the device holds
-    bytes), else float32 already scaled, with `unit` 1. Labels are (n,) int64 or None.
+    Rows are flat, (n, d). Images are uint8 and have to be divided by `unit`; this happens inside the training step, so
+    that the device stores bytes. All other rows are float32 and already scaled, with `unit` 1. Labels are (n,) int64,
+    or None.
+
+    Two datasets are equal if they have the same content: the same name, arrays, image shape, scaling and unit. The hash
+    is that of the fingerprint. A result computed from a dataset can therefore be cached with the dataset as the key.
     """
 
     name: str
@@ -54,28 +71,77 @@ class Dataset:
     y_validation: np.ndarray | None
     y_test: np.ndarray | None
     image_shape: tuple[int, ...] | None
-    """(height, width) or (height, width, channels); None when rows are not images."""
+    """(height, width) or (height, width, channels); None if the rows are not images."""
     scaling: Scaling
     unit: float
     fingerprint: str
-    """SHA-256 over every array, its dtype and its shape: two datasets with one fingerprint hold the same numbers."""
+    """SHA-256 over every array, its dtype and its shape, the image shape and the scaling; see `fingerprint`."""
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Dataset):
+            return NotImplemented
+        if self is other:
+            return True
+        # Comparing fingerprints is not enough: `dataclasses.replace` exchanges arrays and keeps the fingerprint.
+        pairs = zip(self._arrays(), other._arrays(), strict=True)
+        return self._facts() == other._facts() and all(_same_array(*pair) for pair in pairs)
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    def __repr__(self) -> str:
+        rows = ", ".join(f"{len(getattr(self, f'x_{split}'))} {split}" for split in SPLITS)
+        images = "" if self.image_shape is None else f" ({' x '.join(map(str, self.image_shape))} images)"
+        labels = [y_n for y_n in (self.y_train, self.y_validation, self.y_test) if y_n is not None]
+        classes = len(np.unique(np.concatenate(labels))) if labels else 0
+        lines = {
+            "rows": rows,
+            "inputs": f"{self.inputs}{images}",
+            "labels": f"{classes} class{'es' * (classes != 1)}" if labels else "none",
+            "scaling": self.scaling.describe(),
+            "fingerprint": self.fingerprint[:12],
+        }
+        return "\n".join([f"Dataset {self.name!r}", *(f"  {name + ':':<12} {text}" for name, text in lines.items())])
+
+    def _facts(self) -> tuple[Any, ...]:
+        """Everything that equal datasets share besides arrays."""
+        return self.fingerprint, self.name, self.image_shape, self.unit, self.scaling.constant
+
+    def _arrays(self) -> tuple[np.ndarray | None, ...]:
+        """All arrays of the dataset, those of its scaling included."""
+        rows = (self.x_train, self.x_validation, self.x_test)
+        labels = (self.y_train, self.y_validation, self.y_test)
+        return (*rows, *labels, self.scaling.offset_d, self.scaling.scale_d)
 
     @property
     def inputs(self) -> int:
         """Number of columns d."""
         return self.x_train.shape[1]
 
+    def replace(self, **changes: Any) -> Dataset:
+        """A copy with other values of these fields, and the fingerprint of its new content."""
+        changed = dataclasses.replace(self, **changes)
+        arrays = {f"{kind}_{split}": getattr(changed, f"{kind}_{split}") for kind in ("x", "y") for split in SPLITS}
+        new_fingerprint = fingerprint(arrays, changed.image_shape, changed.scaling)
+        return dataclasses.replace(changed, fingerprint=new_fingerprint)
+
     def floats(self, x_nd: np.ndarray) -> np.ndarray:
-        """Rows of this dataset as the float32 values a net is trained on."""
+        """Convert rows of this dataset (n, d) to the float32 values that a net is trained on."""
         return np.asarray(x_nd, np.float32) / np.float32(self.unit)
 
 
-class Raw(NamedTuple):
-    """What a source holds, as stored: flat rows (n, d) and labels (n,) or None per split, before cutting and scaling.
+def _same_array(a: np.ndarray | None, b: np.ndarray | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return a is b or np.array_equal(a, b)
 
-    `train` is always there; a source without splits has nothing else. `scale` is what values are divided by, the
-    same for all columns; None asks for standardisation, column by column. `centred` takes the mean of the training rows
-    off before values are divided.
+
+class Raw(NamedTuple):
+    """The content of a source before splits are cut and values are scaled.
+
+    `x` maps splits to flat rows (n, d), `y` maps them to labels (n,) or None. The split `train` is always there; a
+    source without splits has no other. All values are divided by `scale`; if it is None, columns are standardised
+    instead. If `centred`, the mean of the training rows is subtracted before the division.
     """
 
     x: dict[str, np.ndarray]
@@ -86,90 +152,98 @@ class Raw(NamedTuple):
 
 
 def evenly_spaced(rows: int, most: int) -> np.ndarray:
-    """Indices of at most `most` of so many rows, evenly spaced: neighbours may be alike."""
+    """Evenly spaced indices of `rows` rows, at most `most` of them. Neighbouring rows may be alike, so a sample of the
+    first rows could be one-sided.
+    """
     return np.linspace(0, rows - 1, min(most, rows)).astype(int)
 
 
 def split_sizes(rows: int, missing: tuple[str, ...] = ("test", "validation")) -> dict[str, int]:
-    """Rows of `train` and of every missing split once these are cut from `rows` training rows: at least 1 each."""
+    """Number of rows of `train` and of every missing split, if these are cut from `rows` rows. Each has at least 1."""
     sizes = {split: max(1, round(SHARES[split] * rows)) for split in missing}
     return {"train": rows - sum(sizes.values()), **sizes}
 
 
 def cut_splits(name: str, raw: Raw, seed: int, validation_rows: int | None = None) -> Raw:
-    """`raw` with all three splits. Missing ones are a seeded random choice of the training rows, in stored order.
+    """Complete the splits of `raw`: a missing split takes training rows drawn with `seed`, in their stored order.
 
-    Raises DataError where there are fewer than `checks.MINIMUM_ROWS` rows to cut from.
+    `validation_rows` overrides the usual size of the validation split. Raises DataError if there are fewer than
+    `validate.MINIMUM_ROWS` rows to cut from.
     """
     missing = tuple(split for split in SHARES if split not in raw.x)
     if not missing:
         return raw
-    rows = len(raw.x["train"])
+    x_nd = raw.x["train"]
+    labels_n = raw.y["train"]
+    rows = len(x_nd)
     if rows < validate.MINIMUM_ROWS:
-        found = f"train: {rows} row{'s' * (rows != 1)}, from which {' and '.join(missing)} would be cut"
+        found = f"train: {rows} row{'s' * (rows != 1)}, too few to cut off {' and '.join(missing)} rows"
         raise DataError(name, found, f"give at least {validate.MINIMUM_ROWS} rows, or all three splits")
     sizes = split_sizes(rows, missing)
     if validation_rows is not None:
         sizes["train"] += sizes["validation"] - validation_rows
         sizes["validation"] = validation_rows
-    order = np.random.default_rng(seed).permutation(rows)
-    x, y, start = dict(raw.x), dict(raw.y), 0
-    labels_n = raw.y["train"]
+    order_n = np.random.default_rng(seed).permutation(rows)
+    x = dict(raw.x)
+    y = dict(raw.y)
+    start = 0
     for split, size in sizes.items():
-        taken = np.sort(order[start : start + size])
-        x[split], y[split] = raw.x["train"][taken], None if labels_n is None else labels_n[taken]
+        indices = np.sort(order_n[start : start + size])
+        x[split] = x_nd[indices]
+        y[split] = None if labels_n is None else labels_n[indices]
         start += size
     return raw._replace(x=x, y=y)
 
 
 def standardisation(x_nd: np.ndarray) -> Scaling:
-    """Mean and standard deviation of every column, in float64.
+    """The scaling by mean and standard deviation of every column of x_nd (n, d), computed in float64.
 
-    A column that does not vary, or by no more than float64 rounds, is scaled by 1: its noise is not made data.
+    A column that is constant, or that varies by float64 rounding errors only, gets scale 1. Otherwise its rounding
+    errors would be magnified until they look like data.
     """
     x_nd = np.asarray(x_nd, np.float64)
-    mean_d, scale_d = x_nd.mean(axis=0), x_nd.std(axis=0)
+    mean_d = x_nd.mean(axis=0)
+    deviation_d = x_nd.std(axis=0)
     # The computed deviation of a constant column can be a rounding error instead of 0.
-    constant_d = (x_nd == x_nd[0]).all(axis=0) | (scale_d <= ROUNDING * np.abs(mean_d))
-    return Scaling(mean_d, np.where(constant_d, 1.0, scale_d), int(constant_d.sum()))
+    constant_d = (x_nd == x_nd[0]).all(axis=0) | (deviation_d <= ROUNDING * np.abs(mean_d))
+    return Scaling(mean_d, np.where(constant_d, 1.0, deviation_d), int(constant_d.sum()))
 
 
 def assemble(name: str, raw: Raw, seed: int, validation_rows: int | None = None) -> Dataset:
-    """Check, cut and scale what a source holds.
+    """Make a Dataset from raw arrays: check them, cut missing splits with `seed`, and scale the values.
 
-    Raises DataError for values that are not finite, or too large once scaled, labels that do not fit, too few rows,
-    and training rows that do not vary.
+    Raises DataError if values are not finite or too large once scaled, if labels do not fit the rows, if there are too
+    few rows, or if no training column varies.
     """
     validate.same_columns(name, raw.x)
     for split, x_nd in raw.x.items():
         validate.finite(name, split, x_nd)
-    given = raw.x
+    stored_x = raw.x
     raw = cut_splits(name, raw._replace(y=validate.labels(name, raw.x, raw.y)), seed, validation_rows)
-    validate.varies(name, raw.x["train"])
+    train_nd = raw.x["train"]
+    validate.varies(name, train_nd)
     if raw.scale is None:
-        scaling, unit = standardisation(raw.x["train"]), 1.0
+        scaling = standardisation(train_nd)
         if scaling.constant == len(scaling.scale_d):
             raise validate.all_constant(name, scaling.constant)
     else:
-        offset_d = raw.x["train"].mean(axis=0, dtype=np.float64) if raw.centred else np.zeros(1)
-        scaling, unit = Scaling(offset_d, np.full(1, float(raw.scale))), 1.0
-    for split, x_nd in given.items():
+        offset_d = train_nd.mean(axis=0, dtype=np.float64) if raw.centred else np.zeros(1)
+        scaling = Scaling(offset_d, np.full(1, float(raw.scale)))
+    for split, x_nd in stored_x.items():
         validate.summable(name, split, x_nd, scaling.offset_d, scaling.scale_d)
-    x = {}
-    for split, x_nd in raw.x.items():
+    unit = 1.0
+    arrays: dict[str, Any] = {}
+    for split in ("train", *SHARES):  # the fingerprint depends on this order
+        x_nd = raw.x[split]
         if raw.scale is not None and x_nd.dtype == np.uint8 and not raw.centred:
-            x[split], unit = np.array(x_nd, order="C"), float(raw.scale)
+            arrays[f"x_{split}"] = np.array(x_nd, order="C")
+            unit = float(raw.scale)
         else:
-            x[split] = np.ascontiguousarray(scaling.apply(x_nd))
-    arrays = {f"{kind}_{split}": of[split] for kind, of in (("x", x), ("y", raw.y)) for split in ("train", *SHARES)}
+            arrays[f"x_{split}"] = np.ascontiguousarray(scaling.apply(x_nd))
+    arrays |= {f"y_{split}": raw.y[split] for split in ("train", *SHARES)}
     return Dataset(
-        name=name,
-        x_train=x["train"],
-        x_validation=x["validation"],
-        x_test=x["test"],
-        y_train=raw.y["train"],
-        y_validation=raw.y["validation"],
-        y_test=raw.y["test"],
+        name,
+        **arrays,
         image_shape=raw.image_shape,
         scaling=scaling,
         unit=unit,
@@ -178,10 +252,12 @@ def assemble(name: str, raw: Raw, seed: int, validation_rows: int | None = None)
 
 
 def fingerprint(arrays: Mapping[str, np.ndarray | None], image_shape: tuple[int, ...] | None, scaling: Scaling) -> str:
-    """Hex SHA-256 of the content: names, dtypes, shapes and bytes of all arrays, image shape and scaling."""
+    """Hex SHA-256 of the names, dtypes, shapes and bytes of all arrays in their order, the image shape and the scaling.
+
+    A dataset made by `assemble` has no other numbers: its unit follows from the dtype of its rows and its scaling.
+    """
     digest = hashlib.sha256()
-    parts = {**arrays, "offset": scaling.offset_d, "scale": scaling.scale_d}
-    for name, array in parts.items():
+    for name, array in {**arrays, "offset": scaling.offset_d, "scale": scaling.scale_d}.items():
         digest.update(f"{name}:{None if array is None else (array.dtype.str, array.shape)};".encode())
         if array is not None:
             digest.update(np.ascontiguousarray(array).data)

@@ -1,4 +1,4 @@
-"""The 8x8 digits that come with scikit-learn: real images, no download, loaded in milliseconds."""
+"""The 8x8 digits that come with scikit-learn: real images that need no download and load in milliseconds."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ SHAPE = (split_sizes(ROWS)["train"], 64)
 """(training rows, inputs)."""
 
 
-def raw() -> Raw:
-    """1797 images of 8x8 pixels with values 0..16; the UCI optical recognition test set (Alpaydin, Kaynak 1998)."""
+def load_raw() -> Raw:
+    """1797 images of 8x8 pixels with values 0 to 16, and labels 0 to 9, without splits.
+
+    This is the test set of the UCI digits for optical recognition (Alpaydin and Kaynak 1998).
+    """
     from sklearn.datasets import load_digits
 
     images_nd, labels_n = load_digits(return_X_y=True)

@@ -1,4 +1,4 @@
-"""What figures show of a data set: which rows, and how bright."""
+"""Rows and brightness of the images that figures show."""
 
 from __future__ import annotations
 
@@ -12,34 +12,43 @@ EXAMPLES = 10
 
 
 def example_rows(dataset: Dataset) -> np.ndarray:
-    """Indices of at most EXAMPLES test rows: the first of each class, then, or without labels, the first others."""
-    every = np.arange(len(dataset.x_test))
+    """Indices of at most EXAMPLES test rows: the first row of each class, followed by the first of all other rows.
+
+    Without labels they are simply the first rows.
+    """
+    all_rows = np.arange(len(dataset.x_test))
     if dataset.y_test is None:
-        return every[:EXAMPLES]
-    firsts = np.unique(dataset.y_test, return_index=True)[1]
-    return np.concatenate([firsts, np.setdiff1d(every, firsts)])[:EXAMPLES]
+        return all_rows[:EXAMPLES]
+    first_of_class = np.unique(dataset.y_test, return_index=True)[1]
+    return np.concatenate([first_of_class, np.setdiff1d(all_rows, first_of_class)])[:EXAMPLES]
 
 
 def brightness(dataset: Dataset, x_nd: np.ndarray) -> np.ndarray:
-    """Images as 0 (black) to 1 (white), whatever their scaling; rows that are no images as they are."""
-    if dataset.image_shape is None or (found := _raw_range(dataset)) is None:
+    """Scaled rows x_nd (n, d) as pixel brightness from 0 (black) to 1 (white), float32, whatever their scaling.
+
+    Rows of a dataset that holds no images are returned unchanged.
+    """
+    if dataset.image_shape is None:
         return x_nd
-    low, high = found
+    raw_range = _raw_range(dataset)
+    if raw_range is None:
+        return x_nd
+    low, high = raw_range
     return ((dataset.scaling.invert(x_nd) - low) / (high - low)).astype(np.float32)
 
 
 @functools.lru_cache(maxsize=1)
 def _raw_range(dataset: Dataset) -> tuple[float, float] | None:
-    """Lowest and highest raw value of the training rows; None where rows are within 0 and 1 as nets see them."""
-    low, high = float(dataset.x_train.min()) / dataset.unit, float(dataset.x_train.max()) / dataset.unit
-    if low >= 0 and high <= 1:
+    """The lowest and the highest raw value of the training rows; None if the scaled rows are already in [0, 1]."""
+    lowest = float(dataset.x_train.min()) / dataset.unit
+    highest = float(dataset.x_train.max()) / dataset.unit
+    if lowest >= 0 and highest <= 1:
         return None
-    low, high = (
-        dataset.scaling.invert(edge).astype(np.float64) for edge in (dataset.x_train.min(0), dataset.x_train.max(0))
-    )
-    return float(low.min()), float(high.max())
+    low_d = dataset.scaling.invert(dataset.x_train.min(0)).astype(np.float64)
+    high_d = dataset.scaling.invert(dataset.x_train.max(0)).astype(np.float64)
+    return float(low_d.min()), float(high_d.max())
 
 
 def as_bytes(dataset: Dataset, x_nd: np.ndarray) -> np.ndarray:
-    """Images as bytes, 0 black and 255 white."""
+    """Scaled rows x_nd (n, d) as uint8 pixels: 0 is black and 255 is white."""
     return np.rint(np.clip(np.nan_to_num(brightness(dataset, x_nd)), 0, 1) * 255).astype(np.uint8)

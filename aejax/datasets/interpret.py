@@ -1,4 +1,4 @@
-"""What a plain array means: rank and dtype decide rows, image shape and scale. Files and TFDS sources share it."""
+"""How plain arrays become rows: their rank and dtype decide image shape and scale. Used for files and for TFDS."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from aejax.datasets.base import Raw
 from aejax.runtime.errors import DataError
 
 STANDARDISE = "standardise"
+"""Scale argument of `interpret`: standardise every column."""
 STORED = "stored"
-"""The scaling of a stored run will be used: none is chosen here."""
+"""Scale argument of `interpret`: leave the values as they are, because the scaling of a stored run will be applied."""
 
 
 def interpret(
@@ -21,14 +22,15 @@ def interpret(
     y: Mapping[str, np.ndarray | None],
     scale: float | str | None = None,
 ) -> Raw:
-    """Arrays of rank 2 (n, d), 3 (n, height, width) or 4 (n, height, width, channels) to flat rows and their scale.
+    """Convert arrays and labels per split to flat rows with a scale.
 
-    `scale` divides, "standardise" standardises; without it uint8 is divided by 255, a table of floats is
-    standardised, and images of floats must be in [0, 1] and stay as they are. Views where possible, never copies
-    back: the arrays given are not changed.
+    Arrays have the shape (n, d), (n, height, width) or (n, height, width, channels). `scale` is a number to divide by,
+    STANDARDISE, STORED or None. With None, uint8 is divided by 255, a table of floats is standardised, and images of
+    floats must be in [0, 1] and keep their values. The rows are views of the arrays where possible, and the arrays are
+    not modified.
 
-    Raises DataError for a dtype, rank or shape that cannot be used, values that are not finite, and values whose unit
-    only the user can know (integers other than uint8, float images outside [0, 1]).
+    Raises DataError for a dtype, rank or shape that cannot be used, for values that are not finite, and for values in
+    a unit that only the user can know (integers other than uint8, float images outside [0, 1]).
     """
     for split, array in x.items():
         validate.dtype_and_rank(name, split, array)
@@ -36,14 +38,17 @@ def interpret(
     for split, array in x.items():
         validate.finite(name, split, array)
     shape = x["train"].shape[1:]
-    image_shape = None if len(shape) == 1 else shape[:2] if shape[2:] == (1,) else shape
-    divisor = _scale(name, x, scale)
+    if len(shape) == 1:
+        image_shape = None
+    else:
+        image_shape = shape[:2] if shape[2:] == (1,) else shape
+    divisor = _divisor(name, x, scale)
     rows = {split: array.reshape(len(array), -1) for split, array in x.items()}
     return Raw(rows, validate.labels(name, x, y), image_shape, divisor)
 
 
-def _scale(name: str, x: Mapping[str, np.ndarray], scale: float | str | None) -> float | None:
-    """What to divide by; None to standardise."""
+def _divisor(name: str, x: Mapping[str, np.ndarray], scale: float | str | None) -> float | None:
+    """The number to divide by; None to standardise columns. `scale` is that of `interpret`."""
     train = x["train"]
     if scale == STANDARDISE:
         return None
@@ -53,12 +58,13 @@ def _scale(name: str, x: Mapping[str, np.ndarray], scale: float | str | None) ->
         return 1.0
     if train.dtype == np.uint8:
         return 255.0
-    example = "add ?scale=VALUE to the name (?scale=1 keeps the values, ?scale=standardise standardises columns)"
+    fix = "add ?scale=VALUE to the name (?scale=1 keeps the values, ?scale=standardise standardises columns)"
     if train.dtype.kind != "f":
-        raise DataError(name, f"{train.dtype} values, whose unit is not known (only uint8 has one, 255)", example)
+        raise DataError(name, f"{train.dtype} values, whose unit is not known (only uint8 has one, 255)", fix)
     if train.ndim == 2:
         return None
-    low, high = min(float(a.min()) for a in x.values()), max(float(a.max()) for a in x.values())
+    low = min(float(array.min()) for array in x.values())
+    high = max(float(array.max()) for array in x.values())
     if low < 0 or high > 1:
-        raise DataError(name, f"images of floats expected in [0, 1], found {low:g} to {high:g}", example)
+        raise DataError(name, f"images of floats expected in [0, 1], found {low:g} to {high:g}", fix)
     return 1.0

@@ -1,8 +1,7 @@
-"""Fewer rows with the same mean and covariance: all that a full-batch quadratic loss of an affine net sees."""
+"""Fewer rows with the same mean and covariance: the full-batch quadratic loss of an affine net needs no more."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 
 import numpy as np
@@ -10,15 +9,17 @@ import numpy as np
 from aejax.datasets.base import Dataset
 
 BLOCK_ROWS = 8192
+"""Number of rows converted to float64 at a time."""
 
 
-def condensed(x_nd: np.ndarray, unit: float = 1.0) -> np.ndarray:
+def condense_rows(x_nd: np.ndarray, unit: float = 1.0) -> np.ndarray:
     """At most d + 1 float32 rows with the mean and the covariance (denominator n) of the rows `x_nd / unit`.
 
-    A squared error averaged over rows is the same for both, whatever affine map makes the reconstruction: it is a sum
-    over the second moments of the rows and a constant. With C = V diag(s) V^T the rows are the mean plus
-    sqrt(m) Q diag(sqrt(s)) V^T, Q having m rows and orthonormal columns that are orthogonal to the ones vector
-    (Helmert's), so that the mean of the added part is zero. Rows as few as that already are returned as they are.
+    The mean squared error of any affine reconstruction is the same for both sets of rows, because it depends on the
+    first and second moments of the rows only. With the eigendecomposition C = V diag(s) V^T of the covariance, the new
+    rows are the mean plus sqrt(m) Q diag(sqrt(s)) V^T. Q has m rows and orthonormal columns, each orthogonal to the
+    vector of ones (Helmert's matrix), so the part added to the mean has mean zero. If there are at most d + 1 rows,
+    they are returned divided by `unit`.
     """
     n, d = x_nd.shape
     blocks = [x_nd[start : start + BLOCK_ROWS] for start in range(0, n, BLOCK_ROWS)]
@@ -27,14 +28,14 @@ def condensed(x_nd: np.ndarray, unit: float = 1.0) -> np.ndarray:
         return (np.asarray(x_nd, np.float64) / unit).astype(np.float32)
     scatter_dd = np.zeros((d, d))
     for block in blocks:
-        centred = np.asarray(block, np.float64) / unit - mean_d
-        scatter_dd += centred.T @ centred
+        centred_bd = np.asarray(block, np.float64) / unit - mean_d
+        scatter_dd += centred_bd.T @ centred_bd
     variances_k, vectors_dk = np.linalg.eigh(scatter_dd / n)
-    kept = variances_k > variances_k[-1] * 1e-14
-    rows_kd = np.sqrt(variances_k[kept])[:, None] * vectors_dk[:, kept].T
+    positive_k = variances_k > variances_k[-1] * 1e-14
+    rows_kd = np.sqrt(variances_k[positive_k])[:, None] * vectors_dk[:, positive_k].T
     m = len(rows_kd) + 1
     i = np.arange(1, m)
-    helmert = np.tril(np.ones((m - 1, m)))  # row i: i ones, then -i
+    helmert = np.tril(np.ones((m - 1, m)))  # row i holds i ones, followed by -i
     helmert[i - 1, i] = -i
     helmert /= np.sqrt(i * (i + 1.0))[:, None]
     return (mean_d + np.sqrt(m) * helmert.T @ rows_kd).astype(np.float32)
@@ -42,6 +43,9 @@ def condensed(x_nd: np.ndarray, unit: float = 1.0) -> np.ndarray:
 
 @functools.lru_cache(maxsize=4)
 def condense(dataset: Dataset) -> Dataset:
-    """The dataset with its training and validation rows condensed; test rows stay as they are, in their own unit."""
-    parts = {f"x_{split}": condensed(getattr(dataset, f"x_{split}"), dataset.unit) for split in ("train", "validation")}
-    return dataclasses.replace(dataset, **parts, y_train=None, y_validation=None, unit=1.0)
+    """The dataset with condensed training and validation rows, which have no labels and `unit` 1.
+
+    Test rows are unchanged; they still have to be divided by the `unit` of the original dataset.
+    """
+    x = {f"x_{split}": condense_rows(getattr(dataset, f"x_{split}"), dataset.unit) for split in ("train", "validation")}
+    return dataset.replace(**x, y_train=None, y_validation=None, unit=1.0)

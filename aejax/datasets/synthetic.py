@@ -1,4 +1,4 @@
-"""Data whose best linear coding is known: a noisy plane in space, and a Gaussian of low rank plus noise."""
+"""Synthetic data with a known best linear coding: points near a plane, and a Gaussian of low rank plus noise."""
 
 from __future__ import annotations
 
@@ -7,23 +7,28 @@ import numpy as np
 from aejax.datasets.base import Raw
 
 PLANE3D_ROWS = {"train": 8000, "validation": 4000, "test": 8000}
-"""With the notebook's 100 rows the sampling error of the plane would hide what is asked of a net: to find PCA's."""
+"""The original notebook has 100 rows. From so few, the plane is estimated too inexactly to tell whether a net has found
+the plane of PCA.
+"""
 LOWRANK_ROWS = {"train": 4000, "validation": 500, "test": 2000}
 LOWRANK_INPUTS = 32
 LOWRANK_SIGNAL_VARIANCES = tuple(2.0**power for power in range(4, -4, -1))
-"""Rank 8, each half the one before: far enough apart that 4000 rows find every direction."""
+"""Rank 8. Each variance is half of the one before, so that 4000 rows are enough to tell all directions apart."""
 LOWRANK_NOISE_VARIANCE = 0.01
 
 PLANE3D_SHAPE = (PLANE3D_ROWS["train"], 3)
+"""(training rows, inputs)."""
 LOWRANK_SHAPE = (LOWRANK_ROWS["train"], LOWRANK_INPUTS)
+"""(training rows, inputs)."""
 
 
 def plane3d(seed: int) -> Raw:
-    """Points (x0, x1, x2) near a plane, on part of an ellipse.
+    """Points (x0, x1, x2) near a plane, on part of an ellipse, without labels.
 
-    After the data of A. Géron's autoencoder notebook (Hands-On Machine Learning, handson-ml, chapter 15).
+    Like the data of A. Géron's autoencoder notebook (Hands-On Machine Learning, handson-ml, chapter 15).
     """
-    rng, noise = np.random.default_rng([seed, 0]), 0.1
+    rng = np.random.default_rng([seed, 0])
+    noise = 0.1
     x = {}
     for split, rows in PLANE3D_ROWS.items():
         angle_n = rng.random(rows) * 3 * np.pi / 2 - 0.5
@@ -35,8 +40,11 @@ def plane3d(seed: int) -> Raw:
 
 
 def lowrank(seed: int) -> Raw:
-    """Draws from the Gaussian of `lowrank_covariance(seed)`, not standardised, so that its covariance stays known."""
-    mean_d, rotation_dd, variance_d = _lowrank(seed)
+    """Samples of the Gaussian with the mean and covariance `lowrank_covariance(seed)`, without labels.
+
+    The values are not standardised, because that would change their known covariance.
+    """
+    mean_d, rotation_dd, variance_d = _lowrank_parameters(seed)
     rng = np.random.default_rng([seed, 2])
     x = {
         split: mean_d + (rng.standard_normal((rows, LOWRANK_INPUTS)) * np.sqrt(variance_d)) @ rotation_dd.T
@@ -46,16 +54,17 @@ def lowrank(seed: int) -> Raw:
 
 
 def lowrank_covariance(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The truth behind `lowrank`: mean (d,) and covariance (d, d), float64, d = 32.
+    """The true mean (d,) and covariance (d, d) of `lowrank`, float64, d = 32.
 
-    Its eigenvalues are LOWRANK_SIGNAL_VARIANCES + LOWRANK_NOISE_VARIANCE, then LOWRANK_NOISE_VARIANCE 24 times.
+    The eigenvalues of the covariance are LOWRANK_SIGNAL_VARIANCES + LOWRANK_NOISE_VARIANCE, followed by 24 times
+    LOWRANK_NOISE_VARIANCE.
     """
-    mean_d, rotation_dd, variance_d = _lowrank(seed)
+    mean_d, rotation_dd, variance_d = _lowrank_parameters(seed)
     return mean_d, (rotation_dd * variance_d) @ rotation_dd.T
 
 
-def _lowrank(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean (d,), rotation (d, d) with the principal directions as columns, and the variance (d,) along each."""
+def _lowrank_parameters(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean (d,), rotation (d, d) with the principal directions as columns, and the variance (d,) along each of them."""
     rng = np.random.default_rng([seed, 1])
     mean_d = rng.standard_normal(LOWRANK_INPUTS)
     rotation_dd, _ = np.linalg.qr(rng.standard_normal((LOWRANK_INPUTS, LOWRANK_INPUTS)))
