@@ -198,10 +198,10 @@ def _write_files(target: Path, files: Any, version: int, *, sync: bool = True) -
 
 
 def commit_without_its_folder(target: Path, files: Any, version: int, check: Any) -> Path:
-    partial = target.with_name(f"{atomic.PARTIAL}1")
+    partial = target.with_name(f"{atomic.PARTIAL_PREFIX}1")
     partial.mkdir()
     _write_files(partial, files, version)
-    aside = atomic._put(partial, target, check)
+    aside = atomic._rename_into_place(partial, target, check)
     shutil.rmtree(aside, ignore_errors=True)
     return target
 
@@ -211,7 +211,7 @@ def make_folder_that_may_not_last(folder: Path) -> None:
 
 
 def write_without_its_folder(path: Path, data: bytes) -> None:
-    aside = path.with_name(f"{atomic.PARTIAL}1")
+    aside = path.with_name(f"{atomic.PARTIAL_PREFIX}1")
     write_in_place(aside, data)
     aside.replace(path)
 
@@ -223,15 +223,15 @@ def commit_in_place(target: Path, files: Any, version: int, check: Any) -> Path:
 
 
 def commit_renamed_too_early(target: Path, files: Any, version: int, check: Any) -> Path:
-    partial = target.with_name(f"{atomic.PARTIAL}1")
+    partial = target.with_name(f"{atomic.PARTIAL_PREFIX}1")
     partial.mkdir()
-    atomic._put(partial, target, check)
+    atomic._rename_into_place(partial, target, check)
     _write_files(target, files, version)
     return target
 
 
 def commit_deleting_first(target: Path, files: Any, version: int, check: Any) -> Path:
-    partial = target.with_name(f"{atomic.PARTIAL}1")
+    partial = target.with_name(f"{atomic.PARTIAL_PREFIX}1")
     partial.mkdir()
     _write_files(partial, files, version)
     if target.exists():
@@ -241,10 +241,10 @@ def commit_deleting_first(target: Path, files: Any, version: int, check: Any) ->
 
 
 def commit_without_fsync(target: Path, files: Any, version: int, check: Any) -> Path:
-    partial = target.with_name(f"{atomic.PARTIAL}1")
+    partial = target.with_name(f"{atomic.PARTIAL_PREFIX}1")
     partial.mkdir()
     _write_files(partial, files, version, sync=False)
-    atomic._put(partial, target, check)
+    atomic._rename_into_place(partial, target, check)
     return target
 
 
@@ -261,7 +261,7 @@ def replace_writer(name: str) -> None:
     elif name == "folders_without_fsync":
         atomic.make_folder = make_folder_that_may_not_last
     else:
-        atomic.commit = BROKEN[name]
+        atomic.commit_folder = BROKEN[name]
 
 
 FILE_WRITERS = {"write_in_place": write_in_place, "write_without_folder_fsync": write_without_its_folder}

@@ -23,7 +23,7 @@ from support import check_refused
 HOLDER = """
 import os, subprocess, sys, time
 from pathlib import Path
-from aejax import lock
+from aejax.storage import lock
 with lock.hold(Path(sys.argv[1])) as held:
     held.beat(12.5)
     child = 0
@@ -201,8 +201,8 @@ def test_whoever_only_clears_leftovers_does_not_turn_a_writer_away(folder):
     code = """
 import sys, time
 from pathlib import Path
-from aejax import lock
-with lock.unused(Path(sys.argv[1])) as free:
+from aejax.storage import lock
+with lock.if_unheld(Path(sys.argv[1])) as free:
     print(free, flush=True)
     time.sleep(0.2)
 """

@@ -1,4 +1,7 @@
-"""One writer a results folder: an flock on `.lock`, which says who holds it. Reading takes no lock."""
+"""The lock of a results folder: one writer at a time. Reading takes no lock.
+
+The lock is an flock on the file `.lock`, which the system releases when its holder dies. The file names the holder.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from aejax.runtime.errors import MachineError, ResultsError
 from aejax.storage import atomic
 
 NAME = ".lock"
-NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+UNSUPPORTED_ERRORS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 WIDTH = 16
 """Bytes of the numbers of seconds, with which the record ends."""
 
@@ -68,10 +71,10 @@ class Lock:
 
 @contextlib.contextmanager
 def hold(folder: Path) -> Iterator[Lock]:
-    """Be the one writer of `folder` inside this block, and clear first what a killed one left there.
+    """Hold the lock of `folder` inside this block. Leftovers of a killed writer are cleared first.
 
     Leaving it without an exception records that nothing is lost; with one, the last `beat` stands. Raises ResultsError
-    naming the holder when there is one, MachineError where the folder cannot be written or has no locks.
+    naming the holder if there is one, MachineError if the folder is not writable or its file system has no locks.
     """
     handle = _open(folder)
     try:
@@ -82,8 +85,8 @@ def hold(folder: Path) -> Iterator[Lock]:
     except BaseException:
         os.close(handle)
         raise
-    held = weakref.ref(lock)
-    os.register_at_fork(after_in_child=lambda: _close(held()))  # a child that outlives us must not go on holding it
+    reference = weakref.ref(lock)
+    os.register_at_fork(after_in_child=lambda: _close(reference()))  # else a child would keep the lock after we die
     try:
         atomic.clear_leftovers(folder)
         yield lock
@@ -94,7 +97,10 @@ def hold(folder: Path) -> Iterator[Lock]:
 
 @contextlib.contextmanager
 def if_unheld(folder: Path) -> Iterator[bool]:
-    """Whether nobody holds `folder`; nobody can while this block runs. Makes no lock file."""
+    """Whether no other process holds the lock of `folder`. None can take it inside this block.
+
+    Makes no lock file.
+    """
     if not os.path.lexists(folder / NAME):
         yield True
         return
@@ -106,7 +112,7 @@ def if_unheld(folder: Path) -> Iterator[bool]:
 
 
 def raise_if_held(folder: Path) -> None:
-    """Raise ResultsError naming the holder of `folder` where there is one, as `hold` does; makes and keeps nothing."""
+    """Raise ResultsError naming the holder of `folder` if there is one. Makes no lock file and keeps no lock."""
     if not os.path.lexists(folder / NAME):
         return
     handle = _open(folder)
@@ -123,7 +129,10 @@ def _open(folder: Path) -> int:
 
 
 def _take(handle: int, folder: Path, seconds: float) -> bool:
-    """Lock it. Tries for a moment, since whoever only clears leftovers holds it for that long."""
+    """Take the lock. Returns False if another process still holds it after `seconds`.
+
+    A process that only clears leftovers holds the lock for a moment, so that it is worth trying again.
+    """
     end = time.monotonic() + seconds
     while True:
         try:
@@ -134,7 +143,7 @@ def _take(handle: int, folder: Path, seconds: float) -> bool:
                 return False
             time.sleep(0.02)
         except OSError as error:
-            if error.errno in NO_LOCKS:
+            if error.errno in UNSUPPORTED_ERRORS:
                 raise MachineError(
                     str(folder), "its file system has no file locks", "choose a --results folder on a local disk"
                 ) from error
@@ -143,16 +152,17 @@ def _take(handle: int, folder: Path, seconds: float) -> bool:
 
 
 def _in_use(handle: int, folder: Path) -> ResultsError:
+    """The error that names the holder of the lock."""
     try:
         record = _record(handle)
-        who = f"process {record['pid']} on {record['host']} since {record['started']}"
+        holder = f"process {record['pid']} on {record['host']} since {record['started']}"
     except KeyError:
-        who = "another process"
-    return ResultsError(str(folder), f"in use by {who}", "wait until it ends, or choose another --results folder")
+        holder = "another process"
+    return ResultsError(str(folder), f"in use by {holder}", "wait until it ends, or choose another --results folder")
 
 
 def _record(handle: int) -> dict[str, Any]:
-    """What the lock file says, empty when it says nothing readable."""
+    """The content of the lock file; empty if it is not a JSON object."""
     try:
         record = json.loads(os.pread(handle, 4096, 0))
     except (OSError, ValueError, RecursionError):
