@@ -1,4 +1,4 @@
-"""One writer a results folder, between real processes."""
+"""The lock of a results folder, between real processes: one writer at a time."""
 
 import contextlib
 import errno
@@ -43,8 +43,8 @@ def folder(tmp_path):
 
 
 @contextlib.contextmanager
-def another_process(folder, *options):
-    """A process that holds the folder, and the id of its child."""
+def holding_process(folder, *options):
+    """Start a process that holds the lock of the folder. Yields it and the id of its child, 0 without a child."""
     process = subprocess.Popen([sys.executable, "-c", HOLDER, str(folder), *options], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     child = int(process.stdout.readline())
@@ -58,8 +58,8 @@ def another_process(folder, *options):
             os.kill(child, signal.SIGKILL)
 
 
-def test_a_second_writer_is_refused_at_once_and_told_of_the_first(folder):
-    with another_process(folder) as (process, _):
+def test_a_second_writer_is_refused_at_once_with_an_error_that_names_the_first(folder):
+    with holding_process(folder) as (process, _):
         start = time.monotonic()
         with pytest.raises(ResultsError) as caught, lock.hold(folder):
             pass
@@ -71,12 +71,12 @@ def test_a_second_writer_is_refused_at_once_and_told_of_the_first(folder):
 
 
 @pytest.mark.parametrize("option", ["alone", "fork", "spawn"])
-def test_a_dead_holder_does_not_block_whatever_its_children_do(folder, option):
-    with another_process(folder, option) as (process, child):
+def test_a_dead_holder_does_not_block_even_if_its_child_lives(folder, option):
+    with holding_process(folder, option) as (process, child):
         process.kill()
         process.wait()
         if child:
-            os.kill(child, 0)  # it lives
+            os.kill(child, 0)  # raises if the child is dead
         start = time.monotonic()
         with lock.hold(folder) as held:
             assert time.monotonic() - start < 2
@@ -142,7 +142,7 @@ def test_the_record_keeps_its_size(folder, seconds, recorded):
         assert json.loads((folder / ".lock").read_text())["unsaved_seconds"] == recorded
 
 
-LATE = """
+SLOW_DATA = """
 import sys, time
 from pathlib import Path
 from aejax import cli, datasets
@@ -157,27 +157,27 @@ print(code, time.monotonic() - start)
 """
 
 
-def test_a_second_sweep_ends_before_it_reads_data(tiny, tmp_path):
-    """Two processes; the second one's data would take a minute. Its time is counted from when all is imported."""
+def test_a_second_sweep_is_refused_before_it_reads_data(tiny, tmp_path):
+    """Loading the data would take the second process a minute. Its time is counted after all imports."""
     folder = run_folders.open_folder(tmp_path / "results", "tiny")
-    with another_process(folder) as (process, _):
-        command = [sys.executable, "-c", LATE, tiny, folder.parent]
+    with holding_process(folder) as (process, _):
+        command = [sys.executable, "-c", SLOW_DATA, tiny, folder.parent]
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=50)
         code, seconds = done.stdout.split()
         assert (int(code), float(seconds) < 2) == (4, True), done
         assert f"in use by process {process.pid} " in done.stderr
 
 
-def test_the_report_is_written_by_whoever_has_the_lock(finished, tmp_path, capsys):
+def test_report_is_refused_while_a_sweep_holds_the_lock(finished, tmp_path, capsys):
     folder = shutil.copytree(finished, tmp_path / "tiny")
-    (folder / "summary.md").write_text("of the sweep that runs")
-    with another_process(folder) as (process, _):
+    (folder / "summary.md").write_text("written by the running sweep")
+    with holding_process(folder) as (process, _):
         check_refused(capsys, ["report", folder], 4, f"in use by process {process.pid} ")
-    assert (folder / "summary.md").read_text() == "of the sweep that runs"
+    assert (folder / "summary.md").read_text() == "written by the running sweep"
     assert cli.main(["report", str(folder)]) == 0
 
 
-def test_the_lock_file_stays_and_is_the_same(folder):
+def test_the_lock_file_is_kept_and_reused(folder):
     inodes = set()
     for _ in range(3):
         with lock.hold(folder):
@@ -186,7 +186,7 @@ def test_the_lock_file_stays_and_is_the_same(folder):
     assert len(inodes) == 1
 
 
-def test_opening_a_held_folder_leaves_the_holders_unfinished_work(folder):
+def test_opening_a_held_folder_keeps_the_unfinished_writes_of_its_holder(folder):
     partial = folder / "runs" / ".partial-abc"
     with lock.hold(folder):
         partial.mkdir()
@@ -196,14 +196,14 @@ def test_opening_a_held_folder_leaves_the_holders_unfinished_work(folder):
         assert not partial.exists()
 
 
-def test_whoever_only_clears_leftovers_does_not_turn_a_writer_away(folder):
+def test_a_writer_waits_for_a_process_that_only_clears_leftovers(folder):
     (folder / ".lock").touch()
     code = """
 import sys, time
 from pathlib import Path
 from aejax.storage import lock
-with lock.if_unheld(Path(sys.argv[1])) as free:
-    print(free, flush=True)
+with lock.if_unheld(Path(sys.argv[1])) as is_unheld:
+    print(is_unheld, flush=True)
     time.sleep(0.2)
 """
     with subprocess.Popen([sys.executable, "-c", code, folder], stdout=subprocess.PIPE, text=True) as process:
@@ -214,7 +214,7 @@ with lock.if_unheld(Path(sys.argv[1])) as free:
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
-def test_a_file_system_without_locks_is_named(folder, monkeypatch, number):
+def test_a_file_system_without_locks_is_reported(folder, monkeypatch, number):
     def fail(*_):
         raise OSError(number, os.strerror(number))
 
@@ -223,7 +223,7 @@ def test_a_file_system_without_locks_is_named(folder, monkeypatch, number):
         pass
 
 
-def test_a_lock_file_that_leads_elsewhere_is_not_followed(folder, tmp_path):
+def test_a_lock_file_that_is_a_link_is_not_followed(folder, tmp_path):
     (tmp_path / "mine").write_text("mine")
     (folder / ".lock").symlink_to(tmp_path / "mine")
     with pytest.raises(MachineError), lock.hold(folder):
@@ -231,13 +231,13 @@ def test_a_lock_file_that_leads_elsewhere_is_not_followed(folder, tmp_path):
     assert (tmp_path / "mine").read_text() == "mine"
 
 
-def test_a_folder_that_is_not_there(tmp_path):
+def test_an_absent_folder_is_reported(tmp_path):
     with pytest.raises(MachineError, match="no such file"), lock.hold(tmp_path / "absent"):
         pass
 
 
-def test_no_handle_is_left_open(folder):
-    handles = Path("/dev/fd")  # wherever there are the locks of fcntl
+def test_no_file_handle_stays_open(folder):
+    handles = Path("/dev/fd")  # exists on every system with fcntl locks
     before = len([*handles.iterdir()])
     for _ in range(5):
         with lock.hold(folder), pytest.raises(ResultsError), lock.hold(folder):
