@@ -34,6 +34,8 @@ from aejax.storage.run_folders import FORMAT
 
 MODES = ("kill", "power")
 CALLS = ("fsync", "rename", "replace", "mkdir", "rmdir", "unlink", "remove", "chmod")
+MAX_CALLS = 400
+"""More calls than any scenario makes."""
 OLD = "aaaaaaaaaaaa"
 """A run that is stored before the scenario begins, and that some scenarios replace."""
 NEW = "bbbbbbbbbbbb"
@@ -300,7 +302,7 @@ def die_everywhere(scenario: str, source: Path, target: Path) -> dict[str, int]:
     name, _, writer = scenario.partition(":")
     counts = {}
     for mode in MODES:
-        for number in range(1, 400):
+        for number in range(1, MAX_CALLS):
             root = target / scenario / f"{mode}-{number}"
             shutil.copytree(source, root)
             child = os.fork()
@@ -323,7 +325,7 @@ def die_everywhere(scenario: str, source: Path, target: Path) -> dict[str, int]:
             if status != -signal.SIGKILL:
                 sys.exit(f"{scenario}: the child ended with {status} at call {number}")
         else:
-            sys.exit(f"{scenario}: more than {number} calls")
+            sys.exit(f"{scenario}: more than {MAX_CALLS} calls")
     return counts
 
 

@@ -135,8 +135,8 @@ def kill(folder: Path, process: subprocess.Popen, wanted: Collection[str], secon
 def torture(home: Path, kills: int, epochs: int, seed: int = 0, ways: Sequence[str] = ("auto",)) -> dict[str, object]:
     """Kill sweeps `kills` times, and start a new one whenever one ends. Raises AssertionError if a promise is broken.
 
-    Every second kill comes soon after the process trains and a state is saved, the others at any time from taking the lock to the
-    end of the whole sweep. After KILLS_PER_SWEEP kills a sweep may end, and the next sweep uses the next of `ways`.
+    Every second kill comes soon after a state is saved, the others at any time from taking the lock to the end of the
+    whole sweep. After KILLS_PER_SWEEP kills a sweep may end, and the next sweep uses the next of `ways`.
     """
     experiment = home / "killed.py"
     experiment.write_text(SWEEP.format(epochs=epochs))

@@ -22,7 +22,7 @@ def compilation_cache(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("compilation_cache")
 def test_kill_9_at_random_moments_loses_nothing(tmp_path):
-    """With vmapped members, whose bits depend on more than those of mapped members: on the block's size and order."""
+    """With vmapped members, whose bits depend on the size of their block, unlike those of mapped members."""
     record = kills.torture(tmp_path, kills=3, epochs=40, ways=["vmap"])
     assert record["kills"] == 3
     phases = record["phases"]
