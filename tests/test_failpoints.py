@@ -56,9 +56,9 @@ def problems_of(scenario, crashed):
     for mode, count in counts[scenario].items():
         for number in range(1, count + 2):
             root = target / scenario / f"{mode}-{number}"
-            found = check_folder(scenario.partition(":")[0], root, finished=number == count + 1)
-            if found:
-                problems[root.name] = found
+            folder_problems = check_folder(scenario.partition(":")[0], root, finished=number == count + 1)
+            if folder_problems:
+                problems[root.name] = folder_problems
     return problems
 
 

@@ -133,7 +133,7 @@ def check_same(stored: Mapping[str, Any], requested: Mapping[str, Any], where: s
         shown = differences[:MAX_DIFFERENCES_SHOWN]
         if len(differences) > len(shown):
             shown.append(f"and {len(differences) - len(shown)} more")
-        fix = "ask for what is stored, or delete that folder to train from the start"
+        fix = "use the stored values, or delete that folder to train from the start"
         raise ResultsError(where, ", ".join(shown), fix)
 
 
