@@ -3,7 +3,7 @@
     results/<experiment>/states/<state_id>/<step>/            state.json, state.safetensors, manifest.json
     results/<experiment>/states/<state_id>/<step>.corrupt/    a damaged state, kept
 
-A state consists of named arrays and of `about`, a JSON object that says which training may resume from it.
+A state consists of named arrays and of metadata, a JSON object that says which training may resume from it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MAX_DIFFERENCES_SHOWN = 8
 
 
 class SavedState(NamedTuple):
-    """A state that was read: its step, the JSON object that says which training it belongs to, its arrays by name."""
+    """A state that was read: its step, its metadata, and its arrays by name."""
 
     step: int
     about: dict[str, Any]
@@ -40,9 +40,9 @@ class SavedState(NamedTuple):
 def save(folder: Path, state_id: str, step: int, about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Path:
     """Save a state. Then remove all older states of this `state_id` but the newest valid one. Returns its folder.
 
-    `folder` is the results folder, `about` is a JSON object, and arrays have NumPy's own dtypes. States of later steps
-    stay: call `remove` before a training starts again at step 0. Raises MachineError if the disk refuses; the older
-    states are then unchanged.
+    `folder` is the results folder. The metadata must be JSON, and the arrays must have NumPy's own dtypes. States of
+    later steps stay: call `remove` before a training starts again at step 0. Raises MachineError if the disk refuses;
+    the older states are then unchanged.
     """
     from safetensors.numpy import save as to_bytes
 
@@ -92,7 +92,7 @@ def load_newest(folder: Path, state_id: str, warn: Callable[[str], None], repair
 
 
 def identity_of_damaged(folder: Path, state_id: str) -> dict[str, Any] | None:
-    """The `about` of a damaged state whose state.json is intact; None if there is no such state."""
+    """The metadata of a damaged state whose state.json is intact; None if there is no such state."""
     home = _home(folder, state_id)
     for path in [*_state_folders(home), *_corrupt_folders(home)]:
         try:
@@ -124,7 +124,7 @@ def remove(folder: Path, state_id: str) -> None:
 
 
 def check_same(stored: Mapping[str, Any], requested: Mapping[str, Any], where: str) -> None:
-    """Raise ResultsError unless the `about` of a stored state equals the requested one.
+    """Raise ResultsError unless the metadata of a stored state equals the requested one.
 
     The error names `where` and the fields that differ: "config.epochs: 5 stored, 10 asked".
     """

@@ -258,7 +258,7 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
 
 
 def nested(leaves: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """The nested dict of leaves by path: the inverse of `flat`."""
+    """The nested dict that has these leaves at these paths."""
     tree: dict[str, Any] = {}
     for path, value in leaves.items():
         *folders, name = path.split("/")
