@@ -169,7 +169,7 @@ def mend_index(folder: Path, warn: Callable[[str], None]) -> list[dict[str, Any]
         kept = atomic.next_free_path(path.with_name(f"{path.name}.corrupt"))
         write_atomic(kept, path.read_bytes())
         for error in damaged:
-            warn(f"{error.field}: {error.found}; kept as {kept.name}, and rebuilt from the run folders and other lines")
+            warn(f"{error.field}: {error.found}; kept as {kept.name}; rebuilt from valid lines and the run folders")
         _write_rows(folder, rows)
     return rows
 
