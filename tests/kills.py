@@ -73,9 +73,9 @@ def run_and_note_blocks(arguments: Sequence[str]) -> int:
             nonlocal is_noted
             if not is_noted:
                 is_noted = True
-                line = json.dumps({"trained": block["ids"], "stored": block["stored"], "step": progress.step})
+                note = {"pid": os.getpid(), "trained": block["ids"], "stored": block["stored"], "step": progress.step}
                 with (block["folder"].parent / NOTES).open("a") as notes:
-                    notes.write(line + "\n")
+                    notes.write(json.dumps(note) + "\n")
             report(progress)
 
         return train_block(*arguments, report=note_and_report, **options)
@@ -105,14 +105,15 @@ def contents(folder: Path) -> dict[str, tuple]:
 
 
 def phase(folder: Path, process: subprocess.Popen) -> str:
-    """The phase of a sweep, from the seconds of work in its lock file and from its saved states."""
+    """The phase of a sweep, from its lock file, the blocks that it has noted and its saved states."""
     try:
         record = json.loads((folder / ".lock").read_bytes())
     except (OSError, ValueError):
         return PHASES[0]
     if record["pid"] != process.pid:
         return PHASES[0]
-    if record["kept_seconds"] + record["unsaved_seconds"] == 0:
+    notes = folder.parent / NOTES
+    if not notes.exists() or f'{{"pid": {process.pid}, ' not in notes.read_text():
         return PHASES[1]
     return PHASES[2 if any(folder.glob("states/*/*/manifest.json")) else 3]
 

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,7 @@ HOLDER = """
 import os, subprocess, sys, time
 from pathlib import Path
 from aejax.storage import lock
-with lock.hold(Path(sys.argv[1])) as held:
-    held.beat(12.5)
+with lock.hold(Path(sys.argv[1])):
     child = 0
     if "fork" in sys.argv:
         child = os.fork()
@@ -78,68 +78,47 @@ def test_a_dead_holder_does_not_block_even_if_its_child_lives(folder, option):
         if child:
             os.kill(child, 0)  # raises if the child is dead
         start = time.monotonic()
-        with lock.hold(folder) as held:
+        with lock.hold(folder):
             assert time.monotonic() - start < 2
-            assert held.lost_seconds == 12.5
             assert json.loads((folder / ".lock").read_text())["pid"] == os.getpid()
 
 
-def test_a_holder_that_ended_well_lost_nothing(folder):
-    with lock.hold(folder) as held:
-        assert held.lost_seconds == 0.0
-        held.beat(3.25)
-        assert json.loads((folder / ".lock").read_text())["unsaved_seconds"] == 3.25
-    with lock.hold(folder) as held:
-        assert held.lost_seconds == 0.0
+def test_the_lock_file_holds_process_host_and_start_time(folder):
+    with lock.hold(folder):
+        record = json.loads((folder / ".lock").read_text())
+    assert record.keys() == {"pid", "host", "started"}
+    assert (record["pid"], record["host"]) == (os.getpid(), socket.gethostname())
+    assert abs(datetime.fromisoformat(record["started"]).timestamp() - time.time()) < 60
 
 
-def test_a_holder_that_failed_lost_what_it_last_said(folder):
-    with contextlib.suppress(RuntimeError), lock.hold(folder) as held:
-        held.beat(3.25, 60.5)
-        raise RuntimeError
-    with lock.hold(folder) as again:
-        assert again.previous is not None
-        assert (again.previous.started, again.previous.lost_seconds, again.previous.kept_seconds) == (
-            held.started,
-            3.25,
-            60.5,
-        )
-        assert abs(again.previous.heard - time.time()) < 60
-    held.beat(9.0)  # released: says nothing
-    with lock.hold(folder) as held:
-        assert held.lost_seconds == 0.0
-
-
-UNREADABLE = (b"", b"{", b"\xff" * 200, b"[]", b"null", b"9" * 5000, b"[" * 4000, b'{"pid": 1}')
-NUMBERS = ('"7"', "NaN", "-1.0", "1e999", "null", "7" * 400)
-
-
-@pytest.mark.parametrize(
-    "record", [*UNREADABLE, *(b'{"started": "x", "unsaved_seconds": %b}' % value.encode() for value in NUMBERS)]
-)
-def test_an_unreadable_record_counts_as_nothing_lost(folder, record):
+def test_a_lock_file_of_an_earlier_version_is_read(folder):
+    """Earlier versions also wrote how many seconds of work were saved and unsaved."""
+    record = b'{"pid": 7, "host": "h", "started": "t", "unsaved_seconds":   12.500, "kept_seconds":   60.500}\n'
     (folder / ".lock").write_bytes(record)
-    with lock.hold(folder) as held:
-        assert held.lost_seconds == 0.0
-        with pytest.raises(ResultsError, match="in use by process"), lock.hold(folder):
+    lock.raise_if_held(folder)
+    with lock.if_unheld(folder) as is_unheld:
+        assert is_unheld
+    with lock.hold(folder):
+        assert json.loads((folder / ".lock").read_text()).keys() == {"pid", "host", "started"}
+        (folder / ".lock").write_bytes(record)
+        with pytest.raises(ResultsError, match="in use by process 7 on h since t;"), lock.hold(folder):
+            pass
+        with pytest.raises(ResultsError, match="in use by process 7 on h since t;"):
+            lock.raise_if_held(folder)
+
+
+@pytest.mark.parametrize("record", [b"", b"{", b"\xff" * 200, b"[]", b"null", b"9" * 5000, b"[" * 4000, b'{"pid": 1}'])
+def test_an_unreadable_lock_file_is_replaced(folder, record):
+    (folder / ".lock").write_bytes(record)
+    with lock.hold(folder):
+        assert json.loads((folder / ".lock").read_text())["pid"] == os.getpid()
+        with pytest.raises(ResultsError, match=f"in use by process {os.getpid()} "), lock.hold(folder):
             pass
         (folder / ".lock").write_bytes(record)
         with pytest.raises(ResultsError, match="in use by another process"), lock.hold(folder):
             pass
     with lock.hold(folder):
         pass
-
-
-@pytest.mark.parametrize(
-    ("seconds", "recorded"),
-    [(0.0, 0.0), (1e-9, 0.0), (2.0625, 2.062), (1e12, 1e9), (-1.0, 0.0), (float("nan"), 0.0), (float("inf"), 0.0)],
-)
-def test_the_record_keeps_its_size(folder, seconds, recorded):
-    with lock.hold(folder) as held:
-        size = (folder / ".lock").stat().st_size
-        held.beat(seconds)
-        assert (folder / ".lock").stat().st_size == size
-        assert json.loads((folder / ".lock").read_text())["unsaved_seconds"] == recorded
 
 
 SLOW_DATA = """
