@@ -1,11 +1,17 @@
-"""Stores runs and states, dying at every call that changes the disk in turn. Arguments: SOURCE TARGET SCENARIO...
+"""Run storage operations in child processes that die at each call that changes the disk, in turn.
 
-For n = 1, 2, … a copy of SOURCE is made in TARGET/SCENARIO/<mode>-<n>, and a child process dies by SIGKILL just before
-its n-th call that changes the disk, in the middle of it when it writes. Mode `kill` leaves what was written, as a kill
-does; mode `power` also loses half of every file not yet fsynced, and every new folder and rename whose own folder was
-not fsynced after it, as a power cut may; what was deleted stays so. There the power is also cut right after the last
-call, when all that was promised has to last. SCENARIO:WRITER puts a broken writer in place of ours. Prints the number
-of calls by scenario and mode.
+    python tests/crash.py SOURCE TARGET SCENARIO...
+
+For n = 1, 2, … SOURCE is copied to TARGET/SCENARIO/<mode>-<n>, and a child process runs the scenario in the copy. The
+child kills itself with SIGKILL just before its n-th call that changes the disk; if that call writes a file, in the
+middle of it. There are two modes:
+
+- `kill` keeps everything that was written, as a killed process does.
+- `power` simulates a power cut. It also truncates each file that was not fsynced to half its size, and undoes each new
+  folder and each rename whose containing folder was not fsynced afterwards. Deletions are not undone. The power is
+  also cut right after the last call: everything that was promised must then survive.
+
+SCENARIO:WRITER replaces aejax's writer by a broken one. The script prints the number of calls by scenario and mode.
 """
 
 from __future__ import annotations
@@ -21,28 +27,40 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
-import safetensors.numpy  # noqa: F401  loaded before the fork, not in every child
+import safetensors.numpy  # noqa: F401  imported before the fork, so that children need not import it
 
 from aejax.storage import atomic, checkpoints, run_folders
 from aejax.storage.run_folders import FORMAT
 
 MODES = ("kill", "power")
 CALLS = ("fsync", "rename", "replace", "mkdir", "rmdir", "unlink", "remove", "chmod")
-OLD, NEW, BESIDE, ELSEWHERE = "aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc", "dddddddddddd"
+MAX_CALLS = 400
+"""More calls than any scenario makes."""
+OLD = "aaaaaaaaaaaa"
+"""A run that is stored before the scenario begins, and that some scenarios replace."""
+NEW = "bbbbbbbbbbbb"
+"""A run that some scenarios store."""
+BESIDE = "cccccccccccc"
+"""A stored run that no scenario changes."""
+ELSEWHERE = "dddddddddddd"
+"""A run whose row is in the index, and whose folder is not there."""
 
 
 class Failpoint:
-    """Counts the calls that change the disk below `folder`, and dies at the n-th."""
+    """Counts the calls that change the disk below `folder`, and kills the process at call `number`."""
 
     def __init__(self, number: int, mode: str, folder: Path):
-        self.number, self.mode, self.folder = number, mode, folder
-        self.unsynced: set[int] = set()
-        self.fleeting: list[tuple[int, Callable[[], None]]] = []
-        self.real = {name: getattr(os, name) for name in CALLS}
+        self.calls_left = number
+        self.mode = mode
+        self.folder = folder
+        self.unsynced_inodes: set[int] = set()
+        self.undos: list[tuple[int, Callable[[], None]]] = []
+        self.real_calls = {name: getattr(os, name) for name in CALLS}
 
-    def reached(self) -> bool:
-        self.number -= 1
-        return self.number == 0
+    def is_reached(self) -> bool:
+        """Count one call. Returns True at the call at which the process dies."""
+        self.calls_left -= 1
+        return self.calls_left == 0
 
     def die(self) -> NoReturn:
         self.cut_power()
@@ -50,73 +68,75 @@ class Failpoint:
         raise AssertionError
 
     def cut_power(self) -> None:
-        """In mode `power`, take back what would not last."""
+        """In mode `power`, undo everything that does not survive a power cut."""
         if self.mode != "power":
             return
         for path in self.folder.rglob("*"):
-            if path.is_file() and path.stat().st_ino in self.unsynced:
+            if path.is_file() and path.stat().st_ino in self.unsynced_inodes:
                 os.truncate(path, path.stat().st_size // 2)
-        for name, real in self.real.items():
+        for name, real in self.real_calls.items():
             setattr(os, name, real)
-        for _, take_back in reversed(self.fleeting):
-            take_back()
+        for _, undo in reversed(self.undos):
+            undo()
 
-    def note(self, name: str, *paths: Any) -> None:
-        """Before a new folder or a rename: how it is taken back until its folder is fsynced."""
-        first, last = Path(paths[0]), Path(paths[-1])
-        old = last.read_bytes() if name in ("rename", "replace") and last.is_file() else None
+    def remember_undo(self, name: str, *paths: Any) -> None:
+        """Remember how to undo a `mkdir` or a rename. The undo is dropped when the containing folder is fsynced."""
+        source = Path(paths[0])
+        target = Path(paths[-1])
+        replaced_content = target.read_bytes() if name in ("rename", "replace") and target.is_file() else None
 
-        def take_back() -> None:
-            if not last.exists():
+        def undo() -> None:
+            if not target.exists():
                 return
             if name == "mkdir":
-                shutil.rmtree(last)
+                shutil.rmtree(target)
                 return
-            last.rename(first)
-            if old is not None:
-                last.write_bytes(old)
+            target.rename(source)
+            if replaced_content is not None:
+                target.write_bytes(replaced_content)
 
-        self.fleeting.append((last.parent.stat().st_ino, take_back))
+        self.undos.append((target.parent.stat().st_ino, undo))
 
-    def arm(self) -> None:
-        """Put the failpoint in front of every call."""
+    def install(self) -> None:
+        """Wrap every call that changes the disk."""
         for name in CALLS:
             setattr(os, name, self._wrap(name, getattr(os, name)))
         real_open = io.open
 
         def open_counted(file: Any, mode: str = "r", *args: Any, **more: Any) -> Any:
             opened = real_open(file, mode, *args, **more)
-            return Written(opened, self) if set(mode) & set("wax+") else opened
+            return CountedFile(opened, self) if set(mode) & set("wax+") else opened
 
         io.open = open_counted
 
     def _wrap(self, name: str, real: Callable) -> Callable:
         def counted(*args: Any, **more: Any) -> Any:
-            if self.reached():
+            if self.is_reached():
                 self.die()
             if name == "fsync":
                 synced = os.fstat(args[0]).st_ino
-                self.unsynced.discard(synced)
-                self.fleeting = [one for one in self.fleeting if one[0] != synced]
+                self.unsynced_inodes.discard(synced)
+                self.undos = [(inode, undo) for inode, undo in self.undos if inode != synced]
             if name in ("rename", "replace"):
-                self.note(name, *args[:2])
-            done = real(*args, **more)
+                self.remember_undo(name, *args[:2])
+            result = real(*args, **more)
             if name == "mkdir":
-                self.note(name, args[0])
-            return done
+                self.remember_undo(name, args[0])
+            return result
 
         return counted
 
 
-class Written:
-    """A file whose writing can stop half-way."""
+class CountedFile:
+    """A file whose `write` counts as a call, and writes only half of the data if the process dies there."""
 
     def __init__(self, file: Any, failpoint: Failpoint):
-        self.file, self.failpoint = file, failpoint
+        self.file = file
+        self.failpoint = failpoint
 
     def write(self, data: bytes) -> int:
-        self.failpoint.unsynced.add(os.fstat(self.file.fileno()).st_ino)
-        if self.failpoint.reached():
+        self.failpoint.unsynced_inodes.add(os.fstat(self.file.fileno()).st_ino)
+        if self.failpoint.is_reached():
             self.file.write(data[: len(data) // 2])
             self.file.flush()
             self.failpoint.die()
@@ -125,7 +145,7 @@ class Written:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.file, name)
 
-    def __enter__(self) -> Written:
+    def __enter__(self) -> CountedFile:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -133,7 +153,7 @@ class Written:
 
 
 def run_of(run_id: str, number: int) -> tuple[dict[str, Any], dict[str, Any], dict[str, np.ndarray]]:
-    """Row, parameters and arrays of which every one tells the same number."""
+    """Row, parameters and arrays of a run. Each of them contains `number`."""
     row = {"format": FORMAT, "run_id": run_id, "dataset": "d", "label": "l", "codings": 2, "hyper": {}}
     value = np.full((3, 2), number, np.float32)
     return {**row, "seed": number}, {"encoder": {"kernel": value}}, {"curve": value[0]}
@@ -148,7 +168,10 @@ def save(folder: Path, step: int) -> None:
 
 
 def prepare(folder: Path) -> None:
-    """What every scenario starts from: two finished runs, a third of which only the row is here, two saved states."""
+    """Fill the folder that every scenario starts from.
+
+    It has two stored runs, a third run with a row in the index but no folder, and states of two state_ids.
+    """
     for run_id in (BESIDE, OLD, ELSEWHERE):
         store(folder, run_id, 1)
     run_folders.write_index(folder)
@@ -159,7 +182,7 @@ def prepare(folder: Path) -> None:
 
 
 def recover_from_a_kill(folder: Path) -> None:
-    """A kill between the two renames left this, and recovering from it dies too."""
+    """Open a folder as a kill between the two renames of a commit left it."""
     run = folder / "runs" / OLD
     run.rename(run.with_name(f".replaced-{OLD}"))
     shutil.copytree(folder / "runs" / BESIDE, folder / "runs" / ".partial-abc")
@@ -167,7 +190,7 @@ def recover_from_a_kill(folder: Path) -> None:
 
 
 def replace_damaged(folder: Path) -> None:
-    """The damage is done by other means than the calls that are counted."""
+    """Store a run over a damaged one. `os.truncate`, which damages it, is not a counted call."""
     os.truncate(folder / "runs" / OLD / "arrays.safetensors", 7)
     store(folder, OLD, 2)
 
@@ -181,7 +204,7 @@ SCENARIOS: dict[str, Callable[[Path], Any]] = {
     "state": lambda folder: save(folder, 30),
     "first_state": lambda folder: checkpoints.save(folder, "s3", 30, {}, {"kernel": np.full(2, 30, np.float32)}),
     "open": lambda folder: store(run_folders.open_folder(folder.parent, "y"), NEW, 2),
-    "forget": lambda folder: checkpoints.remove(folder, "s1"),
+    "remove": lambda folder: checkpoints.remove(folder, "s1"),
     "recover": recover_from_a_kill,
 }
 
@@ -190,30 +213,30 @@ def _write_files(target: Path, files: Any, version: int, *, sync: bool = True) -
     hashes = {name: atomic.hashlib.sha256(data).hexdigest() for name, data in files.items()}
     manifest = atomic.to_json({"format": version, "sha256": hashes}, indent=1).encode()
     for name, data in {**files, atomic.MANIFEST: manifest}.items():
-        with io.open(target / name, "wb") as file:  # noqa: UP020  the counted one
+        with io.open(target / name, "wb") as file:  # noqa: UP020  `io.open` is wrapped, the builtin is not
             file.write(data)
             file.flush()
             if sync:
                 os.fsync(file.fileno())
 
 
-def commit_without_its_folder(target: Path, files: Any, version: int, check: Any) -> Path:
-    partial = target.with_name(f"{atomic.PARTIAL}1")
+def commit_without_folder_fsync(target: Path, files: Any, version: int, check: Any) -> Path:
+    partial = target.with_name(f"{atomic.PARTIAL_PREFIX}1")
     partial.mkdir()
     _write_files(partial, files, version)
-    aside = atomic._put(partial, target, check)
-    shutil.rmtree(aside, ignore_errors=True)
+    replaced = atomic._rename_into_place(partial, target, check)
+    shutil.rmtree(replaced, ignore_errors=True)
     return target
 
 
-def make_folder_that_may_not_last(folder: Path) -> None:
+def make_folder_without_fsync(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def write_without_its_folder(path: Path, data: bytes) -> None:
-    aside = path.with_name(f"{atomic.PARTIAL}1")
-    write_in_place(aside, data)
-    aside.replace(path)
+def write_without_folder_fsync(path: Path, data: bytes) -> None:
+    partial = path.with_name(f"{atomic.PARTIAL_PREFIX}1")
+    write_in_place(partial, data)
+    partial.replace(path)
 
 
 def commit_in_place(target: Path, files: Any, version: int, check: Any) -> Path:
@@ -223,15 +246,15 @@ def commit_in_place(target: Path, files: Any, version: int, check: Any) -> Path:
 
 
 def commit_renamed_too_early(target: Path, files: Any, version: int, check: Any) -> Path:
-    partial = target.with_name(f"{atomic.PARTIAL}1")
+    partial = target.with_name(f"{atomic.PARTIAL_PREFIX}1")
     partial.mkdir()
-    atomic._put(partial, target, check)
+    atomic._rename_into_place(partial, target, check)
     _write_files(target, files, version)
     return target
 
 
 def commit_deleting_first(target: Path, files: Any, version: int, check: Any) -> Path:
-    partial = target.with_name(f"{atomic.PARTIAL}1")
+    partial = target.with_name(f"{atomic.PARTIAL_PREFIX}1")
     partial.mkdir()
     _write_files(partial, files, version)
     if target.exists():
@@ -241,10 +264,10 @@ def commit_deleting_first(target: Path, files: Any, version: int, check: Any) ->
 
 
 def commit_without_fsync(target: Path, files: Any, version: int, check: Any) -> Path:
-    partial = target.with_name(f"{atomic.PARTIAL}1")
+    partial = target.with_name(f"{atomic.PARTIAL_PREFIX}1")
     partial.mkdir()
     _write_files(partial, files, version, sync=False)
-    atomic._put(partial, target, check)
+    atomic._rename_into_place(partial, target, check)
     return target
 
 
@@ -259,27 +282,27 @@ def replace_writer(name: str) -> None:
     if name in FILE_WRITERS:
         run_folders.write_atomic = FILE_WRITERS[name]
     elif name == "folders_without_fsync":
-        atomic.make_folder = make_folder_that_may_not_last
+        atomic.make_folder = make_folder_without_fsync
     else:
-        atomic.commit = BROKEN[name]
+        atomic.commit_folder = FOLDER_WRITERS[name]
 
 
-FILE_WRITERS = {"write_in_place": write_in_place, "write_without_folder_fsync": write_without_its_folder}
-BROKEN = {
+FILE_WRITERS = {"write_in_place": write_in_place, "write_without_folder_fsync": write_without_folder_fsync}
+FOLDER_WRITERS = {
     "in_place": commit_in_place,
     "renamed_too_early": commit_renamed_too_early,
     "deleting_first": commit_deleting_first,
     "without_fsync": commit_without_fsync,
-    "without_folder_fsync": commit_without_its_folder,
+    "without_folder_fsync": commit_without_folder_fsync,
 }
 
 
 def die_everywhere(scenario: str, source: Path, target: Path) -> dict[str, int]:
-    """Run a scenario in one child for every call it makes. Returns the number of calls in each mode."""
-    kind, _, writer = scenario.partition(":")
+    """Run a scenario once for every call that it makes, each time in a child. Returns the number of calls by mode."""
+    name, _, writer = scenario.partition(":")
     counts = {}
     for mode in MODES:
-        for number in range(1, 400):
+        for number in range(1, MAX_CALLS):
             root = target / scenario / f"{mode}-{number}"
             shutil.copytree(source, root)
             child = os.fork()
@@ -288,8 +311,8 @@ def die_everywhere(scenario: str, source: Path, target: Path) -> dict[str, int]:
                     if writer:
                         replace_writer(writer)
                     failpoint = Failpoint(number, mode, root)
-                    failpoint.arm()
-                    SCENARIOS[kind](root / "x")
+                    failpoint.install()
+                    SCENARIOS[name](root / "x")
                     failpoint.cut_power()
                 except BaseException as error:
                     print(repr(error), file=sys.stderr, flush=True)
@@ -302,10 +325,10 @@ def die_everywhere(scenario: str, source: Path, target: Path) -> dict[str, int]:
             if status != -signal.SIGKILL:
                 sys.exit(f"{scenario}: the child ended with {status} at call {number}")
         else:
-            sys.exit(f"{scenario}: no end of calls")
+            sys.exit(f"{scenario}: more than {MAX_CALLS} calls")
     return counts
 
 
 if __name__ == "__main__":
-    before, after = map(Path, sys.argv[1:3])
-    print(json.dumps({scenario: die_everywhere(scenario, before, after) for scenario in sys.argv[3:]}))
+    source_folder, target_folder = map(Path, sys.argv[1:3])
+    print(json.dumps({scenario: die_everywhere(scenario, source_folder, target_folder) for scenario in sys.argv[3:]}))

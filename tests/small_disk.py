@@ -1,7 +1,8 @@
-"""Fills a small disk of its own and says what aejax made of it, as JSON. Run by test_disk_full inside `unshare -m`.
+"""Fill a small disk, and print as JSON how aejax behaves on it. test_disk_full runs this script inside `unshare -m`.
 
-The arguments are an empty folder, on which a tmpfs of SIZE bytes is mounted that nobody else sees, and what to try:
-main or sweep.
+    python tests/small_disk.py FOLDER main|sweep
+
+FOLDER is an empty folder. The script mounts a tmpfs of SIZE bytes on it, which no other process sees.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ BIG = np.zeros(SIZE, np.uint8)
 
 
 def refusal(call: Callable[[], Any]) -> dict[str, Any]:
-    """The error that a call ends with."""
+    """The AejaxError that a call raises, as JSON; its `kind` is None if there was no error."""
     try:
         call()
     except AejaxError as error:
@@ -41,7 +42,7 @@ def listing(folder: Path) -> list[str]:
 
 
 def fill(folder: Path) -> None:
-    """Leave no byte free."""
+    """Write a file beside `folder` until the disk is full."""
     with (folder.parent / "ballast").open("wb", buffering=0) as file:
         try:
             while True:
@@ -51,56 +52,54 @@ def fill(folder: Path) -> None:
 
 
 def attempts(folder: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Every way of writing."""
+    """Each way of writing to the disk: its name and a call."""
     row, params, arrays = crash.run_of(crash.NEW, 2)
     yield "a new run", lambda: run_folders.write_run(folder, row, params, {**arrays, "big": BIG})
-    old = {**row, "run_id": crash.OLD}
-    yield "a run again", lambda: run_folders.write_run(folder, old, params, {**arrays, "big": BIG})
+    old_row = {**row, "run_id": crash.OLD}
+    yield "a run again", lambda: run_folders.write_run(folder, old_row, params, {**arrays, "big": BIG})
     yield "a state", lambda: checkpoints.save(folder, "s1", 30, {}, {"big": BIG})
     yield "a file", lambda: run_folders.write_atomic(folder / "summary.md", BIG.tobytes())
     yield "the index", lambda: run_folders.write_index(folder)
 
 
 def main(root: Path) -> dict[str, Any]:
+    """The outcome of every way of writing on a disk that is nearly full, full, freed again, and read-only."""
     folder = run_folders.open_folder(root / "results", "x")
     crash.prepare(folder)
-    with lock.hold(folder):
-        pass
-    before, said = listing(folder), {}
-    for full in (False, True):  # too big for what is left, and then nothing left at all
+    hold(folder)
+    before = listing(folder)
+    outcomes: dict[str, Any] = {}
+    for full in (False, True):  # first the data is larger than the free space, then no byte is free
         if full:
             fill(folder)
         for name, call in attempts(folder):
             free = shutil.disk_usage(root).free
             if full or name != "the index":
-                said[f"{name}, {'full' if full else 'too big'}"] = {**refusal(call), "free": free}
-    said["a lock, full"] = refusal(lambda: hold(folder))
-    said["left"] = [name for name in listing(folder) if name not in before]
-    said["lost"] = [name for name in before if name not in listing(folder)]
-    said["old"] = [run_folders.read_run(folder / "runs" / crash.OLD).row["seed"]]
+                outcomes[f"{name}, {'full' if full else 'too big'}"] = {**refusal(call), "free": free}
+    outcomes["a lock, full"] = refusal(lambda: hold(folder))
+    outcomes["left"] = [name for name in listing(folder) if name not in before]
+    outcomes["lost"] = [name for name in before if name not in listing(folder)]
+    outcomes["old"] = [run_folders.read_run(folder / "runs" / crash.OLD).row["seed"]]
     (folder.parent / "ballast").unlink()
     crash.store(folder, crash.OLD, 2)
     crash.save(folder, 30)
-    found = checkpoints.load_newest(folder, "s1", print)
-    assert found is not None
-    said["after"] = [
-        len(run_folders.write_index(folder)),
-        run_folders.read_run(folder / "runs" / crash.OLD).row["seed"],
-    ]
-    said["after"].append(found.step)
+    state = checkpoints.load_newest(folder, "s1", print)
+    assert state is not None
+    rows = run_folders.write_index(folder)
+    outcomes["after"] = [len(rows), run_folders.read_run(folder / "runs" / crash.OLD).row["seed"], state.step]
 
     subprocess.run(["mount", "-o", "remount,ro", str(root)], check=True)
     before = listing(root)
-    said["read-only"] = {name: refusal(call) for name, call in attempts(folder)}
-    said["read-only"] |= {
+    outcomes["read-only"] = {name: refusal(call) for name, call in attempts(folder)}
+    outcomes["read-only"] |= {
         "the folder": refusal(lambda: run_folders.open_folder(root / "results", "x")),
         "another folder": refusal(lambda: run_folders.open_folder(root / "results", "y")),
         "a lock": refusal(lambda: hold(folder)),
-        "forgetting": refusal(lambda: checkpoints.remove(folder, "s1")),
+        "removing states": refusal(lambda: checkpoints.remove(folder, "s1")),
     }
     assert run_folders.read_run(folder / "runs" / crash.OLD).row["seed"] == 2
-    said["changed"] = listing(root) != before
-    return said
+    outcomes["changed"] = listing(root) != before
+    return outcomes
 
 
 SWEEP = """
@@ -111,28 +110,34 @@ SWEEPS = [Sweep(dataset="digits", widths=widths, epochs=1, batch_size=256, hyper
 
 
 def sweep(root: Path) -> dict[str, Any]:
-    """`aejax run` of a net that fits on the disk and one that does not; and again, once the disk has grown."""
-    experiment, said = root.with_name("sweep.py"), {}
+    """The outcomes of `aejax run`, with a net that fits on the disk and one that fits only after the disk has grown."""
+    experiment = root.with_name("sweep.py")
     experiment.write_text(SWEEP)
     folder = root / "results/sweep"
+    outcomes: dict[str, Any] = {}
     for size in ("small", "grown"):
         errors = io.StringIO()
         with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()) as out:
             code = cli.main(["run", str(experiment), "--results", str(root / "results")])
-        widths = [run_folders.read_run(run).row["widths"] for run in folder.glob("runs/[!.]*")]
-        said[size] = {"code": code, "errors": errors.getvalue().splitlines(), "out": out.getvalue(), "widths": widths}
-        said[size]["left"] = [path.name for path in folder.rglob(".partial-*")]
-        said[size]["rows"] = len(run_folders.read_index(folder))
+        outcomes[size] = {
+            "code": code,
+            "errors": errors.getvalue().splitlines(),
+            "out": out.getvalue(),
+            "widths": [run_folders.read_run(run).row["widths"] for run in folder.glob("runs/[!.]*")],
+            "left": [path.name for path in folder.rglob(".partial-*")],
+            "rows": len(run_folders.read_index(folder)),
+        }
         subprocess.run(["mount", "-o", f"remount,size={64 * SIZE}", str(root)], check=True)
-    return said
+    return outcomes
 
 
 def hold(folder: Path) -> None:
+    """Take and release the lock."""
     with lock.hold(folder):
         pass
 
 
 if __name__ == "__main__":
-    place = Path(sys.argv[1])
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(place)], check=True)
-    print(json.dumps({"main": main, "sweep": sweep}[sys.argv[2]](place)))
+    mount_point = Path(sys.argv[1])
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(mount_point)], check=True)
+    print(json.dumps({"main": main, "sweep": sweep}[sys.argv[2]](mount_point)))

@@ -1,4 +1,4 @@
-"""Hundreds of damages to stored runs and saved states: each one noticed, where a plain reader uses most of them."""
+"""Stored runs and saved states are damaged in hundreds of ways: aejax detects each, a plain reader uses most."""
 
 import json
 import shutil
@@ -13,13 +13,15 @@ from aejax.runtime.errors import ResultsError
 from aejax.storage import checkpoints, run_folders
 from aejax.storage.run_folders import FORMAT
 
-RUN_IDS, STATE_IDS, STEPS = ("aaaaaaaaaaaa", "bbbbbbbbbbbb"), ("first", "other"), (10, 20)
+RUN_IDS = ("aaaaaaaaaaaa", "bbbbbbbbbbbb")
+STATE_IDS = ("first", "other")
+STEPS = (10, 20)
 DAMAGES = 320
 KINDS = ("flip", "flip", "flip", "truncate", "delete", "swap", "swap")
 
 
 def write_all(folder):
-    """Two runs, and two states of each of two populations; all alike but for their numbers."""
+    """Store two runs, and two states of each of two state_ids, which differ in their numbers only."""
     for seed, run_id in enumerate(RUN_IDS):
         row = {"format": FORMAT, "run_id": run_id, "dataset": "d", "label": "l", "codings": 2}
         row |= {"hyper": {"l2": 0.5}, "seed": seed, "sse_test": 3.25 + seed}
@@ -31,26 +33,27 @@ def write_all(folder):
             checkpoints.save(folder, state_id, step, {"config": {"epochs": 5, "seed": seed}}, arrays)
 
 
-def places(folder):
-    """The folders under test, each with the like of it that it may be mistaken for."""
+def targets(folder):
+    """The folders to damage, each with a similar folder that it may be mistaken for."""
     runs = [folder / "runs" / run_id for run_id in RUN_IDS]
     older, newer = (folder / "states" / STATE_IDS[0] / f"{step:012}" for step in STEPS)
     other = folder / "states" / STATE_IDS[1] / newer.name
     return [(runs[0], runs[1]), (newer, older), (newer, other)]
 
 
-def swap(one, other):
-    aside = one.with_name(".aside")
-    one.rename(aside)
-    other.rename(one)
-    aside.rename(other)
+def swap(first, second):
+    temporary = first.with_name(".temporary")
+    first.rename(temporary)
+    second.rename(first)
+    temporary.rename(second)
 
 
-def damage(rng, place, other, kind):
-    """Spoil `place` in one way, and say how. The manifest is met as often as the other files together."""
-    files = sorted(path.name for path in place.iterdir())
+def damage(rng, target, similar, kind):
+    """Damage the folder `target` in one way. Returns the name of the file. The manifest is chosen in 40% of cases."""
+    files = sorted(path.name for path in target.iterdir())
     name = "manifest.json" if rng.random() < 0.4 else files[rng.integers(len(files))]
-    path, like = place / name, other / name
+    path = target / name
+    similar_path = similar / name
     data = bytearray(path.read_bytes())
     if kind == "flip":
         bit = rng.integers(8 * len(data))
@@ -61,110 +64,113 @@ def damage(rng, place, other, kind):
     elif kind == "delete":
         path.unlink()
     elif rng.random() < 0.4:
-        swap(place, other)
+        swap(target, similar)
         name = "the folder"
-    elif path.read_bytes() != like.read_bytes():
-        swap(path, like)
-    else:  # the same parameters in both are no damage
-        swap(place / "manifest.json", other / "manifest.json")
+    elif path.read_bytes() != similar_path.read_bytes():
+        swap(path, similar_path)
+    else:  # swapping equal files is no damage
+        swap(target / "manifest.json", similar / "manifest.json")
     return name
 
 
-def read_strictly(place):
-    """What aejax makes of the folder; None when it does not use it. It says so, or raises, naming the folder."""
-    told: list[str] = []
-    if place.parent.name == "runs":
-        row = run_folders.read_row(place, told.append)
+def read_strictly(target):
+    """The content of the folder as aejax reads it; None if aejax reports it as damaged, naming the folder."""
+    warnings: list[str] = []
+    if target.parent.name == "runs":
+        row = run_folders.read_row(target, warnings.append)
         if row is None:
-            assert len(told) == 1, told
-            assert str(place) in told[0]
-            with pytest.raises(ResultsError, match=place.name):
-                run_folders.read_run(place)
+            assert len(warnings) == 1, warnings
+            assert str(target) in warnings[0]
+            with pytest.raises(ResultsError, match=target.name):
+                run_folders.read_run(target)
             return None
-        stored = run_folders.read_run(place)
+        stored = run_folders.read_run(target)
         return [row, {name: array.tolist() for name, array in {**stored.params["encoder"], **stored.arrays}.items()}]
-    folder, state_id = place.parents[2], place.parent.name
-    before = sorted(path.name for path in place.parent.iterdir())
+    folder = target.parents[2]
+    before = sorted(path.name for path in target.parent.iterdir())
     try:
-        found = checkpoints.load_newest(folder, state_id, told.append, repair=False)
-    except ResultsError:  # both states are spoilt, as when they are exchanged
-        found, told = None, [*told[:1], "older state of step 10"]
-    assert sorted(path.name for path in place.parent.iterdir()) == before
-    if found is None or found.step != STEPS[1]:
-        assert str(place) in told[0], told
-        assert "older state of step 10" in told[1]
+        state = checkpoints.load_newest(folder, target.parent.name, warnings.append, repair=False)
+    except ResultsError:  # both states are damaged, as when they are swapped
+        state = None
+        warnings = [*warnings[:1], "older state of step 10"]
+    assert sorted(path.name for path in target.parent.iterdir()) == before
+    if state is None or state.step != STEPS[1]:
+        assert str(target) in warnings[0], warnings
+        assert "older state of step 10" in warnings[1]
         return None
-    return [found.step, found.about, {name: array.tolist() for name, array in found.arrays.items()}]
+    return [state.step, state.about, {name: array.tolist() for name, array in state.arrays.items()}]
 
 
-def read_plainly(place):
-    """The same files read without the manifest."""
+def read_plainly(target):
+    """The content of the folder, read without its manifest; None if a file is missing or cannot be parsed."""
     try:
-        heads = [json.loads(path.read_bytes()) for path in sorted(place.glob("*.json")) if path.name != "manifest.json"]
-        held = [load_file(path) for path in sorted(place.glob("*.safetensors"))]
+        json_files = [path for path in sorted(target.glob("*.json")) if path.name != "manifest.json"]
+        heads = [json.loads(path.read_bytes()) for path in json_files]
+        contents = [load_file(path) for path in sorted(target.glob("*.safetensors"))]
     except Exception:
         return None
-    expected = 1 if place.parent.name == "runs" else 0
-    if len(heads) != 1 or len(held) != 1 + expected:
+    expected = 2 if target.parent.name == "runs" else 1
+    if len(heads) != 1 or len(contents) != expected:
         return None
-    return [heads, [{name: array.tolist() for name, array in arrays.items()} for arrays in held]]
+    return [heads, [{name: array.tolist() for name, array in arrays.items()} for arrays in contents]]
 
 
 def test_no_damage_is_used_silently(tmp_path):
     intact = tmp_path / "intact"
     write_all(run_folders.open_folder(intact, "x"))
-    truth = {}
-    for place, _ in places(intact / "x"):
-        name = place.relative_to(intact)
-        truth[name] = (read_strictly(place), read_plainly(place))
-        assert None not in truth[name]
+    expected = {}
+    for target, _ in targets(intact / "x"):
+        name = target.relative_to(intact)
+        expected[name] = (read_strictly(target), read_plainly(target))
+        assert None not in expected[name]
 
     rng = np.random.default_rng(0)
-    met, silent, plain = Counter(), [], Counter()
+    counts = Counter()
+    undetected = []
+    plain_reader = Counter()
     for number in range(DAMAGES):
         root = tmp_path / "damaged"
         shutil.copytree(intact, root)
-        place, other = places(root / "x")[number % 3]
+        target, similar = targets(root / "x")[number % 3]
         kind = KINDS[(number // 3) % len(KINDS)]
-        what = damage(rng, place, other, kind)
-        strictly, plainly = truth[place.relative_to(root)]
-        met[kind] += 1
-        met[what] += 1
-        if read_strictly(place) is not None:
-            silent.append((number, kind, what))
-        used = read_plainly(place)
-        plain["used"] += used is not None
-        plain["used, other numbers"] += used is not None and used != plainly
-        assert strictly is not None
+        damaged_file = damage(rng, target, similar, kind)
+        counts[kind] += 1
+        counts[damaged_file] += 1
+        if read_strictly(target) is not None:
+            undetected.append((number, kind, damaged_file))
+        content = read_plainly(target)
+        _, intact_content = expected[target.relative_to(root)]
+        plain_reader["used"] += content is not None
+        plain_reader["used, other numbers"] += content is not None and content != intact_content
         shutil.rmtree(root)
 
-    assert silent == []
-    assert sum(met[kind] for kind in set(KINDS)) == DAMAGES
+    assert undetected == []
+    assert sum(counts[kind] for kind in set(KINDS)) == DAMAGES
     for kind in KINDS:
-        assert met[kind] >= 40, met
+        assert counts[kind] >= 40, counts
     for name in ("manifest.json", "run.json", "state.json", "state.safetensors", "parameters.safetensors"):
-        assert met[name] >= 10, met
-    assert met["the folder"] >= 20, met
-    # the control: the same damages read without the manifest, which shows that they are worth noticing
-    assert plain["used"] >= DAMAGES // 2, plain
-    assert plain["used, other numbers"] >= DAMAGES // 5, plain
+        assert counts[name] >= 10, counts
+    assert counts["the folder"] >= 20, counts
+    # a control: a reader without the manifest uses many of these damaged files, so detecting them matters
+    assert plain_reader["used"] >= DAMAGES // 2, plain_reader
+    assert plain_reader["used, other numbers"] >= DAMAGES // 5, plain_reader
 
 
 @pytest.mark.parametrize("number", [0, 1], ids=["run", "state"])
-def test_every_single_bit_counts(tmp_path, number):
+def test_every_flipped_bit_is_detected(tmp_path, number):
     write_all(run_folders.open_folder(tmp_path, "x"))
-    place, _ = places(tmp_path / "x")[number]
+    target, _ = targets(tmp_path / "x")[number]
     bits = 0
-    for path in sorted(place.iterdir()):
+    for path in sorted(target.iterdir()):
         intact = path.read_bytes()
         for bit in range(8 * len(intact)):
             data = bytearray(intact)
             data[bit // 8] ^= 1 << (bit % 8)
             overwrite(path, data)
-            assert read_quickly(place) is None, f"bit {bit} of {path.name}"
+            assert read_if_intact(target) is None, f"bit {bit} of {path.name}"
         overwrite(path, intact)
         bits += 8 * len(intact)
-        assert read_quickly(place) is not None
+        assert read_if_intact(target) is not None
     assert bits > 3500
 
 
@@ -173,37 +179,38 @@ def overwrite(path: Path, data: bytes | bytearray) -> None:
         file.write(data)
 
 
-def read_quickly(place):
-    if place.parent.name == "runs":
-        return run_folders.read_row(place)
-    found = checkpoints.load_newest(place.parents[2], place.parent.name, lambda _: None, repair=False)
-    return found if found is not None and found.step == STEPS[1] else None
+def read_if_intact(target):
+    """The row or the state in the folder; None if it is damaged."""
+    if target.parent.name == "runs":
+        return run_folders.read_row(target)
+    state = checkpoints.load_newest(target.parents[2], target.parent.name, lambda _: None, repair=False)
+    return state if state is not None and state.step == STEPS[1] else None
 
 
 def test_the_manifest_lists_every_file_and_no_other(tmp_path):
     write_all(run_folders.open_folder(tmp_path, "x"))
-    for place, _ in places(tmp_path / "x")[:2]:
-        path = place / "manifest.json"
+    for target, _ in targets(tmp_path / "x")[:2]:
+        path = target / "manifest.json"
         intact = json.loads(path.read_bytes())
         name = next(iter(intact["sha256"]))
         for hashes in ({}, {**intact["sha256"], "more": "0" * 64}, {name: intact["sha256"][name]}):
             path.write_bytes(run_folders.to_json({**intact, "sha256": hashes}, indent=1).encode())
-            assert read_quickly(place) is None
+            assert read_if_intact(target) is None
         for text in (json.dumps(intact), path.read_text() + "\n", run_folders.to_json({**intact, "more": 1}, indent=1)):
             path.write_text(text)
-            assert read_quickly(place) is None
+            assert read_if_intact(target) is None
 
 
 @pytest.mark.parametrize("version", [1, 2, 4])
-def test_a_flip_to_another_format_is_told_from_another_format(tmp_path, monkeypatch, version):
-    """1 and 2 are older formats that could be read, 4 a newer one; the state says that it is of format 3."""
+def test_a_format_changed_by_damage_is_not_taken_for_another_format(tmp_path, monkeypatch, version):
+    """The manifest has format 1 or 2 (older, readable) or 4 (newer), while the state itself has format 3."""
     monkeypatch.setattr(checkpoints, "FORMAT", 3)
     write_all(run_folders.open_folder(tmp_path, "x"))
-    place = places(tmp_path / "x")[1][0]
-    path = place / "manifest.json"
+    target, _ = targets(tmp_path / "x")[1]
+    path = target / "manifest.json"
     path.write_bytes(path.read_bytes().replace(b'"format": 3', b'"format": %d' % version))
-    told: list[str] = []
-    found = checkpoints.load_newest(tmp_path / "x", STATE_IDS[0], told.append, repair=False)
-    assert found is not None
-    assert found.step == STEPS[0]
-    assert "manifest.json: damaged" in told[0]
+    warnings: list[str] = []
+    state = checkpoints.load_newest(tmp_path / "x", STATE_IDS[0], warnings.append, repair=False)
+    assert state is not None
+    assert state.step == STEPS[0]
+    assert "manifest.json: damaged" in warnings[0]

@@ -1,4 +1,4 @@
-"""Two processes of one job on this machine give the rows of one; what they have to agree on."""
+"""Jobs of two processes on this machine: they store the same rows as one process, and agree on every decision."""
 
 import os
 import signal
@@ -41,8 +41,8 @@ sys.exit(cli.main(sys.argv[2:]))
 """
 
 
-def test_two_processes_give_the_rows_of_one(tmp_path):
-    """Though the second alone is short of memory mappings: both forget their programs before they compile another."""
+def test_two_processes_store_the_same_rows_as_one(tmp_path):
+    """The second process alone is short of memory mappings; both must then clear their compiled programs together."""
     (tmp_path / "two.py").write_text(SWEEP)
     run = ["run", str(tmp_path / "two.py"), "--results"]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
@@ -51,7 +51,7 @@ def test_two_processes_give_the_rows_of_one(tmp_path):
     short = [sys.executable, "-c", SHORT_OF_MAPPINGS]
     both = [subprocess.Popen([*short, str(i), *run, str(tmp_path / "both"), *job, str(i)], **options) for i in (0, 1)]
     errors = [process.communicate(timeout=240)[1] for process in both]
-    assert [process.returncode for process in both] == [3, 0], errors  # the second writes nothing, and fails nothing
+    assert [process.returncode for process in both] == [3, 0], errors  # only the first reports failed runs
     alone = subprocess.run([sys.executable, "-m", "aejax", *run, str(tmp_path / "alone")], check=False, **options)
     assert alone.returncode == 3
     assert contents(tmp_path / "both" / "two") == contents(tmp_path / "alone" / "two")
@@ -76,17 +76,17 @@ sys.exit(cli.main(sys.argv[2:]))
 
 
 def test_a_signal_to_one_of_two_processes_stops_both_while_they_score(tmp_path):
-    """No state was due yet: saving the block takes both of them. Two processes go on from there."""
+    """No state was saved before the signal, so both processes save one; two new processes resume from it."""
     (tmp_path / "two.py").write_text(SWEEP + "SWEEPS = SWEEPS[1:]\n")
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
     options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True, "env": environment}
     run = ["run", str(tmp_path / "two.py"), "--results", str(tmp_path), "--processes", "2"]
 
-    def both(*command):
+    def start_both(*command):
         job = ["--coordinator", f"127.0.0.1:{free_port()}", "--process"]
         return [subprocess.Popen([sys.executable, *command, *run, *job, str(i)], **options) for i in (0, 1)]
 
-    processes = both("-c", SCORING, str(tmp_path / "scores"))
+    processes = start_both("-c", SCORING, str(tmp_path / "scores"))
     wait_for((tmp_path / "scores").exists)
     processes[0].send_signal(signal.SIGTERM)
     try:
@@ -95,17 +95,17 @@ def test_a_signal_to_one_of_two_processes_stops_both_while_they_score(tmp_path):
         for process in processes:
             process.kill()
     assert [process.returncode for process in processes] == [143, 143], errors
-    assert "the same command goes on from there" in errors[0]
+    assert "run the same command again to continue" in errors[0]
     assert len(list(tmp_path.glob("two/states/*/*"))) == 1
     assert len(rows_of(tmp_path / "two")) < 3
-    processes = both("-m", "aejax")
+    processes = start_both("-m", "aejax")
     errors = [process.communicate(timeout=240)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], errors
     assert len(rows_of(tmp_path / "two")) == 3
     assert not list(tmp_path.glob("two/states/*"))
 
 
-ASKED = """
+SIGNALLED = """
 import os, signal, sys, time
 from aejax.runtime import distributed
 from aejax.runtime.signals import Interrupted, SignalHandler
@@ -117,14 +117,14 @@ with SignalHandler() as interrupts:
     time.sleep(0.2)
     try:
         distributed.check_all_processes(interrupts.raise_if_interrupted)
-    except Interrupted as stop:
-        print(stop.exit_code)
+    except Interrupted as error:
+        print(error.exit_code)
 """
 
 
-def test_a_process_of_a_job_hears_of_a_signal():
-    """`jax.distributed` puts its own handler of SIGTERM in the place of whatever there is."""
-    command = [sys.executable, "-c", ASKED, f"127.0.0.1:{free_port()}"]
+def test_a_process_of_a_job_receives_a_signal():
+    """`jax.distributed` replaces the handler of SIGTERM; `SignalHandler.install` must restore ours."""
+    command = [sys.executable, "-c", SIGNALLED, f"127.0.0.1:{free_port()}"]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=100)
     assert done.stdout == "143\n", done.stderr
@@ -139,11 +139,11 @@ def test_a_process_of_a_job_hears_of_a_signal():
         (("nowhere", 2, 0), ["--coordinator", "nowhere", "HOST:PORT"]),
     ],
 )
-def test_half_a_job_is_refused(refused, arguments, parts):
+def test_incomplete_job_arguments_are_refused(refused, arguments, parts):
     refused(ConfigError, *parts, call=lambda: distributed.join(*arguments))
 
 
-def test_a_job_of_one_agrees_with_itself():
+def test_a_job_of_one_process_returns_its_own_values():
     assert not distributed.is_distributed()
     assert distributed.is_first_process()
     assert distributed.max_over_processes(3) == 3
@@ -151,7 +151,7 @@ def test_a_job_of_one_agrees_with_itself():
     distributed.join(None, None, None)
 
 
-def test_the_command_line_refuses_half_a_job(tmp_path, capsys):
+def test_the_command_line_refuses_incomplete_job_arguments(tmp_path, capsys):
     (tmp_path / "two.py").write_text(SWEEP)
     assert cli.main(["run", str(tmp_path / "two.py"), "--processes", "2"]) == 2
     assert "--coordinator: given in part" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""runs.jsonl: every line checked, a damaged one named; a call that computes sees it first, and mends it."""
+"""The index runs.jsonl: every line is checked, damage is reported, and a sweep repairs it before it computes."""
 
 import json
 import shutil
@@ -20,20 +20,20 @@ OTHER = {**ROW, "run_id": "f" * 12, "seed": 1}
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two rows whose run folders are elsewhere."""
+    """A results folder with two rows in its index, and no run folders."""
     folder = run_folders.open_folder(tmp_path / "results", "x")
     run_folders._write_rows(folder, [ROW, OTHER])
     return folder
 
 
 @pytest.mark.parametrize("line", [b'{"run_id": tru', b'"run_id"', b'{"run_id": "a"}', b"\xff", b"", b"[]", b"{}"])
-def test_a_line_that_is_no_row_is_named(folder, line):
+def test_a_line_that_is_not_a_row_is_reported_by_number(folder, line):
     (folder / "runs.jsonl").write_bytes(json.dumps(ROW).encode() + b"\n" + line + b"\n")
     with pytest.raises(ResultsError, match=r"runs\.jsonl:2: not a row"):
         run_folders.read_index(folder)
 
 
-def test_a_changed_number_is_named_with_its_line(folder):
+def test_a_changed_number_is_reported_with_its_line(folder):
     path = folder / "runs.jsonl"
     assert run_folders.read_index(folder) == [ROW, OTHER]
     path.write_text("2.25".join(path.read_text().rsplit("3.25", 1)))
@@ -41,7 +41,7 @@ def test_a_changed_number_is_named_with_its_line(folder):
         run_folders.read_index(folder)
 
 
-def test_every_single_bit_of_a_line_counts(folder):
+def test_every_flipped_bit_of_a_line_is_detected(folder):
     path = folder / "runs.jsonl"
     intact = path.read_bytes().splitlines(keepends=True)[0]
     for bit in range(8 * len(intact)):
@@ -52,65 +52,70 @@ def test_every_single_bit_of_a_line_counts(folder):
             assert run_folders.read_index(folder) == [ROW], f"bit {bit}: {bytes(data)}"
         except ResultsError:
             continue
-        assert bytes(data[:-1]) == intact[:-1], f"bit {bit}: {bytes(data)}"  # another end of line
+        assert bytes(data[:-1]) == intact[:-1], f"bit {bit}: {bytes(data)}"  # only the line ending changed
 
 
-def test_lines_without_a_sum_are_those_of_earlier_versions(folder):
+def test_lines_of_earlier_versions_without_a_checksum_are_read(folder):
     (folder / "runs.jsonl").write_text("".join(run_folders.to_json(row) + "\n" for row in (ROW, OTHER)))
     assert run_folders.read_index(folder) == [ROW, OTHER]
     assert run_folders.write_index(folder) == [ROW, OTHER]
     assert all(json.loads(line)["sha256"] for line in (folder / "runs.jsonl").read_text().splitlines())
 
 
-def test_a_damaged_index_is_kept_and_rebuilt_from_what_is_whole(folder):
-    path, told = folder / "runs.jsonl", []
+def test_a_damaged_index_is_kept_and_rebuilt_from_its_valid_lines(folder):
+    path = folder / "runs.jsonl"
+    warnings = []
     intact = path.read_bytes()
     path.write_bytes(intact.replace(b"3.25", b"2.25", 1))
     with pytest.raises(ResultsError):
         run_folders.write_index(folder)
-    assert run_folders.write_index(folder, told.append) == [OTHER]
-    assert len(told) == 1
-    assert "runs.jsonl:1: damaged" in told[0]
-    assert "kept as runs.jsonl.corrupt" in told[0]
+    assert run_folders.write_index(folder, warnings.append) == [OTHER]
+    assert len(warnings) == 1
+    assert "runs.jsonl:1: damaged" in warnings[0]
+    assert "kept as runs.jsonl.corrupt" in warnings[0]
     assert (folder / "runs.jsonl.corrupt").read_bytes() == intact.replace(b"3.25", b"2.25", 1)
-    assert run_folders.write_index(folder, told.append) == [OTHER]
-    assert len(told) == 1
+    assert run_folders.write_index(folder, warnings.append) == [OTHER]
+    assert len(warnings) == 1
     path.write_bytes(b"no row\n")
-    assert run_folders.write_index(folder, told.append) == []
+    assert run_folders.write_index(folder, warnings.append) == []
     assert (folder / "runs.jsonl.corrupt-2").read_bytes() == b"no row\n"
 
 
-def spoilt(finished, tmp_path):
-    """A copy of a finished experiment whose index has a changed number, and of which one run is to be trained."""
+def damaged_copy(finished, tmp_path):
+    """A copy of a finished experiment with a changed number in its index and one run folder deleted.
+
+    Returns the folder, the rows and the lines of the index before the damage.
+    """
     shutil.copytree(finished.parent, tmp_path / "results")
     folder = tmp_path / "results" / "tiny"
-    path, rows = folder / "runs.jsonl", run_folders.read_index(folder)
+    path = folder / "runs.jsonl"
+    rows = run_folders.read_index(folder)
     lines = path.read_text().splitlines(keepends=True)
     path.write_text(lines[0].replace('"seed": ', '"seed": 1') + "".join(lines[1:]))
     shutil.rmtree(folder / "runs" / rows[-1]["run_id"])
     return folder, rows, lines
 
 
-def test_a_sweep_mends_a_damaged_index_before_it_computes(tiny, finished, tmp_path, capsys, monkeypatch):
-    folder, rows, lines = spoilt(finished, tmp_path)
+def test_a_sweep_repairs_a_damaged_index_before_it_trains(tiny, finished, tmp_path, capsys, monkeypatch):
+    folder, rows, lines = damaged_copy(finished, tmp_path)
     train_block = loop.train_block
 
-    def after_it_was_mended(*arguments, **options):
+    def check_index_and_train(*arguments, **options):
         assert len(run_folders.read_index(folder)) == 2
         return train_block(*arguments, **options)
 
-    monkeypatch.setattr(loop, "train_block", after_it_was_mended)
+    monkeypatch.setattr(loop, "train_block", check_index_and_train)
     assert cli.main(["run", str(tiny), "--results", str(folder.parent)]) == 0
-    said = capsys.readouterr()
-    assert "1 trained, 2 were stored already" in said.out
-    assert f"warning: {folder / 'runs.jsonl'}:1: damaged" in said.err
+    output = capsys.readouterr()
+    assert "1 trained, 2 were stored already" in output.out
+    assert f"warning: {folder / 'runs.jsonl'}:1: damaged" in output.err
     assert (folder / "runs.jsonl.corrupt").is_file()
     assert (folder / "runs.jsonl").read_text().splitlines(keepends=True)[:2] == lines[:2]
     assert [row["run_id"] for row in run_folders.read_index(folder)] == [row["run_id"] for row in rows]
 
 
-def test_reading_commands_name_the_line_and_change_nothing(finished, tmp_path, capsys):
-    folder, _, _ = spoilt(finished, tmp_path)
+def test_reading_commands_report_the_line_and_change_nothing(finished, tmp_path, capsys):
+    folder, _, _ = damaged_copy(finished, tmp_path)
     before = sorted(path.name for path in folder.iterdir())
     check_refused(capsys, ["ls", folder], 4, "runs.jsonl:1: damaged")
     assert sorted(path.name for path in folder.iterdir()) == before
@@ -119,19 +124,19 @@ def test_reading_commands_name_the_line_and_change_nothing(finished, tmp_path, c
     assert (folder / "runs.jsonl.corrupt").is_file()
 
 
-def test_what_stopped_a_sweep_is_what_it_says(tiny, tmp_path, capsys, monkeypatch):
-    """Writing the index fails, too, while it stops: the first reason is told with its code, the second warned of."""
+def test_the_first_reason_to_stop_decides_the_exit_code(tiny, tmp_path, capsys, monkeypatch):
+    """A sweep is interrupted, and then writing the index fails too: it exits as interrupted and warns of the other."""
 
     def stop(*_, **__):
-        monkeypatch.setattr(run_folders, "write_index", full)
+        monkeypatch.setattr(run_folders, "write_index", fail)
         raise Interrupted(15)
 
-    def full(folder, *_):
+    def fail(folder, *_):
         raise MachineError(str(folder), "no space left on device", "free space")
 
     monkeypatch.setattr(loop, "train_block", stop)
     assert cli.main(["run", str(tiny), "--results", str(tmp_path / "results")]) == 143
-    said = capsys.readouterr().err
-    assert "warning: " in said
-    assert "no space left on device" in said
-    assert said.splitlines()[-1].startswith("aejax: interrupted")
+    errors = capsys.readouterr().err
+    assert "warning: " in errors
+    assert "no space left on device" in errors
+    assert errors.splitlines()[-1].startswith("aejax: interrupted")

@@ -1,4 +1,4 @@
-"""A sweep that is killed, or asked to stop, at random moments ends as one that was left alone."""
+"""A sweep that is killed or interrupted at random moments and then resumed ends like an uninterrupted sweep."""
 
 import json
 import random
@@ -14,15 +14,15 @@ from support import rows_of, wait_for
 
 
 @pytest.fixture
-def compiled_once(tmp_path, monkeypatch):
-    """What the first process of a test compiles, the others find."""
+def compilation_cache(tmp_path, monkeypatch):
+    """A compilation cache that the processes of a test share."""
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 
-@pytest.mark.usefixtures("compiled_once")
+@pytest.mark.usefixtures("compilation_cache")
 def test_kill_9_at_random_moments_loses_nothing(tmp_path):
-    """Vmapped members: their bits depend on more than those of mapped ones, and have to come out the same, too."""
+    """With vmapped members, whose bits depend on the size of their block, unlike those of mapped members."""
     record = kills.torture(tmp_path, kills=3, epochs=40, ways=["vmap"])
     assert record["kills"] == 3
     phases = record["phases"]
@@ -34,26 +34,27 @@ def test_kill_9_at_random_moments_loses_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_within_a_chunk_saves_and_says_how_to_go_on(tmp_path, number):
-    experiment, results = tmp_path / "stopped.py", tmp_path / "results"
+def test_a_signal_stops_within_a_chunk_saves_and_says_how_to_continue(tmp_path, number):
+    experiment = tmp_path / "stopped.py"
+    results = tmp_path / "results"
     experiment.write_text(kills.SWEEP.format(epochs=1_000_000))
-    process = kills.start(experiment, results, how="map")  # nothing is measured: it trains sooner
+    process = kills.start(experiment, results, how="map")  # `map` measures no layouts, so training starts sooner
     folder = results / "stopped"
     states = wait_for(lambda: list(folder.glob("states/*/*/manifest.json")))
     assert states, "no state was saved"
     time.sleep(random.Random(number).uniform(0, 1))
     process.send_signal(number)
-    asked = time.monotonic()
+    signalled = time.monotonic()
     try:
-        _, err = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=60)
     except subprocess.TimeoutExpired:
         process.kill()
         raise
-    assert time.monotonic() - asked < 30, "chunks are of about a second; this machine may be slow, but not so slow"
-    assert process.returncode == 128 + number, err
-    assert "stopping after this chunk" in err
-    assert "the same command goes on from there" in err
-    assert "Traceback" not in err
+    assert time.monotonic() - signalled < 30, "chunks take about a second, even on a slow machine far less than 30"
+    assert process.returncode == 128 + number, errors
+    assert "stopping after this chunk" in errors
+    assert "run the same command again to continue" in errors
+    assert "Traceback" not in errors
     assert list(folder.glob("states/*/*/manifest.json"))
     assert rows_of(folder) == []
 
@@ -66,7 +67,7 @@ def wait(x):
     pathlib.Path({began!r}).touch()
     time.sleep(0.3)
 def slow(x):
-    if len(x) == 10:  # a batch, not what the function is checked with
+    if len(x) == 10:  # a batch; the check of the function passes other shapes
         jax.debug.callback(wait, x[0, 0])
     return jax.nn.elu(x)
 HYPER = {{"learning_rate": 0.01, "l2": 0.0}}
@@ -76,9 +77,10 @@ SWEEPS = [
 """
 
 
-def slow_sweep(tmp_path, seeds):
-    """A sweep in a process of its own, in which a step takes 0.3 s or more, once it has begun with its first steps."""
-    experiment, began = tmp_path / "slow.py", tmp_path / "began"
+def start_slow_sweep(tmp_path, seeds):
+    """Start a sweep whose steps take at least 0.3 s each. Returns its process once the first step has begun."""
+    experiment = tmp_path / "slow.py"
+    began = tmp_path / "began"
     experiment.write_text(SLOW.format(began=str(began), seeds=seeds))
     process = kills.start(experiment, tmp_path / "results")
     wait_for(lambda: began.exists() or process.poll() is not None)
@@ -87,26 +89,26 @@ def slow_sweep(tmp_path, seeds):
 
 
 def test_a_second_signal_leaves_at_once(tmp_path):
-    """The first chunk is of 32 steps, ten seconds or more: whoever waits for its end is late."""
-    process = slow_sweep(tmp_path, seeds=(0,))
+    """The first chunk has 32 steps and takes about ten seconds; the process must not wait for its end."""
+    process = start_slow_sweep(tmp_path, seeds=(0,))
     process.send_signal(signal.SIGINT)
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
-    asked = time.monotonic()
-    _, err = process.communicate(timeout=60)
-    assert time.monotonic() - asked < 2
+    signalled = time.monotonic()
+    _, errors = process.communicate(timeout=60)
+    assert time.monotonic() - signalled < 2
     assert process.returncode == 130
-    assert "stopping after this chunk" in err
-    assert "interrupted" not in err
+    assert "stopping after this chunk" in errors
+    assert "interrupted" not in errors
 
 
-def test_a_signal_stops_the_measuring_of_layouts(tmp_path):
-    """It is measured first how a layout does: the first steps of all are some of that, and no layout was decided on."""
-    process = slow_sweep(tmp_path, seeds=(0, 1))
+def test_a_signal_stops_the_measurement_of_layouts(tmp_path):
+    """The first steps of a sweep measure how fast each layout is. A signal then leaves no layout chosen."""
+    process = start_slow_sweep(tmp_path, seeds=(0, 1))
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == 143
-    assert err.splitlines()[-1].startswith("aejax: interrupted")
+    assert errors.splitlines()[-1].startswith("aejax: interrupted")
     folder = tmp_path / "results" / "slow"
     assert not (folder / "layouts.json").exists()
     (call,) = map(json.loads, (folder / "goodput.jsonl").read_text().splitlines())
@@ -115,9 +117,10 @@ def test_a_signal_stops_the_measuring_of_layouts(tmp_path):
     assert sum(call[name] for name in time_budget.SPENT) == pytest.approx(call["wall"], rel=0.02)
 
 
-def test_a_signal_at_any_moment_is_heeded(tmp_path):
-    """From the first import on. Before aejax is in charge a signal ends the process itself, and nothing is written."""
-    rng, experiment = random.Random(0), tmp_path / "stopped.py"
+def test_a_signal_at_any_moment_stops_the_sweep(tmp_path):
+    """Signals come from the first import on. Before aejax handles them they end the process, and nothing is written."""
+    rng = random.Random(0)
+    experiment = tmp_path / "stopped.py"
     experiment.write_text(kills.SWEEP.format(epochs=1_000_000))
     delays = sorted(rng.uniform(0.5, 9) for _ in range(4))
     began = time.monotonic()
@@ -126,20 +129,21 @@ def test_a_signal_at_any_moment_is_heeded(tmp_path):
         time.sleep(max(0.0, began + delay - time.monotonic()))
         process.send_signal((signal.SIGINT, signal.SIGTERM)[i % 2])
     for i, process in enumerate(processes):
-        _, err = process.communicate(timeout=60)
-        folder, number = tmp_path / str(i), (signal.SIGINT, signal.SIGTERM)[i % 2]
+        _, errors = process.communicate(timeout=60)
+        folder = tmp_path / str(i)
+        number = (signal.SIGINT, signal.SIGTERM)[i % 2]
         if process.returncode == -number:
             assert not folder.exists()
             continue
-        assert process.returncode == 128 + number, (delays[i], err)
-        assert err.splitlines()[-1].startswith("aejax: interrupted"), (delays[i], err)
-        assert "Traceback" not in err
+        assert process.returncode == 128 + number, (delays[i], errors)
+        assert errors.splitlines()[-1].startswith("aejax: interrupted"), (delays[i], errors)
+        assert "Traceback" not in errors
         assert not list(folder.rglob(".partial-*"))
 
 
-@pytest.mark.usefixtures("compiled_once")
-def test_what_was_interrupted_goes_on_from_its_state(tmp_path):
-    """The saved state is used: training goes on from its step, and its members are those of a sweep left alone."""
+@pytest.mark.usefixtures("compilation_cache")
+def test_an_interrupted_sweep_resumes_from_its_saved_state(tmp_path):
+    """Training continues from the step of the state, and ends with the members of an uninterrupted sweep."""
     experiment = tmp_path / "stopped.py"
     experiment.write_text(kills.SWEEP.format(epochs=600) + "SWEEPS = SWEEPS[2:]\n")
     process = kills.start(experiment, tmp_path / "results")
@@ -150,9 +154,9 @@ def test_what_was_interrupted_goes_on_from_its_state(tmp_path):
     steps = [int(path.parent.name) for path in folder.glob("states/*/*/manifest.json")]
     assert process.returncode == 143
     assert max(steps) > 0
-    for results in ("results", "alone"):
+    for results in ("results", "uninterrupted"):
         process = kills.start(experiment, tmp_path / results)
         process.communicate()
         assert process.returncode == 0
-    assert kills.contents(folder) == kills.contents(tmp_path / "alone" / "stopped")
+    assert kills.contents(folder) == kills.contents(tmp_path / "uninterrupted" / "stopped")
     assert not list(folder.glob("states/*"))

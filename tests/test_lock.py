@@ -1,4 +1,4 @@
-"""One writer a results folder, between real processes."""
+"""The lock of a results folder, between real processes: one writer at a time."""
 
 import contextlib
 import errno
@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -23,9 +24,8 @@ from support import check_refused
 HOLDER = """
 import os, subprocess, sys, time
 from pathlib import Path
-from aejax import lock
-with lock.hold(Path(sys.argv[1])) as held:
-    held.beat(12.5)
+from aejax.storage import lock
+with lock.hold(Path(sys.argv[1])):
     child = 0
     if "fork" in sys.argv:
         child = os.fork()
@@ -43,8 +43,8 @@ def folder(tmp_path):
 
 
 @contextlib.contextmanager
-def another_process(folder, *options):
-    """A process that holds the folder, and the id of its child."""
+def holding_process(folder, *options):
+    """Start a process that holds the lock of the folder. Yields it and the id of its child, 0 without a child."""
     process = subprocess.Popen([sys.executable, "-c", HOLDER, str(folder), *options], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     child = int(process.stdout.readline())
@@ -58,8 +58,8 @@ def another_process(folder, *options):
             os.kill(child, signal.SIGKILL)
 
 
-def test_a_second_writer_is_refused_at_once_and_told_of_the_first(folder):
-    with another_process(folder) as (process, _):
+def test_a_second_writer_is_refused_at_once_with_an_error_that_names_the_first(folder):
+    with holding_process(folder) as (process, _):
         start = time.monotonic()
         with pytest.raises(ResultsError) as caught, lock.hold(folder):
             pass
@@ -71,57 +71,48 @@ def test_a_second_writer_is_refused_at_once_and_told_of_the_first(folder):
 
 
 @pytest.mark.parametrize("option", ["alone", "fork", "spawn"])
-def test_a_dead_holder_does_not_block_whatever_its_children_do(folder, option):
-    with another_process(folder, option) as (process, child):
+def test_a_dead_holder_does_not_block_even_if_its_child_lives(folder, option):
+    with holding_process(folder, option) as (process, child):
         process.kill()
         process.wait()
         if child:
-            os.kill(child, 0)  # it lives
+            os.kill(child, 0)  # raises if the child is dead
         start = time.monotonic()
-        with lock.hold(folder) as held:
+        with lock.hold(folder):
             assert time.monotonic() - start < 2
-            assert held.lost_seconds == 12.5
             assert json.loads((folder / ".lock").read_text())["pid"] == os.getpid()
 
 
-def test_a_holder_that_ended_well_lost_nothing(folder):
-    with lock.hold(folder) as held:
-        assert held.lost_seconds == 0.0
-        held.beat(3.25)
-        assert json.loads((folder / ".lock").read_text())["unsaved_seconds"] == 3.25
-    with lock.hold(folder) as held:
-        assert held.lost_seconds == 0.0
+def test_the_lock_file_holds_process_host_and_start_time(folder):
+    with lock.hold(folder):
+        record = json.loads((folder / ".lock").read_text())
+    assert record.keys() == {"pid", "host", "started"}
+    assert (record["pid"], record["host"]) == (os.getpid(), socket.gethostname())
+    assert abs(datetime.fromisoformat(record["started"]).timestamp() - time.time()) < 60
 
 
-def test_a_holder_that_failed_lost_what_it_last_said(folder):
-    with contextlib.suppress(RuntimeError), lock.hold(folder) as held:
-        held.beat(3.25, 60.5)
-        raise RuntimeError
-    with lock.hold(folder) as again:
-        assert again.previous is not None
-        assert (again.previous.started, again.previous.lost_seconds, again.previous.kept_seconds) == (
-            held.started,
-            3.25,
-            60.5,
-        )
-        assert abs(again.previous.heard - time.time()) < 60
-    held.beat(9.0)  # released: says nothing
-    with lock.hold(folder) as held:
-        assert held.lost_seconds == 0.0
-
-
-UNREADABLE = (b"", b"{", b"\xff" * 200, b"[]", b"null", b"9" * 5000, b"[" * 4000, b'{"pid": 1}')
-NUMBERS = ('"7"', "NaN", "-1.0", "1e999", "null", "7" * 400)
-
-
-@pytest.mark.parametrize(
-    "record", [*UNREADABLE, *(b'{"started": "x", "unsaved_seconds": %b}' % value.encode() for value in NUMBERS)]
-)
-def test_an_unreadable_record_counts_as_nothing_lost(folder, record):
+def test_a_lock_file_of_an_earlier_version_is_read(folder):
+    """Earlier versions also wrote how many seconds of work were saved and unsaved."""
+    record = b'{"pid": 7, "host": "h", "started": "t", "unsaved_seconds":   12.500, "kept_seconds":   60.500}\n'
     (folder / ".lock").write_bytes(record)
-    with lock.hold(folder) as held:
-        assert held.lost_seconds == 0.0
-        with pytest.raises(ResultsError, match="in use by process"), lock.hold(folder):
+    lock.raise_if_held(folder)
+    with lock.if_unheld(folder) as is_unheld:
+        assert is_unheld
+    with lock.hold(folder):
+        assert json.loads((folder / ".lock").read_text()).keys() == {"pid", "host", "started"}
+        (folder / ".lock").write_bytes(record)
+        with pytest.raises(ResultsError, match="in use by process 7 on h since t;"), lock.hold(folder):
+            pass
+        with pytest.raises(ResultsError, match="in use by process 7 on h since t;"):
+            lock.raise_if_held(folder)
+
+
+@pytest.mark.parametrize("record", [b"", b"{", b"\xff" * 200, b"[]", b"null", b"9" * 5000, b"[" * 4000, b'{"pid": 1}'])
+def test_an_unreadable_lock_file_is_replaced(folder, record):
+    (folder / ".lock").write_bytes(record)
+    with lock.hold(folder):
+        assert json.loads((folder / ".lock").read_text())["pid"] == os.getpid()
+        with pytest.raises(ResultsError, match=f"in use by process {os.getpid()} "), lock.hold(folder):
             pass
         (folder / ".lock").write_bytes(record)
         with pytest.raises(ResultsError, match="in use by another process"), lock.hold(folder):
@@ -130,19 +121,7 @@ def test_an_unreadable_record_counts_as_nothing_lost(folder, record):
         pass
 
 
-@pytest.mark.parametrize(
-    ("seconds", "recorded"),
-    [(0.0, 0.0), (1e-9, 0.0), (2.0625, 2.062), (1e12, 1e9), (-1.0, 0.0), (float("nan"), 0.0), (float("inf"), 0.0)],
-)
-def test_the_record_keeps_its_size(folder, seconds, recorded):
-    with lock.hold(folder) as held:
-        size = (folder / ".lock").stat().st_size
-        held.beat(seconds)
-        assert (folder / ".lock").stat().st_size == size
-        assert json.loads((folder / ".lock").read_text())["unsaved_seconds"] == recorded
-
-
-LATE = """
+SLOW_DATA = """
 import sys, time
 from pathlib import Path
 from aejax import cli, datasets
@@ -157,27 +136,27 @@ print(code, time.monotonic() - start)
 """
 
 
-def test_a_second_sweep_ends_before_it_reads_data(tiny, tmp_path):
-    """Two processes; the second one's data would take a minute. Its time is counted from when all is imported."""
+def test_a_second_sweep_is_refused_before_it_reads_data(tiny, tmp_path):
+    """Loading the data would take the second process a minute. Its time is counted after all imports."""
     folder = run_folders.open_folder(tmp_path / "results", "tiny")
-    with another_process(folder) as (process, _):
-        command = [sys.executable, "-c", LATE, tiny, folder.parent]
+    with holding_process(folder) as (process, _):
+        command = [sys.executable, "-c", SLOW_DATA, tiny, folder.parent]
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=50)
         code, seconds = done.stdout.split()
         assert (int(code), float(seconds) < 2) == (4, True), done
         assert f"in use by process {process.pid} " in done.stderr
 
 
-def test_the_report_is_written_by_whoever_has_the_lock(finished, tmp_path, capsys):
+def test_report_is_refused_while_a_sweep_holds_the_lock(finished, tmp_path, capsys):
     folder = shutil.copytree(finished, tmp_path / "tiny")
-    (folder / "summary.md").write_text("of the sweep that runs")
-    with another_process(folder) as (process, _):
+    (folder / "summary.md").write_text("written by the running sweep")
+    with holding_process(folder) as (process, _):
         check_refused(capsys, ["report", folder], 4, f"in use by process {process.pid} ")
-    assert (folder / "summary.md").read_text() == "of the sweep that runs"
+    assert (folder / "summary.md").read_text() == "written by the running sweep"
     assert cli.main(["report", str(folder)]) == 0
 
 
-def test_the_lock_file_stays_and_is_the_same(folder):
+def test_the_lock_file_is_kept_and_reused(folder):
     inodes = set()
     for _ in range(3):
         with lock.hold(folder):
@@ -186,7 +165,7 @@ def test_the_lock_file_stays_and_is_the_same(folder):
     assert len(inodes) == 1
 
 
-def test_opening_a_held_folder_leaves_the_holders_unfinished_work(folder):
+def test_opening_a_held_folder_keeps_the_unfinished_writes_of_its_holder(folder):
     partial = folder / "runs" / ".partial-abc"
     with lock.hold(folder):
         partial.mkdir()
@@ -196,14 +175,14 @@ def test_opening_a_held_folder_leaves_the_holders_unfinished_work(folder):
         assert not partial.exists()
 
 
-def test_whoever_only_clears_leftovers_does_not_turn_a_writer_away(folder):
+def test_a_writer_waits_for_a_process_that_only_clears_leftovers(folder):
     (folder / ".lock").touch()
     code = """
 import sys, time
 from pathlib import Path
-from aejax import lock
-with lock.unused(Path(sys.argv[1])) as free:
-    print(free, flush=True)
+from aejax.storage import lock
+with lock.if_unheld(Path(sys.argv[1])) as is_unheld:
+    print(is_unheld, flush=True)
     time.sleep(0.2)
 """
     with subprocess.Popen([sys.executable, "-c", code, folder], stdout=subprocess.PIPE, text=True) as process:
@@ -214,7 +193,7 @@ with lock.unused(Path(sys.argv[1])) as free:
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
-def test_a_file_system_without_locks_is_named(folder, monkeypatch, number):
+def test_a_file_system_without_locks_is_reported(folder, monkeypatch, number):
     def fail(*_):
         raise OSError(number, os.strerror(number))
 
@@ -223,7 +202,7 @@ def test_a_file_system_without_locks_is_named(folder, monkeypatch, number):
         pass
 
 
-def test_a_lock_file_that_leads_elsewhere_is_not_followed(folder, tmp_path):
+def test_a_lock_file_that_is_a_link_is_not_followed(folder, tmp_path):
     (tmp_path / "mine").write_text("mine")
     (folder / ".lock").symlink_to(tmp_path / "mine")
     with pytest.raises(MachineError), lock.hold(folder):
@@ -231,13 +210,13 @@ def test_a_lock_file_that_leads_elsewhere_is_not_followed(folder, tmp_path):
     assert (tmp_path / "mine").read_text() == "mine"
 
 
-def test_a_folder_that_is_not_there(tmp_path):
+def test_an_absent_folder_is_reported(tmp_path):
     with pytest.raises(MachineError, match="no such file"), lock.hold(tmp_path / "absent"):
         pass
 
 
-def test_no_handle_is_left_open(folder):
-    handles = Path("/dev/fd")  # wherever there are the locks of fcntl
+def test_no_file_handle_stays_open(folder):
+    handles = Path("/dev/fd")  # exists on every system with fcntl locks
     before = len([*handles.iterdir()])
     for _ in range(5):
         with lock.hold(folder), pytest.raises(ResultsError), lock.hold(folder):

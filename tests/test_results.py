@@ -1,8 +1,10 @@
-"""Rows and arrays on disk: whole or not at all, checked on every read, nothing outside the folder."""
+"""Stored runs: written atomically, checked on every read, and never outside the results folder."""
 
 import json
 import os
 import shutil
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,15 +34,17 @@ def folder(tmp_path):
     return run_folders.open_folder(tmp_path / "results", "x")
 
 
-def test_a_run_comes_back_as_it_was_stored(folder):
+def test_a_run_that_is_read_equals_the_stored_one(folder):
     stored = run_folders.read_run(run_folders.write_run(folder, ROW, PARAMS, ARRAYS))
     assert stored.row == ROW
     for path in (("encoder", "layer_0", "kernel"), ("encoder", "layer_0", "bias"), ("decoder", "layer_0", "bias")):
-        found, expected = stored.params, PARAMS
+        actual = stored.params
+        expected = PARAMS
         for part in path:
-            found, expected = found[part], expected[part]
-        np.testing.assert_array_equal(found, expected)
-        assert np.asarray(found).dtype == np.asarray(expected).dtype
+            actual = actual[part]
+            expected = expected[part]
+        np.testing.assert_array_equal(actual, expected)
+        assert np.asarray(actual).dtype == np.asarray(expected).dtype
     assert set(stored.arrays) == set(ARRAYS)
     np.testing.assert_array_equal(stored.arrays["pca_curve"], ARRAYS["pca_curve"])
 
@@ -61,15 +65,15 @@ def test_no_damaged_file_is_used_silently(folder, name, damage):
     with pytest.raises(ResultsError) as caught:
         run_folders.read_run(run)
     assert str(run) in str(caught.value)
-    told: list[str] = []
-    assert run_folders.read_row(run, told.append) is None
-    assert len(told) == 1
-    assert str(run) in told[0]
-    assert name in told[0]
+    warnings: list[str] = []
+    assert run_folders.read_row(run, warnings.append) is None
+    assert len(warnings) == 1
+    assert str(run) in warnings[0]
+    assert name in warnings[0]
     assert run_folders.write_index(folder) == []
 
 
-def test_every_single_bit_of_the_parameters_counts(folder):
+def test_every_flipped_bit_of_the_parameters_is_detected(folder):
     run = run_folders.write_run(folder, ROW, PARAMS, ARRAYS)
     path = run / "parameters.safetensors"
     intact = path.read_bytes()
@@ -83,6 +87,7 @@ def test_every_single_bit_of_the_parameters_counts(folder):
 
 
 def rewrite(path, **changes):
+    """Change fields of a JSON file."""
     path.write_bytes(run_folders.to_json({**json.loads(path.read_bytes()), **changes}, indent=1).encode())
 
 
@@ -96,19 +101,19 @@ def test_a_newer_format_is_refused_with_both_versions(folder):
 
 
 @pytest.mark.parametrize("version", [99, 0, -1, True, 1.0, "1", None])
-def test_a_format_that_never_was_is_damage(folder, version):
+def test_a_format_that_never_existed_is_reported_as_damage(folder, version):
     run = run_folders.write_run(folder, ROW, PARAMS, ARRAYS)
     rewrite(run / "manifest.json", format=version)
     with pytest.raises(ResultsError, match=r"manifest\.json: damaged"):
         run_folders.read_run(run)
 
 
-def test_a_row_of_another_format_is_not_written(folder):
+def test_a_row_of_another_format_is_refused(folder):
     with pytest.raises(ValueError, match="row of format"):
         run_folders.write_run(folder, {**ROW, "format": FORMAT + 1}, PARAMS, ARRAYS)
 
 
-def test_storing_a_damaged_run_again_keeps_the_damaged_one(folder):
+def test_storing_over_a_damaged_run_keeps_the_damaged_run(folder):
     for number in (1, 2):
         run = run_folders.write_run(folder, ROW, PARAMS, ARRAYS)
         (run / "arrays.safetensors").write_bytes(b"damaged %d" % number)
@@ -122,24 +127,24 @@ def test_storing_a_damaged_run_again_keeps_the_damaged_one(folder):
     assert run_folders.write_index(folder) == [ROW]
 
 
-def test_the_row_of_a_damaged_run_leaves_the_index_and_is_named(folder):
+def test_the_row_of_a_damaged_run_is_removed_from_the_index_and_reported(folder):
     other = {**ROW, "run_id": "f" * 12}
     for row in (ROW, other):
         run_folders.write_run(folder, row, PARAMS, ARRAYS)
     assert run_folders.write_index(folder) == [ROW, other]
     (folder / "runs" / other["run_id"] / "arrays.safetensors").unlink()
-    told: list[str] = []
-    assert run_folders.write_index(folder, told.append) == [ROW]
+    warnings: list[str] = []
+    assert run_folders.write_index(folder, warnings.append) == [ROW]
     assert run_folders.read_index(folder) == [ROW]
-    assert len(told) == 1
-    assert other["run_id"] in told[0]
-    assert "arrays.safetensors" in told[0]
+    assert len(warnings) == 1
+    assert other["run_id"] in warnings[0]
+    assert "arrays.safetensors" in warnings[0]
 
 
-def test_a_run_that_is_not_there_is_no_damage(folder):
-    told: list[str] = []
-    assert run_folders.read_row(folder / "runs" / "absent", told.append) is None
-    assert told == []
+def test_an_absent_run_is_not_reported_as_damaged(folder):
+    warnings: list[str] = []
+    assert run_folders.read_row(folder / "runs" / "absent", warnings.append) is None
+    assert warnings == []
 
 
 def test_a_run_in_a_folder_of_another_name_is_refused(folder):
@@ -164,7 +169,7 @@ def test_arrays_keep_shape_and_type(folder):
         np.testing.assert_array_equal(stored.arrays[name], array)
 
 
-def test_a_line_is_added_to_a_short_file(tmp_path):
+def test_append_line_adds_a_line_of_json(tmp_path):
     for number in (1, 2):
         run_folders.append_line(tmp_path / "lines.jsonl", {"n": number})
     assert (tmp_path / "lines.jsonl").read_text() == '{"n": 1}\n{"n": 2}\n'
@@ -183,7 +188,7 @@ def test_storing_a_run_again_replaces_it(folder):
     assert [path.name for path in (folder / "runs").iterdir()] == [ROW["run_id"]]
 
 
-def test_a_run_that_stood_aside_when_the_process_was_killed_comes_back(tmp_path, folder):
+def test_a_run_that_was_renamed_when_the_process_was_killed_is_renamed_back(tmp_path, folder):
     run = run_folders.write_run(folder, ROW, PARAMS, ARRAYS)
     run.rename(run.with_name(f".replaced-{run.name}"))  # killed between the two renames
     run_folders.open_folder(tmp_path / "results", "x")
@@ -191,7 +196,7 @@ def test_a_run_that_stood_aside_when_the_process_was_killed_comes_back(tmp_path,
 
 
 @pytest.mark.parametrize("point", ["fsync", "rename"])
-def test_a_failure_while_storing_leaves_the_old_run(folder, monkeypatch, point):
+def test_a_failure_while_storing_leaves_the_old_run_unchanged(folder, monkeypatch, point):
     run = run_folders.write_run(folder, ROW, PARAMS, ARRAYS)
 
     def fail(*_, **__):
@@ -217,7 +222,7 @@ def test_the_index_is_derived_from_the_run_folders(folder):
     assert len(run_folders.read_index(folder)) == 3
 
 
-def test_rows_whose_folders_are_elsewhere_stay_in_the_index(folder):
+def test_rows_whose_folders_are_absent_stay_in_the_index(folder):
     run_folders.write_run(folder, ROW, PARAMS, ARRAYS)
     run_folders.write_index(folder)
     shutil.rmtree(folder / "runs" / ROW["run_id"])
@@ -233,7 +238,7 @@ def test_no_name_writes_outside_the_results_folder(tmp_path, folder, name):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["results"]
 
 
-def test_a_link_does_not_lead_outside_the_results_folder(tmp_path):
+def test_a_results_folder_that_is_a_link_to_the_outside_is_refused(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "x").symlink_to(tmp_path / "elsewhere")
@@ -242,7 +247,7 @@ def test_a_link_does_not_lead_outside_the_results_folder(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["runs", "states", "states/a", "tensorboard", "tensorboard/a", "tensorboard/a/file"])
-def test_no_link_inside_leads_outside_either(tmp_path, folder, name):
+def test_a_link_to_the_outside_within_the_results_folder_is_refused(tmp_path, folder, name):
     (tmp_path / "elsewhere").mkdir()
     path = folder / name
     if name == "runs":
@@ -259,7 +264,7 @@ def test_no_link_inside_leads_outside_either(tmp_path, folder, name):
 
 
 @pytest.mark.parametrize("where", ["results", "results/x", "results/x/runs"])
-def test_a_file_where_a_folder_is_needed(tmp_path, where):
+def test_a_file_where_a_folder_is_needed_is_reported_and_unchanged(tmp_path, where):
     path = tmp_path / where
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("mine")
@@ -268,7 +273,7 @@ def test_a_file_where_a_folder_is_needed(tmp_path, where):
     assert path.read_text() == "mine"
 
 
-def test_a_folder_of_someone_elses_is_left_alone(tmp_path):
+def test_a_folder_with_other_files_is_refused_and_unchanged(tmp_path):
     (tmp_path / "results/x").mkdir(parents=True)
     (tmp_path / "results/x/thesis.tex").write_text("mine")
     with pytest.raises(ResultsError, match="not empty, and no results of aejax"):
@@ -276,13 +281,13 @@ def test_a_folder_of_someone_elses_is_left_alone(tmp_path):
     assert [path.name for path in (tmp_path / "results/x").iterdir()] == ["thesis.tex"]
 
 
-def test_a_lock_file_makes_no_folder_ours(tmp_path):
-    place = tmp_path / "results/x"
-    place.mkdir(parents=True)
-    (place / ".lock").write_text("{}")
+def test_a_lock_file_alone_does_not_make_a_results_folder(tmp_path):
+    folder = tmp_path / "results/x"
+    folder.mkdir(parents=True)
+    (folder / ".lock").write_text("{}")
     assert (run_folders.open_folder(tmp_path / "results", "x") / "runs").is_dir()
-    (place / "runs").rmdir()
-    (place / "thesis.tex").write_text("mine")
+    (folder / "runs").rmdir()
+    (folder / "thesis.tex").write_text("mine")
     with pytest.raises(ResultsError, match="no results of aejax"):
         run_folders.open_folder(tmp_path / "results", "x")
 
@@ -303,14 +308,24 @@ def test_leftovers_of_a_killed_run_are_cleared(tmp_path, folder):
     assert list((folder / "runs").iterdir()) == []
 
 
-def test_provenance_says_where_a_number_comes_from():
-    found = provenance.describe("highest", "abc")
+def test_provenance_has_versions_and_machine():
+    record = provenance.describe("highest", "abc")
     for name in ("aejax", "jax", "jaxlib", "flax", "optax", "numpy", "python", "device_kind", "processor", "created"):
-        assert isinstance(found[name], str), name
-        assert found[name], name
-    assert (found["precision"], found["dataset_fingerprint"]) == ("highest", "abc")
-    assert found["platform"] in ("cpu", "gpu", "tpu")
-    assert run_folders.to_json(found)
+        assert isinstance(record[name], str), name
+        assert record[name], name
+    assert (record["precision"], record["dataset_fingerprint"]) == ("highest", "abc")
+    assert record["platform"] in ("cpu", "gpu", "tpu")
+    assert run_folders.to_json(record)
+
+
+def test_provenance_has_the_commit_of_the_checkout():
+    checkout = Path(provenance.__file__).resolve().parents[2]
+    command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
+    git = subprocess.run(command, capture_output=True, text=True) if shutil.which("git") else None
+    if git is None or git.returncode:
+        pytest.skip("not a git checkout")
+    commit = provenance.describe("highest", "abc")["git_commit"]
+    assert commit.removesuffix("+changes") == git.stdout.strip()
 
 
 def test_an_atomic_write_keeps_the_old_file_when_it_fails(tmp_path, monkeypatch):

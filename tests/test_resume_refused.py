@@ -135,7 +135,7 @@ def test_a_state_beyond_repair_stops_only_the_sweep_that_it_is_of(stopped, seen,
     assert [block.resumed_step for block in seen] == [0]
     for _ in range(2):
         assert cli.main(command) == 4
-        assert "none is valid; delete that folder to train anew" in capsys.readouterr().err
+        assert "none is valid; delete that folder to train from the start" in capsys.readouterr().err
     (head,) = state.glob("*/state.json")
     head.write_text(head.read_text().replace('"epochs": 40', '"epochs": 41'))  # now nobody knows whose it is
     assert cli.main(other) == 4

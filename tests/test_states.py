@@ -1,4 +1,4 @@
-"""Saved training states: the newest whole one or a refusal, never a silent fresh start."""
+"""Saved training states: the newest valid one is loaded or an error is raised; training never restarts silently."""
 
 import numpy as np
 import pytest
@@ -25,109 +25,112 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def told():
+def warnings():
     return []
 
 
 def save(folder, *steps, state_id="a1"):
+    """Save a state after each of these steps. Returns their folders."""
     return [checkpoints.save(folder, state_id, step, ABOUT, arrays_at(step)) for step in steps]
 
 
-def spoil(path):
+def damage(path):
+    """Flip a bit of a state's arrays."""
     data = bytearray((path / "state.safetensors").read_bytes())
     data[-1] ^= 1
     (path / "state.safetensors").write_bytes(data)
 
 
 def names(folder, state_id="a1"):
+    """The names in the folder of a state_id."""
     return sorted(path.name for path in (folder / "states" / state_id).iterdir())
 
 
-def test_a_state_comes_back_as_it_was_saved(folder, told):
+def test_a_loaded_state_equals_the_saved_one(folder, warnings):
     save(folder, 7)
-    found = checkpoints.load_newest(folder, "a1", told.append)
-    assert found is not None
-    assert (found.step, found.about, told) == (7, ABOUT, [])
-    assert found.arrays.keys() == arrays_at(7).keys()
+    state = checkpoints.load_newest(folder, "a1", warnings.append)
+    assert state is not None
+    assert (state.step, state.about, warnings) == (7, ABOUT, [])
+    assert state.arrays.keys() == arrays_at(7).keys()
     for name, array in arrays_at(7).items():
-        assert found.arrays[name].shape == np.shape(array), name
-        assert found.arrays[name].dtype == array.dtype, name
-        np.testing.assert_array_equal(found.arrays[name], array)
+        assert state.arrays[name].shape == np.shape(array), name
+        assert state.arrays[name].dtype == array.dtype, name
+        np.testing.assert_array_equal(state.arrays[name], array)
 
 
-def test_nothing_saved_is_no_state_and_no_damage(folder, told):
-    assert checkpoints.load_newest(folder, "a1", told.append) is None
-    assert (checkpoints.list_ids(folder), told) == ([], [])
+def test_without_saved_states_there_is_no_state_and_no_warning(folder, warnings):
+    assert checkpoints.load_newest(folder, "a1", warnings.append) is None
+    assert (checkpoints.list_ids(folder), warnings) == ([], [])
     checkpoints.remove(folder, "a1")
     assert not (folder / "states").exists()
 
 
-def test_the_two_newest_are_kept(folder):
+def test_the_two_newest_states_are_kept(folder):
     save(folder, 0, 9, 10, 100)
     assert names(folder) == ["000000000010", "000000000100"]
 
 
-def test_the_state_kept_beside_the_newest_is_a_valid_one(folder, told):
+def test_the_older_state_that_is_kept_is_a_valid_one(folder):
     save(folder, 1)
-    spoil(save(folder, 2)[0])
-    spoil(save(folder, 3)[0])
+    damage(save(folder, 2)[0])
+    damage(save(folder, 3)[0])
     save(folder, 4)
-    assert [int(name) for name in names(folder)] == [1, 2, 3, 4]  # the damaged ones are for `newest` to name
+    assert [int(name) for name in names(folder)] == [1, 2, 3, 4]  # the damaged ones stay, for `load_newest` to report
     save(folder, 5)
     assert [int(name) for name in names(folder)] == [4, 5]
 
 
-def test_a_damaged_state_is_named_and_kept_and_the_older_one_used(folder, told):
-    spoil(save(folder, 10, 20)[1])
+def test_a_damaged_state_is_reported_and_kept_and_the_older_one_is_used(folder, warnings):
+    damage(save(folder, 10, 20)[1])
     before = names(folder)
     for repair in (False, True):
-        told.clear()
-        found = checkpoints.load_newest(folder, "a1", told.append, repair)
-        assert found is not None
-        assert found.step == 10
-        assert len(told) == 2
-        assert "000000000020/state.safetensors: damaged" in told[0]
-        assert ("kept as 000000000020.corrupt" in told[0]) == repair
-        assert "older state of step 10" in told[1]
+        warnings.clear()
+        state = checkpoints.load_newest(folder, "a1", warnings.append, repair)
+        assert state is not None
+        assert state.step == 10
+        assert len(warnings) == 2
+        assert "000000000020/state.safetensors: damaged" in warnings[0]
+        assert ("kept as 000000000020.corrupt" in warnings[0]) == repair
+        assert "older state of step 10" in warnings[1]
         assert names(folder) == (["000000000010", "000000000020.corrupt"] if repair else before)
-    spoil(save(folder, 20)[0])
-    checkpoints.load_newest(folder, "a1", told.append)
+    damage(save(folder, 20)[0])
+    checkpoints.load_newest(folder, "a1", warnings.append)
     assert names(folder) == ["000000000010", "000000000020.corrupt", "000000000020.corrupt-2"]
 
 
-def test_no_valid_state_is_an_error_until_a_person_decides(folder, told):
+def test_no_valid_state_is_an_error_until_the_folder_is_deleted(folder, warnings):
     for path in save(folder, 10, 20):
-        spoil(path)
+        damage(path)
     for _ in range(2):
         with pytest.raises(ResultsError, match=r"states/a1: .*none is valid; delete that folder"):
-            checkpoints.load_newest(folder, "a1", told.append)
-    assert len(told) == 2
+            checkpoints.load_newest(folder, "a1", warnings.append)
+    assert len(warnings) == 2
     assert checkpoints.list_ids(folder) == ["a1"]
 
 
-def test_a_state_under_a_name_that_is_no_step_is_damage(folder, told):
+def test_a_state_folder_whose_name_is_not_a_step_is_damaged(folder, warnings):
     path = save(folder, 10, 20)[1]
     path.rename(path.with_name("00000000002p"))
-    found = checkpoints.load_newest(folder, "a1", told.append)
-    assert found is not None
-    assert found.step == 10
-    assert "00000000002p" in told[0]
+    state = checkpoints.load_newest(folder, "a1", warnings.append)
+    assert state is not None
+    assert state.step == 10
+    assert "00000000002p" in warnings[0]
 
 
-def test_saving_a_step_again_replaces_it(folder, told):
+def test_saving_a_step_again_replaces_it(folder, warnings):
     save(folder, 10)
     checkpoints.save(folder, "a1", 10, {"again": True}, {})
-    found = checkpoints.load_newest(folder, "a1", told.append)
-    assert found == checkpoints.SavedState(10, {"again": True}, {})
+    state = checkpoints.load_newest(folder, "a1", warnings.append)
+    assert state == checkpoints.SavedState(10, {"again": True}, {})
     assert names(folder) == ["000000000010"]
 
 
-def test_forgetting_keeps_what_was_damaged(folder, told):
-    spoil(save(folder, 10, 20)[1])
-    checkpoints.load_newest(folder, "a1", told.append)
+def test_removing_states_keeps_damaged_ones(folder, warnings):
+    damage(save(folder, 10, 20)[1])
+    checkpoints.load_newest(folder, "a1", warnings.append)
     save(folder, 30, state_id="other")
     checkpoints.remove(folder, "a1")
-    assert checkpoints.load_newest(folder, "a1", told.append) is None
+    assert checkpoints.load_newest(folder, "a1", warnings.append) is None
     assert checkpoints.list_ids(folder) == ["other"]
     assert (folder / "states/.corrupt-a1-000000000020-1/state.safetensors").is_file()
 
@@ -144,29 +147,29 @@ def test_no_name_writes_outside_the_results_folder(folder, name):
 
 
 @pytest.mark.parametrize("step", [-1, 10**12])
-def test_a_step_that_has_no_name_is_refused(folder, step):
+def test_a_step_out_of_range_is_refused(folder, step):
     with pytest.raises(ValueError, match="step"):
         checkpoints.save(folder, "a1", step, {}, {})
 
 
-def test_a_newer_format_is_refused_and_left_alone(folder, told, monkeypatch):
+def test_a_newer_format_is_refused_and_its_state_unchanged(folder, warnings, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "FORMAT", 2)
         save(folder, 10)
     with pytest.raises(ConfigError, match="format 2, this aejax reads up to 1"):
-        checkpoints.load_newest(folder, "a1", told.append)
+        checkpoints.load_newest(folder, "a1", warnings.append)
     assert names(folder) == ["000000000010"]
 
 
-def test_the_same_about_is_accepted(folder, told):
+def test_an_equal_about_is_accepted(folder, warnings):
     save(folder, 1)
-    found = checkpoints.load_newest(folder, "a1", told.append)
-    assert found is not None
-    checkpoints.check_same(found.about, {"seconds": 1.5, "config": {"widths": (6, 2), "epochs": 5}}, "states/a1")
+    state = checkpoints.load_newest(folder, "a1", warnings.append)
+    assert state is not None
+    checkpoints.check_same(state.about, {"seconds": 1.5, "config": {"widths": (6, 2), "epochs": 5}}, "states/a1")
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("requested", "message"),
     [
         ({"a": {"b": 2, "c": [1]}, "d": "x"}, "a.b: 1 stored, 2 asked"),
         ({"a": {"b": 1, "c": [1, 2]}, "d": "x"}, "a.c: [1] stored, [1, 2] asked"),
@@ -177,9 +180,9 @@ def test_the_same_about_is_accepted(folder, told):
         ({"a": {"b": 1, "c": [1]}, "d": "x", **dict.fromkeys("fghijklmn")}, "and 1 more"),
     ],
 )
-def test_another_about_is_refused_with_the_fields_that_differ(asked, said):
+def test_a_different_about_is_refused_with_the_fields_that_differ(requested, message):
     with pytest.raises(ResultsError) as caught:
-        checkpoints.check_same({"a": {"b": 1, "c": [1]}, "d": "x"}, asked, "states/a1")
+        checkpoints.check_same({"a": {"b": 1, "c": [1]}, "d": "x"}, requested, "states/a1")
     assert caught.value.field == "states/a1"
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert caught.value.exit_code == 4

@@ -1,1 +1,1 @@
-"""Runtime: errors, checks of values, devices, processes and signals."""
+"""Runtime: errors, value checks, devices, processes and signals."""

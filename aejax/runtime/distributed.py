@@ -1,7 +1,8 @@
-"""What several processes of one job agree on. With one process every function gives back what it was given.
+"""Communication between the processes of one `jax.distributed` job.
 
-Processes run the same program in the same order; what one of them alone decides (a clock, a signal, a file) has to be
-agreed on before it changes what is run next. Only the first process writes.
+All processes run the same program in the same order. A value that only one process knows (a clock reading, a signal,
+the content of a file) must be shared before it decides which computation runs next. Only the first process writes
+files. In a job of one process, every function returns its argument.
 """
 
 from __future__ import annotations
@@ -17,27 +18,29 @@ from aejax.runtime.errors import ConfigError, MachineError
 from aejax.runtime.signals import Interrupted
 
 
-def join(coordinator: str | None, processes: int | None, process: int | None) -> None:
-    """Join the other processes of the job; nothing without a coordinator. Before JAX starts.
+def join(coordinator: str | None, process_count: int | None, process_index: int | None) -> None:
+    """Join the other processes of the job. Do nothing when all arguments are None. Call it before JAX starts.
 
-    Raises ConfigError on numbers that do not belong together, MachineError when the coordinator is not reached.
+    Raises ConfigError when the arguments are incomplete or contradict each other, MachineError when the coordinator
+    cannot be reached.
     """
-    if coordinator is None and processes is None and process is None:
+    if coordinator is None and process_count is None and process_index is None:
         return
-    if coordinator is None or processes is None or process is None:
+    if coordinator is None or process_count is None or process_index is None:
         raise ConfigError(
             "--coordinator", "given in part", "give --coordinator HOST:PORT, --processes N and --process I"
         )
-    if not 0 <= process < processes:
-        raise ConfigError("--process", f"{process} of {processes}", f"give a number from 0 to {processes - 1}")
+    if not 0 <= process_index < process_count:
+        fix = f"give a number from 0 to {process_count - 1}"
+        raise ConfigError("--process", f"{process_index} of {process_count}", fix)
     host, separator, port = coordinator.rpartition(":")
     if not (separator and host and port.isdigit()):
         raise ConfigError("--coordinator", repr(coordinator), "write HOST:PORT, for example 127.0.0.1:7777")
     try:
-        jax.distributed.initialize(coordinator, processes, process)
+        jax.distributed.initialize(coordinator, process_count, process_index)
     except RuntimeError as error:
-        found = " ".join(str(error).split())[:200]
-        raise MachineError("--coordinator", found, "start every process with the same address") from error
+        reason = " ".join(str(error).split())[:200]
+        raise MachineError("--coordinator", reason, "start every process with the same address") from error
 
 
 def is_distributed() -> bool:
@@ -46,12 +49,12 @@ def is_distributed() -> bool:
 
 
 def is_first_process() -> bool:
-    """Whether this is the process that writes."""
+    """Whether this is the process that writes files."""
     return jax.process_index() == 0
 
 
 def max_over_processes(value: int) -> int:
-    """The largest of what each process has."""
+    """The maximum of the values of all processes."""
     if not is_distributed():
         return value
     from jax.experimental import multihost_utils
@@ -59,25 +62,25 @@ def max_over_processes(value: int) -> int:
     return int(np.max(multihost_utils.process_allgather(np.asarray(value, np.int32))))
 
 
-def check_all_processes(look: Callable[[], None]) -> None:
-    """Call `look`, and raise Interrupted on every process where it does on one."""
-    stop = None
+def check_all_processes(check: Callable[[], None]) -> None:
+    """Call `check` on every process. If it raises Interrupted on any process, raise Interrupted on all of them."""
+    interrupted = None
     try:
-        look()
-    except Interrupted as asked:
-        stop = asked
-    number = max_over_processes(0 if stop is None else stop.number)
+        check()
+    except Interrupted as error:
+        interrupted = error
+    number = max_over_processes(0 if interrupted is None else interrupted.number)
     if number:
-        raise stop or Interrupted(number)
+        raise interrupted or Interrupted(number)
 
 
 def min_bytes_over_processes(count: int) -> int:
-    """The least of what each process has, in bytes rounded down to whole megabytes where there are several."""
+    """The minimum over all processes of a number of bytes, rounded down to MiB if there are several processes."""
     return -max_over_processes(-(count >> 20)) << 20 if is_distributed() else count
 
 
 def broadcast_arrays(tree: Any) -> Any:
-    """The first process's arrays, on every process; the others give arrays of the same shapes."""
+    """The arrays of the first process, on every process. The other processes pass arrays of the same shapes."""
     if not is_distributed():
         return tree
     from jax.experimental import multihost_utils
@@ -86,7 +89,7 @@ def broadcast_arrays(tree: Any) -> Any:
 
 
 def gather_to_host(tree: Any) -> Any:
-    """Whole arrays on this host, of arrays that lie on the devices of all processes."""
+    """Complete NumPy arrays on this host, from arrays that are sharded over the devices of all processes."""
     if not is_distributed():
         return jax.tree.map(np.asarray, tree)
     from jax.experimental import multihost_utils
@@ -95,18 +98,18 @@ def gather_to_host(tree: Any) -> Any:
 
 
 def place_on_devices(array: Any, sharding: jax.sharding.Sharding | None) -> jax.Array:
-    """An array that every process holds, on the devices of all of them; on the default device without a sharding."""
+    """Place an array that every process has on the devices of `sharding`, or on the default device without one."""
     if sharding is None:
         return jax.numpy.asarray(array)
-    held = np.asarray(array)
-    return jax.make_array_from_callback(held.shape, sharding, lambda index: held[index])
+    host_array = np.asarray(array)
+    return jax.make_array_from_callback(host_array.shape, sharding, lambda index: host_array[index])
 
 
 def broadcast_json(value: Any) -> Any:
-    """The first process's JSON value, on every process."""
+    """The JSON value of the first process, on every process."""
     if not is_distributed():
         return value
     text = np.frombuffer(json.dumps(value, allow_nan=False).encode(), np.uint8)
     length = int(broadcast_arrays(np.asarray(len(text), np.int32)))
-    mine = np.resize(text, length) if len(text) else np.zeros(length, np.uint8)
-    return json.loads(broadcast_arrays(mine).astype(np.uint8).tobytes())
+    resized = np.resize(text, length) if len(text) else np.zeros(length, np.uint8)
+    return json.loads(broadcast_arrays(resized).astype(np.uint8).tobytes())

@@ -1,45 +1,47 @@
-"""Errors a person can act on: one line naming the field, what was found, and what to do."""
+"""Errors that a user can act on: one line that names the field, the problem and the fix."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class AejaxError(Exception):
-    """`field: found; fix` on one line. `exit_code` is what the command line ends with."""
+    """An error whose message is one line, `field: problem; fix`. The command line exits with `exit_code`."""
 
     exit_code = 1
 
-    def __init__(self, field: str, found: str, fix: str):
-        self.field, self.found, self.fix = field, found, fix
-        super().__init__(f"{field}: {found}; {fix}")
+    def __init__(self, field: str, problem: str, fix: str):
+        self.field = field
+        self.found = problem
+        self.fix = fix
+        super().__init__(f"{field}: {problem}; {fix}")
 
 
 class ConfigError(AejaxError, ValueError):
-    """A config or a command that cannot be run as written. Nothing was computed or written."""
+    """The config or the command is not valid. Nothing was computed or written."""
 
     exit_code = 2
 
 
 class DataError(AejaxError, ValueError):
-    """Data that cannot be used as it is. Nothing was computed or written."""
+    """The data is not usable. Nothing was computed or written."""
 
     exit_code = 2
 
 
 class ResultsError(AejaxError, OSError):
-    """A results folder that is in use, damaged, or not ours."""
+    """The results folder is in use, is damaged, or was not written by aejax."""
 
     exit_code = 4
 
 
 class MachineError(AejaxError, OSError):
-    """The machine lacks what was asked for: a platform, disk space, a permission, memory."""
+    """The machine lacks something that is needed: a platform, disk space, a permission or memory."""
 
     exit_code = 5
 
 
 def suggest(name: object, allowed: Iterable[str]) -> str:
-    """The fix for a name that is not allowed: the nearest that is, else all of them."""
+    """The fix for a name that is not allowed: the nearest allowed name, or all allowed names if none is near."""
     names = list(allowed)
     near = difflib.get_close_matches(str(name), names, 1, cutoff=0.5)
     return f"did you mean {near[0]}?" if near else f"allowed: {', '.join(names)}"

@@ -1,4 +1,4 @@
-"""The machine: its devices and its free memory."""
+"""The machine: its devices, threads and free memory."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ import jax
 from aejax.runtime.errors import MachineError
 
 PROCESSES_SHARING_MEMORY = "AEJAX_SHARERS"
-"""Environment variable that a pool sets for its workers: how many of them share this host's memory."""
+"""Environment variable that a worker pool sets: the number of its workers that share the memory of this host."""
 
 
 def device_name() -> str:
-    """Kind and number of the devices in use. Raises MachineError when JAX finds none of the platform asked for."""
+    """Kind and number of the devices in use. Raises MachineError if the requested platform has no device."""
     try:
         devices = jax.devices()
     except (RuntimeError, AssertionError) as error:
-        asked = os.environ.get("JAX_PLATFORMS") or "any"
+        platform = os.environ.get("JAX_PLATFORMS") or "any"
         raise MachineError(
-            "JAX_PLATFORMS", f"{asked} asked for, no such device found", "unset JAX_PLATFORMS or set it to cpu"
+            "JAX_PLATFORMS", f"{platform} asked for, no such device found", "unset JAX_PLATFORMS or set it to cpu"
         ) from error
     return f"{len(devices)} × {devices[0].device_kind}" if len(devices) > 1 else devices[0].device_kind
 
 
 def thread_count() -> int:
-    """Threads that XLA computes with on a processor: NPROC where it is set, as XLA reads it, else the cores."""
-    asked = os.environ.get("NPROC", "")
-    return int(asked) if asked.isdigit() and int(asked) > 0 else len(os.sched_getaffinity(0))
+    """Number of threads that XLA uses on a CPU: NPROC if it is set (XLA reads it too), otherwise the cores."""
+    limit = os.environ.get("NPROC", "")
+    return int(limit) if limit.isdigit() and int(limit) > 0 else len(os.sched_getaffinity(0))
 
 
 def use_one_device_per_core() -> None:
-    """One JAX device a core where JAX computes on the processor: members of a population then train side by side.
+    """Give JAX one CPU device per core, so that the members of a population train in parallel.
 
-    For programs that own their process, before JAX starts. Where the user has said how many there are, or JAX has
-    started already, nothing changes.
+    For programs that own their process; call it before JAX starts. Do nothing if the user has set the number of
+    devices, or if JAX has already started.
     """
     if (
         "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
@@ -47,45 +47,51 @@ def use_one_device_per_core() -> None:
         jax.config.update("jax_num_cpu_devices", thread_count())
 
 
-def free_bytes(devices: int) -> int:
-    """Bytes that each of so many devices can still hold: of its own memory, or its share of the host's."""
+def free_bytes(device_count: int) -> int:
+    """Free memory in bytes for each of `device_count` devices.
+
+    It is the device's own memory, or its share of the host's memory if the device is a CPU or reports no limit.
+    """
     device = jax.local_devices()[0]
     stats = device.memory_stats() if device.platform != "cpu" else None
     if stats and "bytes_limit" in stats:
         return int(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
-    return _host_bytes() // (
-        min(devices, len(jax.local_devices())) * int(os.environ.get(PROCESSES_SHARING_MEMORY, "1"))
-    )
+    sharing_devices = min(device_count, len(jax.local_devices()))
+    sharing_processes = int(os.environ.get(PROCESSES_SHARING_MEMORY, "1"))
+    return _free_host_bytes() // (sharing_devices * sharing_processes)
 
 
 def memory_map_usage() -> float:
-    """How much of the memory mappings that the system grants a process this one holds; 0 where it does not say.
+    """The fraction of the allowed memory mappings that this process uses; 0 if the system does not report it.
 
-    A compiled program takes hundreds of them, each of its kernels several. Linux grants 65 530 unless
-    `vm.max_map_count` says otherwise, and where one more is refused XLA aborts the process instead of raising.
+    A compiled program uses hundreds of mappings, several for each of its kernels. Linux allows 65 530 for a process
+    unless `vm.max_map_count` says otherwise. At the limit XLA aborts the process instead of raising an error.
     """
-    granted = _lines("/proc/sys/vm/max_map_count")
+    limit = _read_lines("/proc/sys/vm/max_map_count")
     try:
-        held = Path("/proc/self/maps").read_bytes().count(b"\n")  # names of mapped files may be in any encoding
+        count = Path("/proc/self/maps").read_bytes().count(b"\n")  # bytes: file names in it may have any encoding
     except OSError:
         return 0.0
-    return held / int(granted[0]) if granted else 0.0
+    return count / int(limit[0]) if limit else 0.0
 
 
-def _host_bytes() -> int:
-    """Memory that this process may still take: what the system has available, within the limit of its cgroup."""
-    free = [int(line.split()[1]) * 1024 for line in _lines("/proc/meminfo") if line.startswith("MemAvailable:")]
-    for limit, used in (
+def _free_host_bytes() -> int:
+    """Memory that this process may still allocate: the system's available memory, within its cgroup's limit."""
+    free = [int(line.split()[1]) * 1024 for line in _read_lines("/proc/meminfo") if line.startswith("MemAvailable:")]
+    for limit_file, usage_file in (
         ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
         ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
     ):
-        numbers = [lines[0] for lines in (_lines(limit), _lines(used)) if lines and lines[0].isdigit()]
+        contents = (_read_lines(limit_file), _read_lines(usage_file))
+        numbers = [int(lines[0]) for lines in contents if lines and lines[0].isdigit()]
         if len(numbers) == 2:
-            free.append(max(0, int(numbers[0]) - int(numbers[1])))
+            limit, usage = numbers
+            free.append(max(0, limit - usage))
     return min(free, default=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
-def _lines(path: str) -> list[str]:
+def _read_lines(path: str) -> list[str]:
+    """The lines of a text file; none if it cannot be read."""
     try:
         return Path(path).read_text().splitlines()
     except OSError:

@@ -1,10 +1,11 @@
-"""Ctrl-C and SIGTERM: stop where nothing is half done.
+"""Ctrl-C and SIGTERM: stop at a point where no work is half done.
 
-Leaving Python while a device is still computing crashes the process, so the first signal only asks; the training loop
-looks between two chunks. A second signal leaves at once: files are written atomically, so that loses no finished run.
+Leaving Python while a device is computing crashes the process. So the first signal is only recorded, and the training
+loop checks for it between two chunks. The second signal ends the process at once; files are written atomically, so
+that no finished run is lost.
 
-While the main thread waits for a device no handler of Python's runs, and two signals that wait become one. So a thread
-counts them, told by the interpreter's signal handler in C, which does run.
+While the main thread waits for a device, Python runs no signal handler, and two pending signals become one. The
+interpreter's C-level handler still runs: it writes each signal number to a pipe, and a thread reads and counts them.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import sys
 import threading
 from types import FrameType
 
-STOPPED = "aejax: interrupted; finished runs are kept, the same command goes on from there"
-_END = 0  # no signal's number
+STOPPED = "aejax: interrupted; finished runs are kept; run the same command again to continue"
+_END = 0
+"""Written to the pipe to end the thread. No signal has this number."""
 
 
 class Interrupted(BaseException):
-    """The process was asked to stop. `exit_code` is what the shell expects: 130 for Ctrl-C, 143 for SIGTERM."""
+    """A signal asked the process to stop. `exit_code` is the shell's: 130 for Ctrl-C, 143 for SIGTERM."""
 
     def __init__(self, number: int):
         super().__init__(signal.Signals(number).name)
@@ -29,61 +31,63 @@ class Interrupted(BaseException):
 
 
 class SignalHandler:
-    """Inside this block signals are remembered; `check` raises Interrupted once one has come.
+    """A context that records SIGINT and SIGTERM; `raise_if_interrupted` raises Interrupted after a signal.
 
-    Before the first `check` there is nothing to lose, and the first signal leaves at once. It raises nothing: what is
-    raised in a callback, such as JAX's while garbage is collected, is lost.
+    Before the first call of `raise_if_interrupted` there is nothing to lose, so the first signal ends the process at
+    once. It does so without an exception: one raised inside a callback (JAX has some during garbage collection) would
+    be lost.
     """
 
     def __init__(self) -> None:
-        self._asked: int | None = None
+        self._received: int | None = None
         self._checked = False
-        self._before: dict[int, object] = {}
+        self._previous_handlers: dict[int, object] = {}
 
     def __enter__(self) -> SignalHandler:
-        self._ear, self._mouth = os.pipe()
-        os.set_blocking(self._mouth, False)
-        self._fd_before = signal.set_wakeup_fd(self._mouth, warn_on_full_buffer=False)
+        self._read_end, self._write_end = os.pipe()
+        os.set_blocking(self._write_end, False)
+        self._previous_wakeup_fd = signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
         for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.getsignal(number)
+            self._previous_handlers[number] = signal.getsignal(number)
         self.install()
         return self
 
     def install(self) -> None:
-        """Be told of signals, also after something else was, as `jax.distributed` is of SIGTERM once it starts."""
-        for number in self._before:
-            signal.signal(number, self._ask)
+        """Install the handlers. Call it again after other code has replaced them: `jax.distributed` takes SIGTERM."""
+        for number in self._previous_handlers:
+            signal.signal(number, self._record)
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)  # pyright: ignore[reportArgumentType]
-        signal.set_wakeup_fd(self._fd_before)
-        os.write(self._mouth, bytes([_END]))
+        signal.set_wakeup_fd(self._previous_wakeup_fd)
+        os.write(self._write_end, bytes([_END]))
         self._thread.join()
-        os.close(self._ear)
-        os.close(self._mouth)
+        os.close(self._read_end)
+        os.close(self._write_end)
 
     def raise_if_interrupted(self) -> None:
-        """Raise Interrupted when a signal has come. Called where nothing is running on a device."""
+        """Raise Interrupted if a signal was received. Call it where nothing runs on a device."""
         self._checked = True
-        if self._asked is not None:
-            raise Interrupted(self._asked)
+        if self._received is not None:
+            raise Interrupted(self._received)
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
+    def _record(self, number: int, frame: FrameType | None) -> None:
         del frame
-        self._asked = self._asked or number
+        self._received = self._received or number
 
     def _listen(self) -> None:
-        """Count signals, in a thread of its own: say what the first one does, leave at the second."""
-        came = False
-        while (number := os.read(self._ear, 1)[0]) != _END:
-            if number not in self._before:
+        """Run in the thread: report the first signal, end the process at the second."""
+        is_first = True
+        while (number := os.read(self._read_end, 1)[0]) != _END:
+            if number not in self._previous_handlers:
                 continue
-            if not came:
-                said = "aejax: stopping after this chunk; once more to leave at once" if self._checked else STOPPED
-                print(said, file=sys.stderr, flush=True)
-            if came or not self._checked:
+            if is_first:
+                stopping = "aejax: stopping after this chunk; send the signal again to leave at once"
+                print(stopping if self._checked else STOPPED, file=sys.stderr, flush=True)
+            if not is_first or not self._checked:
                 os._exit(128 + number)
-            came, self._asked = True, self._asked or number
+            is_first = False
+            self._received = self._received or number

@@ -1,9 +1,9 @@
-"""Training in progress, saved so that it can go on: the two newest states of each, checked whenever they are read.
+"""Checkpoints: saved training states. The two newest of each training are kept and checked whenever they are read.
 
     results/<experiment>/states/<state_id>/<step>/            state.json, state.safetensors, manifest.json
-    results/<experiment>/states/<state_id>/<step>.corrupt/    a damaged one, kept
+    results/<experiment>/states/<state_id>/<step>.corrupt/    a damaged state, kept
 
-A state is arrays by name and an `about`: whatever decides whether the state may be gone on from.
+A state consists of named arrays and of metadata, a JSON object that says which training may resume from it.
 """
 
 from __future__ import annotations
@@ -19,16 +19,18 @@ import numpy as np
 from aejax.runtime.errors import AejaxError, ResultsError
 from aejax.storage import atomic
 from aejax.storage.atomic import to_json
-from aejax.storage.run_folders import NAME, check_name
+from aejax.storage.run_folders import NAME_PATTERN, check_name
 
 FORMAT = 1
 FILES = ("state.json", "state.safetensors")
-CORRUPT = ".corrupt"
-DIGITS, SHOWN = 12, 8
+CORRUPT_SUFFIX = ".corrupt"
+STEP_DIGITS = 12
+"""Digits in the name of a state's folder, so that names sort by step."""
+MAX_DIFFERENCES_SHOWN = 8
 
 
 class SavedState(NamedTuple):
-    """A state read back: the step it was saved after, what it belongs to, and its arrays by name."""
+    """A state that was read: its step, its metadata, and its arrays by name."""
 
     step: int
     about: dict[str, Any]
@@ -36,16 +38,17 @@ class SavedState(NamedTuple):
 
 
 def save(folder: Path, state_id: str, step: int, about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Path:
-    """Save a state, and then remove the older ones of that `state_id` except the newest that is valid.
+    """Save a state. Then remove all older states of this `state_id` but the newest valid one. Returns its folder.
 
-    `folder` is the results folder; `about` is JSON; arrays are of NumPy's own dtypes. States of later steps stay, so
-    `forget` before training anew. Raises MachineError when the disk refuses; the older states are then as they were.
+    `folder` is the results folder. The metadata must be JSON, and the arrays must have NumPy's own dtypes. States of
+    later steps stay: call `remove` before a training starts again at step 0. Raises MachineError if the disk refuses;
+    the older states are then unchanged.
     """
     from safetensors.numpy import save as to_bytes
 
-    if not 0 <= step < 10**DIGITS:
-        raise ValueError(f"step {step}, outside 0 … 10^{DIGITS} - 1")
-    home = folder / "states" / check_name(state_id, "state_id")
+    if not 0 <= step < 10**STEP_DIGITS:
+        raise ValueError(f"step {step}, outside 0 … 10^{STEP_DIGITS} - 1")
+    home = _home(folder, state_id)
     head = {"format": FORMAT, "state_id": state_id, "step": step, "about": about}
     files = {
         "state.json": to_json(head, indent=1).encode(),
@@ -53,43 +56,45 @@ def save(folder: Path, state_id: str, step: int, about: Mapping[str, Any], array
     }
     with atomic.disk_errors_as_one_line(home):
         atomic.make_folder(home)
-    saved = atomic.commit(home / _name(step), files, FORMAT, _read)
-    _prune(home, saved.name)
+    saved = atomic.commit_folder(home / _folder_name(step), files, FORMAT, _read)
+    _remove_older(home, saved.name)
     return saved
 
 
 def load_newest(folder: Path, state_id: str, warn: Callable[[str], None], repair: bool = True) -> SavedState | None:
-    """The newest valid state, or None when none was ever saved.
+    """The newest valid state, or None if no state was ever saved.
 
-    A damaged one on the way is named to `warn` and kept as `<step>.corrupt` (left as it is without `repair`). Raises
-    ResultsError when there were states and none is valid, ConfigError for a newer format.
+    Damaged newer states are reported to `warn` and, with `repair`, renamed to `<step>.corrupt`. Raises ResultsError if
+    states were saved and none is valid, ConfigError for a newer format.
     """
-    home = folder / "states" / check_name(state_id, "state_id")
-    damaged = False
-    for path in _steps(home):
+    home = _home(folder, state_id)
+    is_damaged = False
+    for path in _state_folders(home):
         try:
             state = _read(path)
         except ResultsError as error:
-            damaged, kept = True, ""
+            is_damaged = True
+            kept = ""
             if repair:
-                corrupt = atomic.free_name(path.with_name(path.name + CORRUPT))
+                corrupt = atomic.next_free_path(path.with_name(path.name + CORRUPT_SUFFIX))
                 with atomic.disk_errors_as_one_line(path):
                     path.rename(corrupt)
                 kept = f"; kept as {corrupt.name}"
             warn(f"{error.field}: {error.found}{kept}")
             continue
-        if damaged:
-            warn(f"{home}: going on from the older state of step {state.step}")
+        if is_damaged:
+            warn(f"{home}: resuming from the older state of step {state.step}")
         return state
-    if damaged or any(_corrupt(home)):
-        raise ResultsError(str(home), "states were saved, and none is valid", "delete that folder to train anew")
+    if is_damaged or any(_corrupt_folders(home)):
+        fix = "delete that folder to train from the start"
+        raise ResultsError(str(home), "states were saved, and none is valid", fix)
     return None
 
 
 def identity_of_damaged(folder: Path, state_id: str) -> dict[str, Any] | None:
-    """The `about` of states of which none is valid, where one's state.json is as it was written; else None."""
-    home = folder / "states" / check_name(state_id, "state_id")
-    for path in [*_steps(home), *_corrupt(home)]:
+    """The metadata of a damaged state whose state.json is intact; None if there is no such state."""
+    home = _home(folder, state_id)
+    for path in [*_state_folders(home), *_corrupt_folders(home)]:
         try:
             head = (path / FILES[0]).read_bytes()
             hashes = json.loads((path / atomic.MANIFEST).read_bytes())["sha256"]
@@ -101,77 +106,86 @@ def identity_of_damaged(folder: Path, state_id: str) -> dict[str, Any] | None:
 
 
 def list_ids(folder: Path) -> list[str]:
-    """The state_ids that have a state, valid or not, in order."""
-    homes = (folder / "states").glob("*")
-    return sorted(home.name for home in homes if NAME.fullmatch(home.name) and (_steps(home) or any(_corrupt(home))))
+    """The sorted state_ids that have at least one state, valid or damaged."""
+    homes = [home for home in (folder / "states").glob("*") if NAME_PATTERN.fullmatch(home.name)]
+    return sorted(home.name for home in homes if _state_folders(home) or any(_corrupt_folders(home)))
 
 
 def remove(folder: Path, state_id: str) -> None:
-    """Remove the states of `state_id`, once its runs are stored. Damaged ones are kept, as states/.corrupt-*."""
-    home = folder / "states" / check_name(state_id, "state_id")
+    """Remove the states of `state_id`, once its runs are stored. Damaged states are kept as states/.corrupt-*."""
+    home = _home(folder, state_id)
     if not home.is_dir():
         return
     with atomic.disk_errors_as_one_line(home):
-        for path in [*_corrupt(home)]:
-            path.rename(atomic.free_name(home.with_name(f".corrupt-{state_id}-{path.name.partition('.')[0]}-1")))
-        atomic.discard(home)
+        for path in [*_corrupt_folders(home)]:
+            step = path.name.partition(".")[0]
+            path.rename(atomic.next_free_path(home.with_name(f".corrupt-{state_id}-{step}-1")))
+        atomic.remove_folder(home)
 
 
-def check_same(found: Mapping[str, Any], asked: Mapping[str, Any], where: str) -> None:
-    """Refuse to go on from a state of something else. `found` is its stored `about`, `asked` what it should be.
+def check_same(stored: Mapping[str, Any], requested: Mapping[str, Any], where: str) -> None:
+    """Raise ResultsError unless the metadata of a stored state equals the requested one.
 
-    Raises ResultsError on `where` with the fields that differ: "config.epochs: 5 stored, 10 asked".
+    The error names `where` and the fields that differ: "config.epochs: 5 stored, 10 asked".
     """
-    differ = list(_differences(found, json.loads(to_json(asked))))
-    if differ:
-        more = [f"and {len(differ) - SHOWN} more"] if len(differ) > SHOWN else []
-        fix = "ask for what is stored, or delete that folder to train anew"
-        raise ResultsError(where, ", ".join([*differ[:SHOWN], *more]), fix)
+    differences = list(_differences(stored, json.loads(to_json(requested))))
+    if differences:
+        shown = differences[:MAX_DIFFERENCES_SHOWN]
+        if len(differences) > len(shown):
+            shown.append(f"and {len(differences) - len(shown)} more")
+        fix = "use the stored values, or delete that folder to train from the start"
+        raise ResultsError(where, ", ".join(shown), fix)
 
 
-def _differences(found: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for name in [*found, *(name for name in asked if name not in found)]:
+def _differences(stored: Mapping[str, Any], requested: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for name in [*stored, *(name for name in requested if name not in stored)]:
         field = f"{prefix}{name}"
-        if name not in asked:
-            yield f"{field}: {to_json(found[name])} stored, none asked"
-        elif name not in found:
-            yield f"{field}: none stored, {to_json(asked[name])} asked"
-        elif isinstance(found[name], Mapping) and isinstance(asked[name], Mapping):
-            yield from _differences(found[name], asked[name], f"{field}.")
-        elif to_json(found[name], sort_keys=True) != to_json(asked[name], sort_keys=True):
-            yield f"{field}: {to_json(found[name])} stored, {to_json(asked[name])} asked"
+        if name not in requested:
+            yield f"{field}: {to_json(stored[name])} stored, none asked"
+        elif name not in stored:
+            yield f"{field}: none stored, {to_json(requested[name])} asked"
+        elif isinstance(stored[name], Mapping) and isinstance(requested[name], Mapping):
+            yield from _differences(stored[name], requested[name], f"{field}.")
+        elif to_json(stored[name], sort_keys=True) != to_json(requested[name], sort_keys=True):
+            yield f"{field}: {to_json(stored[name])} stored, {to_json(requested[name])} asked"
 
 
 def _read(path: Path) -> SavedState:
-    """The state in the folder `path`, which is named by its step in a folder named by its state_id."""
+    """The state in the folder `path`, whose name is the step and whose parent's name is the state_id."""
     from safetensors.numpy import load
 
-    files = atomic.read(path, FILES, FORMAT, "delete that folder")
+    files = atomic.read_committed(path, FILES, FORMAT, "delete that folder")
     head = json.loads(files["state.json"])
-    step, state_id, about = head["step"], head["state_id"], head["about"]
-    if path.name != _name(step) or path.parent.name != state_id:
-        raise ResultsError(
-            str(path / "state.json"), f"damaged: step {step} of {state_id}, in another's folder", "delete that folder"
-        )
+    step = head["step"]
+    state_id = head["state_id"]
+    about = head["about"]
+    if path.name != _folder_name(step) or path.parent.name != state_id:
+        problem = f"damaged: step {step} of {state_id}, in another's folder"
+        raise ResultsError(str(path / "state.json"), problem, "delete that folder")
     return SavedState(step, about, load(files["state.safetensors"]))
 
 
-def _name(step: int) -> str:
-    return f"{step:0{DIGITS}}"
+def _home(folder: Path, state_id: str) -> Path:
+    """The folder of all states of this `state_id`. Raises ConfigError for an id that is not a valid name."""
+    return folder / "states" / check_name(state_id, "state_id")
 
 
-def _steps(home: Path) -> list[Path]:
-    """What stands as a state in `home`, newest first."""
-    return sorted((path for path in home.glob("[!.]*") if CORRUPT not in path.name), reverse=True)
+def _folder_name(step: int) -> str:
+    return f"{step:0{STEP_DIGITS}}"
 
 
-def _corrupt(home: Path) -> Iterator[Path]:
-    return home.glob(f"[!.]*{CORRUPT}*")
+def _state_folders(home: Path) -> list[Path]:
+    """The folders in `home` that are not marked as corrupt, newest first."""
+    return sorted((path for path in home.glob("[!.]*") if CORRUPT_SUFFIX not in path.name), reverse=True)
 
 
-def _prune(home: Path, newest: str) -> None:
-    """Of the states older than `newest`, keep the first that is valid and what is damaged before it."""
-    older = iter([path for path in _steps(home) if path.name < newest])
+def _corrupt_folders(home: Path) -> Iterator[Path]:
+    return home.glob(f"[!.]*{CORRUPT_SUFFIX}*")
+
+
+def _remove_older(home: Path, newest: str) -> None:
+    """Remove the states older than `newest`, except the newest valid one and any damaged ones newer than that."""
+    older = iter([path for path in _state_folders(home) if path.name < newest])
     for path in older:
         try:
             _read(path)
@@ -180,4 +194,4 @@ def _prune(home: Path, newest: str) -> None:
         break
     with atomic.disk_errors_as_one_line(home):
         for path in older:
-            atomic.discard(path)
+            atomic.remove_folder(path)

@@ -1,4 +1,7 @@
-"""One writer a results folder: an flock on `.lock`, which says who holds it. Reading takes no lock."""
+"""The lock of a results folder: one writer at a time. Reading takes no lock.
+
+The lock is an flock on the file `.lock`, which the system releases when its holder dies. The file names the holder.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import contextlib
 import errno
 import fcntl
 import json
-import math
 import os
 import socket
 import time
@@ -14,53 +16,22 @@ import weakref
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from aejax.runtime.errors import MachineError, ResultsError
 from aejax.storage import atomic
 
 NAME = ".lock"
-NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
-WIDTH = 16
-"""Bytes of the numbers of seconds, with which the record ends."""
-
-
-class PreviousHolder(NamedTuple):
-    """The holder before: when it started and was last heard of (seconds since 1970), and of its work what was lost
-    and what was kept, where it did not end by itself.
-    """
-
-    started: str
-    heard: float
-    lost_seconds: float
-    kept_seconds: float
+UNSUPPORTED_ERRORS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 class Lock:
-    """A held lock. `before` is the holder before, where it can be read, `started` names this one."""
+    """The lock of a results folder that this process holds."""
 
-    def __init__(self, handle: int, before: PreviousHolder | None):
-        self.previous = before
-        self.started = datetime.now(UTC).isoformat(timespec="seconds")
+    def __init__(self, handle: int):
         self._handle: int | None = handle
-        record = {"pid": os.getpid(), "host": socket.gethostname(), "started": self.started}
-        head, tail = atomic.to_json(record).encode()[:-1], _tail(0.0, 0.0)
-        self._offset = len(head)
-        os.pwrite(handle, head + tail, 0)
-        os.ftruncate(handle, len(head) + len(tail))
 
-    @property
-    def lost_seconds(self) -> float:
-        """The work that the holder before had not saved when it died, 0.0 if it had."""
-        return 0.0 if self.previous is None else self.previous.lost_seconds
-
-    def beat(self, unsaved_seconds: float, kept_seconds: float = 0.0) -> None:
-        """Note how many seconds of work would be lost, and kept, if this process died now: a small write, no fsync."""
-        if self._handle is not None:
-            with contextlib.suppress(OSError):  # a note is not worth a run
-                os.pwrite(self._handle, _tail(unsaved_seconds, kept_seconds), self._offset)
-
-    def _close(self) -> None:
+    def _release(self) -> None:
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
@@ -68,33 +39,36 @@ class Lock:
 
 @contextlib.contextmanager
 def hold(folder: Path) -> Iterator[Lock]:
-    """Be the one writer of `folder` inside this block, and clear first what a killed one left there.
+    """Hold the lock of `folder` inside this block. Leftovers of a killed writer are cleared first.
 
-    Leaving it without an exception records that nothing is lost; with one, the last `beat` stands. Raises ResultsError
-    naming the holder when there is one, MachineError where the folder cannot be written or has no locks.
+    Raises ResultsError naming the holder if there is one, MachineError if the folder is not writable or its file system
+    has no locks.
     """
     handle = _open(folder)
     try:
         if not _take(handle, folder, seconds=0.5):
             raise _in_use(handle, folder)
         with atomic.disk_errors_as_one_line(folder / NAME, 4096):
-            lock = Lock(handle, _before(handle))
+            _write_record(handle)
     except BaseException:
         os.close(handle)
         raise
-    held = weakref.ref(lock)
-    os.register_at_fork(after_in_child=lambda: _close(held()))  # a child that outlives us must not go on holding it
+    lock = Lock(handle)
+    reference = weakref.ref(lock)
+    os.register_at_fork(after_in_child=lambda: _release(reference()))  # else a child would keep the lock after we die
     try:
         atomic.clear_leftovers(folder)
         yield lock
-        lock.beat(0.0)
     finally:
-        lock._close()
+        lock._release()
 
 
 @contextlib.contextmanager
 def if_unheld(folder: Path) -> Iterator[bool]:
-    """Whether nobody holds `folder`; nobody can while this block runs. Makes no lock file."""
+    """Whether no other process holds the lock of `folder`. None can take it inside this block.
+
+    Makes no lock file.
+    """
     if not os.path.lexists(folder / NAME):
         yield True
         return
@@ -106,7 +80,7 @@ def if_unheld(folder: Path) -> Iterator[bool]:
 
 
 def raise_if_held(folder: Path) -> None:
-    """Raise ResultsError naming the holder of `folder` where there is one, as `hold` does; makes and keeps nothing."""
+    """Raise ResultsError naming the holder of `folder` if there is one. Makes no lock file and keeps no lock."""
     if not os.path.lexists(folder / NAME):
         return
     handle = _open(folder)
@@ -123,7 +97,10 @@ def _open(folder: Path) -> int:
 
 
 def _take(handle: int, folder: Path, seconds: float) -> bool:
-    """Lock it. Tries for a moment, since whoever only clears leftovers holds it for that long."""
+    """Take the lock. Returns False if another process still holds it after `seconds`.
+
+    A process that only clears leftovers holds the lock for a moment, so that it is worth trying again.
+    """
     end = time.monotonic() + seconds
     while True:
         try:
@@ -134,7 +111,7 @@ def _take(handle: int, folder: Path, seconds: float) -> bool:
                 return False
             time.sleep(0.02)
         except OSError as error:
-            if error.errno in NO_LOCKS:
+            if error.errno in UNSUPPORTED_ERRORS:
                 raise MachineError(
                     str(folder), "its file system has no file locks", "choose a --results folder on a local disk"
                 ) from error
@@ -143,16 +120,17 @@ def _take(handle: int, folder: Path, seconds: float) -> bool:
 
 
 def _in_use(handle: int, folder: Path) -> ResultsError:
+    """The error that names the holder of the lock."""
     try:
-        record = _record(handle)
-        who = f"process {record['pid']} on {record['host']} since {record['started']}"
+        record = _read_record(handle)
+        holder = f"process {record['pid']} on {record['host']} since {record['started']}"
     except KeyError:
-        who = "another process"
-    return ResultsError(str(folder), f"in use by {who}", "wait until it ends, or choose another --results folder")
+        holder = "another process"
+    return ResultsError(str(folder), f"in use by {holder}", "wait until it ends, or choose another --results folder")
 
 
-def _record(handle: int) -> dict[str, Any]:
-    """What the lock file says, empty when it says nothing readable."""
+def _read_record(handle: int) -> dict[str, Any]:
+    """The content of the lock file; empty if it is not a JSON object."""
     try:
         record = json.loads(os.pread(handle, 4096, 0))
     except (OSError, ValueError, RecursionError):
@@ -160,27 +138,15 @@ def _record(handle: int) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def _before(handle: int) -> PreviousHolder | None:
-    record = _record(handle)
-    if not isinstance(record.get("started"), str):
-        return None
-    lost, kept = (_seconds(record.get(f"{name}_seconds")) for name in ("unsaved", "kept"))
-    return PreviousHolder(record["started"], os.fstat(handle).st_mtime, lost, kept)
+def _write_record(handle: int) -> None:
+    """Write this process, its host and the time to the lock file."""
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    record = {"pid": os.getpid(), "host": socket.gethostname(), "started": started}
+    line = atomic.to_json(record).encode() + b"\n"
+    os.pwrite(handle, line, 0)
+    os.ftruncate(handle, len(line))
 
 
-def _seconds(value: Any) -> float:
-    return value if isinstance(value, float) and math.isfinite(value) and value > 0 else 0.0
-
-
-def _tail(unsaved_seconds: float, kept_seconds: float) -> bytes:
-    return b', "unsaved_seconds": %b, "kept_seconds": %b}\n' % (_field(unsaved_seconds), _field(kept_seconds))
-
-
-def _field(seconds: float) -> bytes:
-    seconds = min(max(seconds, 0.0), 1e9) if math.isfinite(seconds) else 0.0
-    return f"{seconds:{WIDTH}.3f}".encode()
-
-
-def _close(lock: Lock | None) -> None:
+def _release(lock: Lock | None) -> None:
     if lock is not None:
-        lock._close()
+        lock._release()

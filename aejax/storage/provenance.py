@@ -1,4 +1,4 @@
-"""Where a number comes from: versions, commit, device, precision, data and time."""
+"""Provenance of a result: versions, commit, device, precision, dataset and time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aejax.runtime import hardware
 
 
 def describe(precision: str, data_fingerprint: str) -> dict[str, Any]:
-    """The provenance of a run, as JSON values: this process, its devices, and what it was given."""
+    """The provenance of a run in this process, as a JSON object."""
     device = jax.devices()[0]
     return {
         "aejax": __version__,
@@ -41,7 +41,7 @@ def describe(precision: str, data_fingerprint: str) -> dict[str, Any]:
 
 @functools.cache
 def _processor() -> str:
-    """Model of the host's processor."""
+    """Model name of the host's CPU."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -52,7 +52,7 @@ def _processor() -> str:
 
 @functools.cache
 def _instruction_set() -> str:
-    """The processor's architecture and the widest vectors it says it has: other vectors sum in another order."""
+    """The CPU's architecture and widest vector instructions. Other vector widths sum in another order."""
     try:
         flags = set(Path("/proc/cpuinfo").read_text().split())
     except OSError:
@@ -63,18 +63,19 @@ def _instruction_set() -> str:
 
 @functools.cache
 def _git_commit() -> str | None:
-    """Commit of the checkout aejax is imported from, with `+changes` when its source differs; None outside git."""
-    here = Path(__file__).resolve().parent
+    """Commit of the git checkout that aejax is imported from, or None outside a checkout.
+
+    It ends in `+changes` when the source of the package differs from the commit.
+    """
+    package = Path(__file__).resolve().parents[1]
 
     def git(*arguments: str) -> str:
-        answer = subprocess.run(
-            ["git", "-C", str(here), *arguments], capture_output=True, text=True, timeout=10, check=True
-        )
-        return answer.stdout.strip()
+        command = ["git", "-C", str(package), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
 
     try:
-        if Path(git("rev-parse", "--show-toplevel")).resolve() != here.parent:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != package.parent:
             return None
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", str(here)) else "")
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", str(package)) else "")
     except (OSError, subprocess.SubprocessError):
         return None

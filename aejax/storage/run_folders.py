@@ -1,10 +1,10 @@
-"""Runs on disk: a folder a run, written whole or not at all, checked whenever it is read.
+"""Run folders: one folder for each finished run, written atomically and checked whenever it is read.
 
     results/<experiment>/runs/<run_id>/     run.json, parameters.safetensors, arrays.safetensors, manifest.json
     results/<experiment>/runs/.corrupt-*    damaged runs that were trained again, kept
-    results/<experiment>/runs.jsonl         the rows of all runs, derived from the folders
+    results/<experiment>/runs.jsonl         the index: the rows of all runs, derived from the folders
 
-Reading runs no code: JSON and safetensors only.
+Only JSON and safetensors are read, so reading runs no code.
 """
 
 from __future__ import annotations
@@ -21,37 +21,16 @@ import numpy as np
 
 from aejax.runtime.errors import ConfigError, MachineError, ResultsError
 from aejax.storage import atomic, lock
-from aejax.storage.atomic import clear_leftovers as recover
 from aejax.storage.atomic import to_json, write_atomic
 
-__all__ = [
-    "FORMAT",
-    "StoredRun",
-    "append_line",
-    "check_name",
-    "flat",
-    "mend_index",
-    "nested",
-    "open_folder",
-    "read_arrays",
-    "read_index",
-    "read_row",
-    "read_run",
-    "recover",
-    "to_json",
-    "write_atomic",
-    "write_index",
-    "write_run",
-]
-
 FORMAT = 1
-"""Version of a run's record. It is part of a run's identity: raise it when the same config gives other numbers."""
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+"""Version of the stored run. It is part of the run id: increase it when the same config gives other numbers."""
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 FILES = ("run.json", "parameters.safetensors", "arrays.safetensors")
 
 
 class StoredRun(NamedTuple):
-    """A run read back: its row, its parameters as the nested dict they were, and its arrays by name."""
+    """A run that was read: its row, its parameters as a nested dict, and its arrays by name."""
 
     row: dict[str, Any]
     params: dict[str, Any]
@@ -59,25 +38,24 @@ class StoredRun(NamedTuple):
 
 
 def check_name(name: str, field: str) -> str:
-    """The name itself when it can be a file's: letters, digits, _ and -. Raises ConfigError."""
-    if not NAME.fullmatch(name):
+    """The name if it is a valid file name: letters, digits, _ and -. Raises ConfigError naming `field`."""
+    if not NAME_PATTERN.fullmatch(name):
         raise ConfigError(field, repr(name), "name it with letters, digits, _ and -, at most 100 of them")
     return name
 
 
 def open_folder(root: Path, experiment: str) -> Path:
-    """The results folder of an experiment, made if need be and seen to be writable. Before any compute.
+    """Make the results folder of an experiment if necessary, and check that it is writable. Returns its path.
 
-    What a killed writer left there is cleared, unless another one holds the folder (`lock.hold` refuses then).
-    Raises ConfigError for a name that is no file name, MachineError where it cannot be written, ResultsError where it
-    is someone else's.
+    Leftovers of a killed writer are cleared unless another process holds the lock. Raises ConfigError if the name is
+    not a valid file name, MachineError if the folder is not writable, ResultsError if it holds files of other programs.
     """
     folder = root / check_name(experiment, "experiment")
     for part in (root, folder, folder / "runs"):
         if part.exists() and not part.is_dir():
             raise MachineError(str(part), "is a file, where a folder is needed", "choose another --results folder")
-    ours = (folder / "runs").is_dir() or (folder / "runs.jsonl").is_file()
-    if folder.is_dir() and not ours and any(path.name != lock.NAME for path in folder.iterdir()):
+    has_results = (folder / "runs").is_dir() or (folder / "runs.jsonl").is_file()
+    if folder.is_dir() and not has_results and any(path.name != lock.NAME for path in folder.iterdir()):
         raise ResultsError(str(folder), "not empty, and no results of aejax", "choose another --results folder")
     for part in (folder, *_links(folder)):
         if not part.resolve().is_relative_to(root.resolve()):
@@ -86,33 +64,33 @@ def open_folder(root: Path, experiment: str) -> Path:
         atomic.make_folder(folder / "runs")
         with tempfile.TemporaryFile(dir=folder):
             pass
-    with lock.if_unheld(folder) as free:
-        if free:
-            recover(folder)
+    with lock.if_unheld(folder) as is_unheld:
+        if is_unheld:
+            atomic.clear_leftovers(folder)
     return folder
 
 
 def _links(folder: Path) -> Iterator[Path]:
-    """Links where aejax would write through them. A link in `runs` is replaced, as is one beside it."""
+    """Symbolic links that aejax would write through. Links inside `runs` are not: writing a run replaces them."""
     for name in ("runs", "states", "tensorboard"):
-        inside = () if name == "runs" else (folder / name).rglob("*")
-        yield from (path for path in (folder / name, *inside) if path.is_symlink())
+        children = () if name == "runs" else (folder / name).rglob("*")
+        yield from (path for path in (folder / name, *children) if path.is_symlink())
 
 
 def append_line(path: Path, value: Any) -> None:
-    """Add one line of JSON to a short file; a crash leaves the old lines or all of them."""
+    """Add one line of JSON to a short file atomically. The file is written again as a whole."""
     with atomic.disk_errors_as_one_line(path):
-        lines = path.read_bytes() if path.exists() else b""
-    write_atomic(path, lines + to_json(value).encode() + b"\n")
+        existing = path.read_bytes() if path.exists() else b""
+    write_atomic(path, existing + to_json(value).encode() + b"\n")
 
 
 def write_run(
     folder: Path, row: Mapping[str, Any], params: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
 ) -> Path:
-    """Store one finished run under its run_id, replacing an older one of the same identity. Returns its folder.
+    """Store a finished run under the run_id of its row. Returns its folder.
 
-    An older one that is damaged is kept as runs/.corrupt-<run_id>-<n>. Raises MachineError when the disk refuses; the
-    older run is then as it was.
+    An existing run with that id is replaced; if it is damaged, it is kept as runs/.corrupt-<run_id>-<n>. Raises
+    MachineError if the disk refuses; the existing run is then unchanged.
     """
     from safetensors.numpy import save
 
@@ -123,13 +101,14 @@ def write_run(
         "parameters.safetensors": save(flat(params)),
         "arrays.safetensors": save(flat(arrays)),
     }
-    return atomic.commit(folder / "runs" / check_name(row["run_id"], "run_id"), files, FORMAT, read_run)
+    target = folder / "runs" / check_name(row["run_id"], "run_id")
+    return atomic.commit_folder(target, files, FORMAT, read_run)
 
 
 def read_run(run: Path) -> StoredRun:
-    """Read a run folder, every file checked against the manifest.
+    """The run in a run folder, every file checked against the manifest.
 
-    Raises ResultsError naming what is missing or damaged, ConfigError for a newer format.
+    Raises ResultsError naming the file that is missing or damaged, ConfigError for a newer format.
     """
     from safetensors.numpy import load
 
@@ -138,7 +117,7 @@ def read_run(run: Path) -> StoredRun:
 
 
 def read_row(run: Path, warn: Callable[[str], None] | None = None) -> dict[str, Any] | None:
-    """The row of a stored run, None when there is no such run, or when it is damaged: `warn` is told the file and why.
+    """The row of a stored run, or None if the run is absent or damaged. Damage is reported to `warn`.
 
     Raises ConfigError for a newer format.
     """
@@ -159,10 +138,11 @@ def read_arrays(folder: Path, run_id: str) -> dict[str, np.ndarray] | None:
 
 
 def _read_checked(run: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
-    absent = "give a run folder: results/EXPERIMENT/runs/RUN_ID"
-    files = atomic.read(
-        run, FILES, FORMAT, absent if not (run / atomic.MANIFEST).exists() else "run the experiment again"
-    )
+    """The row of a run and the content of its files by name, checked against the manifest and the folder's name."""
+    fix = "run the experiment again"
+    if not (run / atomic.MANIFEST).exists():
+        fix = "give a run folder: results/EXPERIMENT/runs/RUN_ID"
+    files = atomic.read_committed(run, FILES, FORMAT, fix)
     row = json.loads(files["run.json"])
     name = run.resolve().name
     if row.get("run_id") != name:
@@ -172,11 +152,10 @@ def _read_checked(run: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
 
 
 def write_index(folder: Path, warn: Callable[[str], None] | None = None) -> list[dict[str, Any]]:
-    """Rebuild runs.jsonl from the run folders and return its rows, in order of identity-bearing fields.
+    """Rebuild runs.jsonl from the run folders. Returns its rows, sorted by dataset, label, codings, hyper and seed.
 
-    Rows of runs whose folders are elsewhere (arrays are not kept in git) stay until a run of that identity is stored.
-    The row of a damaged folder is left out: `warn` is told the file and why, and an index that is damaged itself is
-    mended. Raises ResultsError on a damaged index without `warn`.
+    A row whose run folder is absent stays (arrays may be kept outside git). The row of a damaged run folder is left
+    out and reported to `warn`. With `warn` a damaged index is repaired; without it, it raises ResultsError.
     """
     rows = {row["run_id"]: row for row in (read_index(folder) if warn is None else mend_index(folder, warn))}
     for run in sorted((folder / "runs").glob("[!.]*")):
@@ -188,20 +167,21 @@ def write_index(folder: Path, warn: Callable[[str], None] | None = None) -> list
 
 
 def mend_index(folder: Path, warn: Callable[[str], None]) -> list[dict[str, Any]]:
-    """The rows of runs.jsonl. One with a damaged line is kept as runs.jsonl.corrupt, and written anew without it."""
-    path, damaged = folder / "runs.jsonl", list[ResultsError]()
+    """The rows of runs.jsonl, after repair. An index with damaged lines is copied to runs.jsonl.corrupt first."""
+    path = folder / "runs.jsonl"
+    damaged: list[ResultsError] = []
     rows = _rows(path, damaged.append)
     if damaged:
-        kept = atomic.free_name(path.with_name(f"{path.name}.corrupt"))
+        kept = atomic.next_free_path(path.with_name(f"{path.name}.corrupt"))
         write_atomic(kept, path.read_bytes())
         for error in damaged:
-            warn(f"{error.field}: {error.found}; kept as {kept.name}, and rebuilt from the run folders and other lines")
+            warn(f"{error.field}: {error.found}; kept as {kept.name}; rebuilt from valid lines and the run folders")
         _write_rows(folder, rows)
     return rows
 
 
 def read_index(folder: Path) -> list[dict[str, Any]]:
-    """The rows of runs.jsonl, none when there is no such file. Raises ResultsError on a line that is not a row."""
+    """The rows of runs.jsonl; none if there is no such file. Raises ResultsError on a damaged line."""
 
     def refuse(error: ResultsError) -> None:
         raise error
@@ -216,13 +196,13 @@ def _write_rows(folder: Path, rows: Iterable[dict[str, Any]]) -> list[dict[str, 
 
 
 def _to_line(row: Mapping[str, Any]) -> bytes:
-    """A row as a line of runs.jsonl; its last field is the SHA-256 of the line without it."""
+    """A row as a line of runs.jsonl. Its last field, `sha256`, is the SHA-256 of the row's JSON without that field."""
     text = to_json(row).encode()
     return b'%b, "sha256": "%b"}\n' % (text[:-1], hashlib.sha256(text).hexdigest().encode())
 
 
-def _rows(path: Path, tell: Callable[[ResultsError], None]) -> list[dict[str, Any]]:
-    """The rows of an index; `tell` is told of each line that is none."""
+def _rows(path: Path, report: Callable[[ResultsError], None]) -> list[dict[str, Any]]:
+    """The valid rows of an index. `report` is called with an error for each damaged line."""
     try:
         lines = path.read_bytes().splitlines()
     except FileNotFoundError:
@@ -232,35 +212,36 @@ def _rows(path: Path, tell: Callable[[ResultsError], None]) -> list[dict[str, An
         try:
             rows.append(_from_line(line))
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            found = str(error) if isinstance(error, _ChangedError) else "not a row"
-            refused = ResultsError(
-                f"{path}:{number}", found, "restore the file, or delete it: it is rebuilt from the run folders"
-            )
-            refused.__cause__ = error
-            tell(refused)
+            problem = str(error) if isinstance(error, _ChecksumError) else "not a row"
+            fix = "restore the file, or delete it: it is rebuilt from the run folders"
+            damaged_line = ResultsError(f"{path}:{number}", problem, fix)
+            damaged_line.__cause__ = error
+            report(damaged_line)
     return rows
 
 
 def _from_line(line: bytes) -> dict[str, Any]:
-    """The row of a line. Raises ValueError, KeyError or TypeError where it is none, or is not as it was written.
+    """The row in a line of the index. Raises ValueError, KeyError or TypeError if the line is not a row or is damaged.
 
-    Lines of earlier versions have no SHA-256. Sixty-four characters at the end under another name are a damaged one.
+    Lines of earlier versions have no SHA-256. A last field of another name whose value has the length of a SHA-256 is
+    one whose name is damaged.
     """
     row = json.loads(line)
     _order(row)
-    name, found = list(row.items())[-1]
-    if name == "sha256" or (isinstance(found, str) and len(found) == 64):
+    name, value = list(row.items())[-1]
+    if name == "sha256" or (isinstance(value, str) and len(value) == 64):
         del row[name]
         if line + b"\n" != _to_line(row):
-            raise _ChangedError("damaged: its SHA-256 is not the line's")
+            raise _ChecksumError("damaged: its SHA-256 is not the line's")
     return row
 
 
-class _ChangedError(ValueError):
-    """A row that is not as it was written."""
+class _ChecksumError(ValueError):
+    """The content of a line does not match its SHA-256."""
 
 
 def _order(row: Mapping[str, Any]) -> tuple:
+    """The sort key of a row in the index. Raises KeyError or TypeError if a field is missing."""
     return (
         row["dataset"],
         row["label"],
@@ -272,7 +253,7 @@ def _order(row: Mapping[str, Any]) -> tuple:
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
-    """The leaves of a nested dict by path, `encoder/layer_0/kernel`, in C order."""
+    """The leaves of a nested dict by path, such as `encoder/layer_0/kernel`, as NumPy arrays in C order."""
     leaves: dict[str, np.ndarray] = {}
     for name, value in tree.items():
         if isinstance(value, Mapping):
@@ -283,7 +264,7 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
 
 
 def nested(leaves: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """The nested dict that `flat` made these leaves of."""
+    """The nested dict that has these leaves at these paths."""
     tree: dict[str, Any] = {}
     for path, value in leaves.items():
         *folders, name = path.split("/")
