@@ -177,7 +177,7 @@ def test_schedules_and_activations_of_ones_own_are_known_by_their_values():
             sweep.check_all([first, again])
     config = Sweep(**{**GOOD, **leaky(0.1)}).config()
     with pytest.raises(
-        ConfigError, match=r"config\.activation: '.*leaky.*' is not aejax's own; build the net in Python"
+        ConfigError, match=r"config\.activation: '.*leaky.*' is not a function of aejax; build the net in Python"
     ):
         sweep.from_config(config, GOOD["hyper"], 0)
     assert sweep.from_config(Sweep(**{**GOOD, **warm(10)}).config(), GOOD["hyper"], 0).widths == (8, 3)
@@ -272,15 +272,16 @@ def test_a_default_label_follows_what_is_set():
 
 
 FILES = {
-    "syntax error": ("SWEEPS = [\n  oops oops\n]", r"x\.py:2: SyntaxError: .*; mend that line"),
-    "raises": ("import math\n\nmath.sqrt(-1)\n", r"x\.py:3: ValueError: .*; mend that line"),
+    "syntax error": ("SWEEPS = [\n  oops oops\n]", r"x\.py:2: SyntaxError: .*; fix that line"),
+    "raises": ("import math\n\nmath.sqrt(-1)\n", r"x\.py:3: ValueError: .*; fix that line"),
     "exits": ("import sys\nsys.exit(3)\n", r"x\.py:2: SystemExit: 3"),
     "missing import": ("import no_such_module_here\n", r"x\.py:1: ModuleNotFoundError"),
     "no SWEEPS": ("SWEPS = []\n", r"x\.py: has no SWEEPS; end it in SWEEPS"),
+    "SWEEPS that are no list": ("SWEEPS = 3\n", r"SWEEPS: of type int; make it a list of Sweep"),
     "empty SWEEPS": ("SWEEPS = []\n", r"SWEEPS: empty: a sweep of zero runs"),
     "SWEEPS of something else": (
         "SWEEPS = [{'dataset': 'digits'}]\n",
-        r"SWEEPS: holds something else than Sweep \(list\)",
+        r"SWEEPS\[0\]: of type dict; make it a Sweep",
     ),
     "bad field": (
         "from aejax import Sweep\n\nSWEEPS = [\n    Sweep(dataset='digits', batchsize=3)\n]\n",
