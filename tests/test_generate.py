@@ -32,13 +32,14 @@ def run_it(*arguments):
 
 
 def decoded(run, z_nk):
-    held, autoencoder = stored_run.load(run)
-    return np.asarray(autoencoder.decode(held.params, jnp.asarray(z_nk, jnp.float32))) * 16  # digits are 0 … 16
+    loaded = stored_run.load(run)
+    x_nd = loaded.autoencoder.decode(loaded.params, jnp.asarray(z_nk, jnp.float32))
+    return np.asarray(x_nd) * 16  # digits are 0 … 16
 
 
 def encoded(run, x_nd):
-    held, autoencoder = stored_run.load(run)
-    return np.asarray(autoencoder.encode(held.params, x_nd.astype(np.float32) / 16))
+    loaded = stored_run.load(run)
+    return np.asarray(loaded.autoencoder.encode(loaded.params, x_nd.astype(np.float32) / 16))
 
 
 def test_samples_are_decoded_draws_of_the_stored_gaussian(run, tmp_path):
@@ -79,8 +80,8 @@ def test_interpolations_start_and_end_at_reconstructions_of_the_rows(run, tmp_pa
 
 
 def test_rows_whose_codings_are_not_stored_are_encoded_from_the_data(run, tmp_path, monkeypatch):
-    held, _ = stored_run.load(run)
-    few = held._replace(arrays={**held.arrays, "codings/first": held.arrays["codings/first"][:4]})
+    stored = run_folders.read_run(run)
+    few = stored._replace(arrays={**stored.arrays, "codings/first": stored.arrays["codings/first"][:4]})
     run_it("interpolate", run, 3, 200, "--out", tmp_path / "x.npy")
     monkeypatch.setattr(run_folders, "read_run", lambda path: few)
     run_it("interpolate", run, 3, 200, "--out", tmp_path / "y.npy")
@@ -126,27 +127,29 @@ def test_a_stored_run_is_enough_for_samples_and_traversals(run, tmp_path, monkey
             assert picture.size[0] > 100
 
 
-def variational(held, autoencoder):
-    """The same run, with a prior: samples of its likelihood are its decoder's output and 1."""
+def variational(loaded):
+    """The same run with a prior; a sample of its likelihood is the decoder's output plus 1."""
     unused: Any = None
-    generative = Generative(
-        lambda params, key, z_bk: autoencoder.decode(params, z_bk) + 1, unused, unused, unused, False
-    )
-    return held, autoencoder._replace(generative=generative)
+
+    def sample(params, key, z_bk):
+        return loaded.autoencoder.decode(params, z_bk) + 1
+
+    generative = Generative(sample, unused, unused, unused, False)
+    return dataclasses.replace(loaded, autoencoder=loaded.autoencoder._replace(generative=generative))
 
 
 def test_a_prior_is_standard_normal_and_has_noise_where_asked(run, tmp_path, monkeypatch):
-    found = variational(*stored_run.load(run))
-    monkeypatch.setattr(stored_run, "load", lambda path: found)
+    loaded = variational(stored_run.load(run))
+    monkeypatch.setattr(stored_run, "load", lambda path: loaded)
     run_it("sample", run, "--images", 4000, "--out", tmp_path / "x.npy")
     run_it("sample", run, "--images", 4000, "--density", "prior", "--noise", "--out", tmp_path / "y.npy")
     x, y = (np.load(tmp_path / name, allow_pickle=False).reshape(-1, 64) for name in ("x.npy", "y.npy"))
     np.testing.assert_allclose(y, x + 16, atol=1e-2)
-    kernel = found[0].params["decoder"]["layer_0"]["kernel"]  # a linear decoder: the covariance of samples is K'K
+    kernel = loaded.params["decoder"]["layer_0"]["kernel"]  # a linear decoder: the covariance of samples is K'K
     np.testing.assert_allclose(np.cov(x.T / 16), kernel.T @ kernel, atol=0.12 * np.abs(kernel.T @ kernel).max())
     run_it("traverse", run, "--codings", 1, "--out", tmp_path / "t.npy")
     t = np.load(tmp_path / "t.npy", allow_pickle=False).reshape(-1, 64) / 16
-    bias = found[0].params["decoder"]["layer_0"]["bias"]
+    bias = loaded.params["decoder"]["layer_0"]["bias"]
     np.testing.assert_allclose(t, np.outer(artifacts.DEVIATIONS, kernel[1]) + bias, atol=1e-3)
 
 
@@ -170,12 +173,9 @@ def test_what_cannot_be_generated_is_said_in_one_line(run, tmp_path, capsys):
 
 
 def test_a_run_of_before_says_what_it_lacks(run, tmp_path, capsys, monkeypatch):
-    held, _ = stored_run.load(run)
-    monkeypatch.setattr(
-        run_folders,
-        "read_run",
-        lambda path: held._replace(arrays={name: held.arrays[name] for name in ("scaling/offset", "scaling/scale")}),
-    )
+    stored = run_folders.read_run(run)
+    old = stored._replace(arrays={name: stored.arrays[name] for name in ("scaling/offset", "scaling/scale")})
+    monkeypatch.setattr(run_folders, "read_run", lambda path: old)
     out = ("--out", tmp_path / "x.npy")
     check_refused(capsys, ["sample", run, *out], 2, "no density", "--again")
     check_refused(capsys, ["traverse", run, *out], 2, "codings/quantiles", "--again")
@@ -224,11 +224,11 @@ def test_pictures_of_a_run_are_its_own(finished):
     train = dataset.x_train / 16
     np.testing.assert_allclose(arrays["features/deviation"], train.std(axis=0), rtol=1e-3, atol=1e-6)
     assert samples.shape == nearest.shape == (60, 64)
-    held, autoencoder = stored_run.load(run)
+    loaded = stored_run.load(run)
     key = jax.random.split(jax.random.key(row["seed"]), 3)[1]
     fitted = density.from_arrays(arrays, "density/gaussian")
     assert fitted is not None
-    drawn = np.asarray(autoencoder.decode(held.params, density.sample(fitted, key, 60)))
+    drawn = np.asarray(loaded.autoencoder.decode(loaded.params, density.sample(fitted, key, 60)))
     np.testing.assert_allclose(samples, np.clip(drawn, 0, 1), atol=0.003)
     distance_mn = np.linalg.norm(drawn[:, None] - train[None], axis=2)
     np.testing.assert_allclose(arrays["samples/gaussian/distance"], distance_mn.min(axis=1), rtol=1e-4)

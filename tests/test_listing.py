@@ -193,8 +193,8 @@ def test_a_run_is_found_by_its_folder_its_id_or_the_beginning_of_it(tmp_path, ca
         tmp_path, [{**row, "run_id": run_id} for row, run_id in zip(rows, ("abc1", "abd2", "abd25"), strict=True)]
     )
     for run in (folder / "runs" / "abc1", folder / "abc1", folder / "abc", folder / "runs" / "abc"):
-        assert listing.find_run(run).run_id == "abc1"
-    assert listing.find_run(folder / "abd2").run_id == "abd2"  # its own name, though another's begins with it
+        assert details.find_run(run).folder.name == "abc1"
+    assert details.find_run(folder / "abd2").folder.name == "abd2"  # its own name, though another's begins with it
     for run, words in (
         (folder / "ab", "the beginning of 3 runs: abc1, abd2, abd25; give more of it"),
         (folder / "adc1", "did you mean abc1?"),
