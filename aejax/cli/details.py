@@ -37,7 +37,7 @@ _NESTED_FIELDS = ("hyper", "config", "data", "execution", "provenance")
 _NOT_COMPARED = {*_METRICS, *_NESTED_FIELDS, "pca_sse_test", "run_id"}
 
 
-class FoundRun(NamedTuple):
+class SelectedRun(NamedTuple):
     """A run that a user asked for: its folder, its row, whether the folder is in this copy, and what is damaged.
 
     `row` is None where the files are damaged and runs.jsonl does not list the run; `damage` is None for a sound run.
@@ -49,7 +49,7 @@ class FoundRun(NamedTuple):
     damage: str | None
 
 
-def find_run(path: Path) -> FoundRun:
+def find_run(path: Path) -> SelectedRun:
     """The run that a path means, with its files checked. Raises ResultsError where no run or several runs match."""
     folder = run_finder.find_run_folder(path)
     damage: list[str] = []
@@ -57,43 +57,43 @@ def find_run(path: Path) -> FoundRun:
     if row is None:
         index = run_folders.read_index(folder.parent.parent)
         row = next((stored for stored in index if stored["run_id"] == folder.name), None)
-    return FoundRun(folder, row, folder.is_dir(), "; ".join(damage) or None)
+    return SelectedRun(folder, row, folder.is_dir(), "; ".join(damage) or None)
 
 
 def show(path: Path, as_json: bool = False) -> None:
     """Print everything stored of a run. Raises ResultsError where there is no such run, and at the end for damage."""
-    found = find_run(path)
-    files = stored_files(found)
-    if found.row is None:
-        raise _damaged(found)
+    run = find_run(path)
+    files = stored_files(run)
+    if run.row is None:
+        raise _damaged(run)
     if as_json:
-        record = {"row": found.row, "changed": changed_fields(found.row["config"]), "here": found.in_this_copy}
-        print(to_json({**record, "damage": found.damage, "files": files}, indent=1))
+        record = {"row": run.row, "changed": changed_fields(run.row["config"]), "here": run.in_this_copy}
+        print(to_json({**record, "damage": run.damage, "files": files}, indent=1))
     else:
-        _print_run(found, found.row, files)
-    if found.damage:
-        raise _damaged(found)
+        _print_run(run, run.row, files)
+    if run.damage:
+        raise _damaged(run)
 
 
-def _damaged(found: FoundRun) -> ResultsError:
-    return ResultsError(str(found.folder), found.damage or "damaged", "run the experiment again")
+def _damaged(run: SelectedRun) -> ResultsError:
+    return ResultsError(str(run.folder), run.damage or "damaged", "run the experiment again")
 
 
-def stored_files(found: FoundRun) -> list[dict[str, Any]]:
+def stored_files(run: SelectedRun) -> list[dict[str, Any]]:
     """Name, size in bytes and integrity of every file of a run: whether its SHA-256 is the manifest's.
 
     Empty where the run's folder is not in this copy.
     """
-    if not found.in_this_copy:
+    if not run.in_this_copy:
         return []
     try:
-        hashes = json.loads((found.folder / MANIFEST).read_bytes())["sha256"]
+        hashes = json.loads((run.folder / MANIFEST).read_bytes())["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         hashes = {}
     files = []
     for name in FILES:
         try:
-            content = (found.folder / name).read_bytes()
+            content = (run.folder / name).read_bytes()
         except OSError:
             files.append({"name": name, "bytes": None, "intact": False})
         else:
@@ -117,7 +117,7 @@ def changed_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _print_run(found: FoundRun, row: Row, files: Sequence[Mapping[str, Any]]) -> None:
+def _print_run(run: SelectedRun, row: Row, files: Sequence[Mapping[str, Any]]) -> None:
     data = row["data"]
     print(f"{row['experiment']}/{row['run_id']}: {row['label']}, {row['dataset']}, seed {row['seed']}")
     step = "" if row.get("bad_step") is None else f" at step {row['bad_step']}"
@@ -136,7 +136,7 @@ def _print_run(found: FoundRun, row: Row, files: Sequence[Mapping[str, Any]]) ->
     if not files:
         print("files: not in this copy; the row is from runs.jsonl")
         return
-    print(f"files: {found.folder}")
+    print(f"files: {run.folder}")
     for file in files:
         size = "missing" if file["bytes"] is None else f"{file['bytes']} bytes"
         print(f"  {file['name']}: {size}, {'SHA-256 intact' if file['intact'] else 'DAMAGED: not as in the manifest'}")
@@ -172,10 +172,10 @@ def diff(first: Path, second: Path) -> None:
     """
     pair = [find_run(first), find_run(second)]
     rows: list[Row] = []
-    for found in pair:
-        if found.damage or found.row is None:
-            raise _damaged(found)
-        rows.append(found.row)
+    for run in pair:
+        if run.damage or run.row is None:
+            raise _damaged(run)
+        rows.append(run.row)
     row_a, row_b = rows
     names = [f"{row['experiment']}/{row['run_id']}" for row in rows]
     lines = [[field, _text(value_a), _text(value_b)] for field, value_a, value_b in differences(row_a, row_b)]
@@ -233,10 +233,10 @@ def _number(value: float | None) -> str:
     return str(value) if isinstance(value, int) else format_number(value, DIGITS)
 
 
-def _compare_parameters(pair: Sequence[FoundRun]) -> str:
-    if absent := [found.folder.name for found in pair if not found.in_this_copy]:
+def _compare_parameters(pair: Sequence[SelectedRun]) -> str:
+    if absent := [run.folder.name for run in pair if not run.in_this_copy]:
         return f"not compared: {' and '.join(absent)} not in this copy"
-    leaves_a, leaves_b = (_flat(run_folders.read_run(found.folder).params) for found in pair)
+    leaves_a, leaves_b = (_flat(run_folders.read_run(run.folder).params) for run in pair)
     if not leaves_a or not leaves_b:
         return "not compared: a run that did not complete has none"
     if {name: leaf.shape for name, leaf in leaves_a.items()} != {name: leaf.shape for name, leaf in leaves_b.items()}:

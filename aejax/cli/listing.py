@@ -52,8 +52,8 @@ def list_path(path: Path, *, sort: str | None = None, status: str | None = None,
             raise ConfigError(option, f"{path} holds several experiments", "give one of them: results/EXPERIMENT")
     folders = sorted(folder for folder in path.glob("[!.]*") if is_experiment(folder)) if path.is_dir() else []
     if not folders:
-        found = "no results there" if path.is_dir() else "no such folder"
-        raise ResultsError(str(path), found, "give a results folder, for example results or results/quickstart")
+        problem = "no results there" if path.is_dir() else "no such folder"
+        raise ResultsError(str(path), problem, "give a results folder, for example results or results/quickstart")
     experiments = [_experiment(folder) for folder in folders]
     print(to_json(experiments, indent=1)) if as_json else print_table(*_experiments_table(experiments))
 

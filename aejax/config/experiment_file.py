@@ -45,8 +45,8 @@ def load(path: Path) -> tuple[str, list[Sweep]]:
         error.args = (f"{path}:{_line(error, loader.path)}: {error}",)
         raise
     except (Exception, SystemExit) as error:
-        found = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise ConfigError(f"{path}:{_line(error, loader.path)}", found, "fix that line") from error
+        problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ConfigError(f"{path}:{_line(error, loader.path)}", problem, "fix that line") from error
     finally:
         sys.path.remove(folder)
     sweeps = getattr(module, "SWEEPS", None)

@@ -56,8 +56,8 @@ def zipped(**values: Value) -> Points:
     count = len(lists[first])
     for name in others:
         if len(lists[name]) != count:
-            found = f"{len(lists[name])} values, {first} has {count}"
-            raise ConfigError(f"zipped.{name}", found, "give as many, or use grid")
+            problem = f"{len(lists[name])} values, {first} has {count}"
+            raise ConfigError(f"zipped.{name}", problem, "give as many, or use grid")
     columns = [lists[name] if name in lists else _python_numbers((values[name],)) * count for name in values]
     return tuple(dict(zip(values, numbers, strict=True)) for numbers in zip(*columns, strict=True))
 

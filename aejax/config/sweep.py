@@ -149,21 +149,21 @@ class Sweep:
         self._set("options", validate_sweep.options(self.options, (*variant_options, *net_options)))
         autoencoder = self._example()
         if self.moments and not (self.linear and autoencoder.quadratic and self.batch_size is None):
-            found = "True, where the loss depends on more than the mean and covariance of the rows"
+            problem = "True, where the loss depends on more than the mean and covariance of the rows"
             fix = "leave it out, or use an affine net, a squared error and batch_size=None"
-            raise ConfigError("Sweep.moments", found, fix)
+            raise ConfigError("Sweep.moments", problem, fix)
         if autoencoder.activates_codings and self.coding_activation is not identity:
             name = registry.function_name("coding_activation", self.coding_activation)
-            found = f"{name}, but the variant activates the codings itself"
-            raise ConfigError("Sweep.coding_activation", found, "leave it out")
+            problem = f"{name}, but the variant activates the codings itself"
+            raise ConfigError("Sweep.coding_activation", problem, "leave it out")
         validate_sweep.check_pretraining(self, autoencoder)
         loss_names = variants.hyper_names(autoencoder)
         self._set("hyper", validate_sweep.hyper(self.hyper, loss_names, self.codings, autoencoder.hyper_ranges))
         # The variant's own range for `active` is that of the full net; a point may train fewer codings.
         for point in self.points():
             if point.get("active", 0) > self.codings_of(point):
-                found = f"{point['active']:g} active codings of {self.codings_of(point)}"
-                raise ConfigError("Sweep.hyper.active", found, "give at most as many as there are codings")
+                problem = f"{point['active']:g} active codings of {self.codings_of(point)}"
+                raise ConfigError("Sweep.hyper.active", problem, "give at most as many as there are codings")
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
@@ -216,8 +216,8 @@ class Sweep:
         variant_options = {name: value for name, value in self.options.items() if name not in net_names}
         if self._needs_images:
             if image_shape is None:
-                found = f"{registry.function_name('net', self.net)}, but the rows of {self.dataset} are not images"
-                raise ConfigError("Sweep.net", found, "set net to mlp, or give data of images")
+                problem = f"{registry.function_name('net', self.net)}, but the rows of {self.dataset} are not images"
+                raise ConfigError("Sweep.net", problem, "set net to mlp, or give data of images")
             net_options["image_shape"] = tuple(image_shape)
         net = self.net(
             inputs,
@@ -259,8 +259,8 @@ class Sweep:
             )
         steps = self.steps(train_rows)
         if steps > MAX_STEPS:
-            found = f"{self.epochs}, which makes {steps} steps"
-            raise ConfigError("Sweep.epochs", found, f"give at most {MAX_STEPS} steps")
+            problem = f"{self.epochs}, which makes {steps} steps"
+            raise ConfigError("Sweep.epochs", problem, f"give at most {MAX_STEPS} steps")
 
     def steps(self, train_rows: int) -> int:
         """Number of optimiser steps of a run on `train_rows` training rows."""
@@ -277,9 +277,9 @@ class Sweep:
                 raise DataError(self.dataset, f"no labels, which the score {score.name} needs", fix)
         rows = len(dataset.x_train) + len(dataset.x_validation)
         if rows < self.codings and not autoencoder.overcomplete:
-            found = f"{rows} training and validation rows, fewer than the {self.codings} codings"
+            problem = f"{rows} training and validation rows, fewer than the {self.codings} codings"
             fix = f"PCA needs at least {self.codings} rows: give more data or fewer codings"
-            raise DataError(self.dataset, found, fix)
+            raise DataError(self.dataset, problem, fix)
         if self.output is jax.nn.sigmoid:
             validate_sweep.check_unit_range(dataset)
 
@@ -363,8 +363,8 @@ def check_all(sweeps: Sequence[Sweep]) -> None:
             place = f"SWEEPS[{i}] seed {seed} {hyper}"
             identity_of_run = run_id(config, hyper, seed, "")
             if identity_of_run in first_place:
-                found = f"the same run twice: {first_place[identity_of_run]} and {place}"
-                raise ConfigError(f"SWEEPS[{i}]", found, "remove one of them")
+                problem = f"the same run twice: {first_place[identity_of_run]} and {place}"
+                raise ConfigError(f"SWEEPS[{i}]", problem, "remove one of them")
             first_place[identity_of_run] = place
 
 

@@ -104,15 +104,15 @@ def check_pretraining(sweep: Sweep, autoencoder: variants.Autoencoder) -> None:
         raise ConfigError(path, repr(pretraining), "give greedy.Greedy(epochs=…, learning_rate=…), or leave it out")
     mirrored = sweep.decoder_widths in (None, sweep.widths[-2::-1])
     if sweep.net is not nets.mlp or not mirrored or len(sweep.widths) < 2:
-        found = "set, but the net is not a stack of two or more dense layers and their mirror"
-        raise ConfigError(path, found, "set net to mlp, give two widths or more, and leave decoder_widths out")
+        problem = "set, but the net is not a stack of two or more dense layers and their mirror"
+        raise ConfigError(path, problem, "set net to mlp, give two widths or more, and leave decoder_widths out")
     dense = greedy.stack_of(sweep, sweep.codings + 1).net()
     shapes = _parameter_shapes(autoencoder.init)
     dense_shapes = _parameter_shapes(dense.init)
     for part in ("encoder", "decoder"):
         if autoencoder.activates_codings or shapes.get(part) != dense_shapes[part]:
-            found = f"set, but the {part} of this variant is not a plain stack of dense layers"
-            raise ConfigError(path, found, "leave it out, or use the variant plain")
+            problem = f"set, but the {part} of this variant is not a plain stack of dense layers"
+            raise ConfigError(path, problem, "leave it out, or use the variant plain")
 
 
 def _parameter_shapes(init: Callable[..., Any]) -> Any:
@@ -153,8 +153,8 @@ def hyper(value: object, loss_names: tuple[str, ...], most_codings: int, ranges:
             raise ConfigError(path, f"{point!r} ({type(point).__name__})", "give a dict of numbers")
         _check_names(point, loss_names, path)
         if checked and (CODINGS in point) != (CODINGS in checked[0]):
-            found = "not in the points before" if CODINGS in point else "missing"
-            raise ConfigError(f"{path}.{CODINGS}", found, "give it in every point or in none")
+            problem = "not in the points before" if CODINGS in point else "missing"
+            raise ConfigError(f"{path}.{CODINGS}", problem, "give it in every point or in none")
         checked.append({name: _number(f"{path}.{name}", name, number, bounds) for name, number in point.items()})
     first_index: dict[tuple, int] = {}
     for i, point in enumerate(checked):
@@ -202,8 +202,8 @@ def scores(value: object) -> tuple[Score, ...]:
             other_numbers = [number for number, *_ in other.headers]
             for number, *_ in score.headers:
                 if number in other_numbers:
-                    found = f"{score.name} and {other.name} both give {number}"
-                    raise ConfigError(path, found, "keep one of them, and put the other into a second sweep")
+                    problem = f"{score.name} and {other.name} both give {number}"
+                    raise ConfigError(path, problem, "keep one of them, and put the other into a second sweep")
     return checked
 
 

@@ -140,8 +140,8 @@ def _codings(loaded: LoadedRun, rows: Sequence[int], data_dir: Path | None) -> n
     data = loaded.row["data"]
     dataset = datasets.load(config["dataset"], data_dir, config["data_seed"])
     if dataset.inputs != data["inputs"] or max(rows) >= len(dataset.x_test):
-        found = f"{len(dataset.x_test)} test rows of {dataset.inputs} inputs, the run had {data['test_rows']} of"
-        raise DataError(config["dataset"], f"{found} {data['inputs']}", "give the data that the run was trained on")
+        problem = f"{len(dataset.x_test)} test rows of {dataset.inputs} inputs, the run had {data['test_rows']} of"
+        raise DataError(config["dataset"], f"{problem} {data['inputs']}", "give the data that the run was trained on")
     x_nd = dataset.x_test[list(rows)]
     return reconstruction.reconstruct(loaded.autoencoder, loaded.params, x_nd, unit=dataset.unit)[0]
 

@@ -15,11 +15,11 @@ from aejax.runtime.errors import ConfigError, MachineError
 def check_path(path: Path, suffixes: Sequence[str], reason: str = "") -> None:
     """Raise ConfigError unless the name ends in one of the suffixes, MachineError where no file can have that name.
 
-    `reason` is added to what the error says was found.
+    `reason` is added to the description of the problem.
     """
     if path.suffix not in suffixes:
-        found = f"ends in {path.suffix!r}{reason}"
-        raise ConfigError(str(path), found, f"end the output file in {' or '.join(suffixes)}")
+        problem = f"ends in {path.suffix!r}{reason}"
+        raise ConfigError(str(path), problem, f"end the output file in {' or '.join(suffixes)}")
     if path.is_dir():
         raise MachineError(str(path), "is a folder", "give a file name")
     if not path.parent.is_dir():

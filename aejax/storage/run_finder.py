@@ -36,8 +36,8 @@ def find_run_folder(path: Path) -> Path:
     if not matches:
         close = get_close_matches(path.name, sorted(ids), 1, cutoff=0.3)
         hint = f"did you mean {close[0]}? " if close else ""
-        found = f"none of the {len(ids)} runs of {experiment}"
-        raise ResultsError(str(path), found, f"{hint}aejax ls {experiment} lists them")
+        problem = f"none of the {len(ids)} runs of {experiment}"
+        raise ResultsError(str(path), problem, f"{hint}aejax ls {experiment} lists them")
     if len(matches) > 1:
         listed = ", ".join(matches[:4]) + ", …" * (len(matches) > 4)
         raise ResultsError(str(path), f"the beginning of {len(matches)} runs: {listed}", "give more of it")
