@@ -51,9 +51,10 @@ class Sweep:
         activation: Elementwise function after every hidden layer. Default `jax.nn.elu`.
         coding_activation: Elementwise function of the codings. Default identity.
         output: Function after the last decoder layer: identity (default) or `jax.nn.sigmoid`.
-        error: Reconstruction error per row: `squared_error` (default) or `cross_entropy` (`aejax.penalties`).
+        error: Reconstruction error, mean over rows and inputs: `squared_error` (default) or `cross_entropy`
+            (`aejax.penalties`).
         decoder_widths: Numbers of units of the decoder's hidden layers. Default None mirrors the encoder.
-        schedule: Function from the number of steps to a schedule: a factor on the learning rate by step
+        schedule: Function from the number of steps to an optax schedule, whose value multiplies the learning rate
             (`aejax.schedules`). Default `constant`.
         precision: Precision of matrix products as JAX names it: "default", "high" or "highest".
         data_seed: Seed of the split into training, validation and test rows. Default 0.
