@@ -11,7 +11,7 @@ What users import from here:
 * `schedules`, `optimisers`: how the learning rate changes, and what takes the steps.
 * `scores`: what a run is measured on besides its error.
 * `greedy`, `classify`: pretraining layer by layer, and classifiers that begin with a trained encoder.
-* `load`: a stored run: its row, parameters and autoencoder.
+* `load`: a stored run, with `encode` and `decode` for raw rows, its `row` and its parameters.
 * `AejaxError` and its kinds `ConfigError`, `DataError`, `ResultsError`, `MachineError`.
 
 Everything else is private and may move. Names are loaded when they are first used: `import aejax` loads no JAX, changes

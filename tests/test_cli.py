@@ -1,4 +1,4 @@
-"""The command line as a person uses it: exit codes, one-line errors, nothing written where nothing was done."""
+"""The command line: exit codes, one-line errors, and no files after a refused command."""
 
 import json
 import os
@@ -63,7 +63,8 @@ def test_a_row_is_what_the_python_api_computes(finished):
     from aejax.evaluation import reconstruction
 
     row = next(row for row in rows_of(finished) if row["codings"] == 2 and row["seed"] == 1)
-    dataset, autoencoder = load("digits"), variants.plain(nets.mlp(64, (6, 2)))
+    dataset = load("digits")
+    autoencoder = variants.plain(nets.mlp(64, (6, 2)))
     fit = train.fit(autoencoder, dataset, seed=1, epochs=2, batch_size=128, learning_rate=0.01, l2=0.0)
     assert reconstruction.score(autoencoder, fit.params, dataset)["sse_test"] == row["sse_test"]
 
@@ -96,8 +97,8 @@ SWEEPS = [Sweep(dataset="digits", widths=(24, 6), epochs=1, batch_size=50, hyper
 """
 
 
-def test_vmapped_runs_that_are_trained_again_have_the_same_bits(tmp_path, monkeypatch):
-    """Whatever is left of a sweep, and however much memory is free the second time."""
+def test_vmapped_runs_have_the_same_bits_when_they_are_trained_again(tmp_path, monkeypatch):
+    """The bits depend neither on how many runs of a sweep are missing nor on how much memory is free."""
     (tmp_path / "tiny.py").write_text(EIGHT)
     arguments = ["run", str(tmp_path / "tiny.py"), "--results", str(tmp_path), "--how", "vmap"]
 
@@ -106,16 +107,17 @@ def test_vmapped_runs_that_are_trained_again_have_the_same_bits(tmp_path, monkey
 
     compile_population = autotune.compile_population
 
-    def too_big_from_five_on(spec, layout):
+    def needs_too_much_memory_from_five_on(spec, layout):
         if layout.block < 5:
             return compile_population(spec, layout)
         needed = int(1.3 * hardware.free_bytes(layout.devices))
         return compile_population(spec, make_layout("loop", 1))._replace(device_bytes=needed, data_bytes=0)
 
     with monkeypatch.context() as patch:
-        patch.setattr(autotune, "compile_population", too_big_from_five_on)
+        patch.setattr(autotune, "compile_population", needs_too_much_memory_from_five_on)
         assert cli.main(arguments) == 0
-    first, rows = bits(), rows_of(tmp_path / "tiny")
+    first = bits()
+    rows = rows_of(tmp_path / "tiny")
     assert len(first) == 8
     assert {row["execution"]["how"] for row in rows} == {"vmap"}
     widths = {row["execution"]["width"] for row in rows}
@@ -127,7 +129,7 @@ def test_vmapped_runs_that_are_trained_again_have_the_same_bits(tmp_path, monkey
     assert {row["execution"]["width"] for row in rows_of(tmp_path / "tiny")} == widths
 
 
-def test_smoke_leaves_the_real_results_alone(tiny, tmp_path):
+def test_smoke_writes_into_a_folder_of_its_own(tiny, tmp_path):
     assert cli.main(["run", str(tiny), "--smoke", "--results", str(tmp_path / "results")]) == 0
     assert [path.name for path in (tmp_path / "results").iterdir()] == ["tiny-smoke"]
     rows = rows_of(tmp_path / "results/tiny-smoke")
@@ -166,7 +168,9 @@ def test_report_rebuilds_summary_and_figures(tmp_path, finished, capsys):
         (["run", "tiny.py", "--set", "dataset=lowrank", "--set", "output=sigmoid"], "with a sigmoid output"),
     ],
 )
-def test_a_wrong_command_or_config_ends_with_2_and_writes_nothing(arguments, part, tiny, tmp_path, capsys, monkeypatch):
+def test_a_wrong_command_or_config_exits_with_2_and_writes_no_file(
+    arguments, part, tiny, tmp_path, capsys, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     check_refused(capsys, arguments, 2, part)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.py"]
@@ -199,8 +203,9 @@ print(json.dumps(times))
 
 
 def test_a_wrong_config_stops_within_two_seconds(tiny, tmp_path):
-    """From when all is imported; reading data or compiling would take a minute."""
-    results, path = ["--results", str(tmp_path / "results")], str(tiny)
+    """Two seconds after the imports. Reading data or compiling would take a minute here."""
+    results = ["--results", str(tmp_path / "results")]
+    path = str(tiny)
     wrong = [["run", path, *results, "--set", text] for text in ("epoch=2", "batch_size=5000", "seeds=4294967296")]
     wrong += [["run", path, *results, "--set", "hyper.l3=0.1"], ["run", str(tmp_path / "absent.py"), *results]]
     command = [sys.executable, "-c", REFUSED, json.dumps(wrong)]
@@ -213,9 +218,9 @@ def test_a_wrong_config_stops_within_two_seconds(tiny, tmp_path):
 
 def test_results_that_cannot_be_written_stop_before_any_compute(tiny, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("aejax.evaluation.reconstruction.pca_reference", None)  # would fail if it were reached
-    (tmp_path / "results").write_text("a file of mine")
+    (tmp_path / "results").write_text("a user's file")
     check_refused(capsys, ["run", tiny, "--results", tmp_path / "results"], 5, "is a file")
-    assert (tmp_path / "results").read_text() == "a file of mine"
+    assert (tmp_path / "results").read_text() == "a user's file"
 
 
 def test_debug_shows_the_traceback_and_keeps_the_exit_code(capsys):
@@ -225,7 +230,7 @@ def test_debug_shows_the_traceback_and_keeps_the_exit_code(capsys):
     assert errors.splitlines()[-1].startswith("aejax: error: nowhere.py: no such file")
 
 
-def test_one_bad_run_harms_no_other(tiny, tmp_path, capsys, monkeypatch):
+def test_a_failed_run_does_not_affect_the_others(tiny, tmp_path, capsys, monkeypatch):
     train_block = loop.train_block
 
     def fails_for_seed_one(compiled, data, runs, **options):
@@ -236,9 +241,9 @@ def test_one_bad_run_harms_no_other(tiny, tmp_path, capsys, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(loop, "train_block", fails_for_seed_one)
         assert cli.main(["run", str(tiny), "--results", str(tmp_path)]) == 3
-    said = capsys.readouterr().err
-    assert "a block of 2 failed (RuntimeError): one by one" in said
-    assert "failed: stacked 2, seed 1" in said
+    errors = capsys.readouterr().err
+    assert "a block of 2 failed (RuntimeError): trained one by one" in errors
+    assert "failed: stacked 2, seed 1" in errors
     rows = {(row["codings"], row["seed"]): row for row in rows_of(tmp_path / "tiny")}
     assert [rows[key]["status"] for key in ((2, 0), (2, 1), (3, 0))] == ["completed", "failed", "completed"]
     assert rows[2, 1]["reason"] == "RuntimeError: RESOURCE_EXHAUSTED: out of memory allocating"
@@ -247,7 +252,7 @@ def test_one_bad_run_harms_no_other(tiny, tmp_path, capsys, monkeypatch):
     assert "1 trained, 2 were stored already" in capsys.readouterr().out
 
 
-def test_a_run_that_cannot_be_scored_is_a_failed_run_and_harms_no_other(tiny, tmp_path, monkeypatch):
+def test_a_run_that_cannot_be_scored_fails_and_does_not_affect_the_others(tiny, tmp_path, monkeypatch):
     score = reconstruction.score
 
     def infinite_for_three(*arguments, codings, **options):
@@ -274,7 +279,7 @@ def test_a_diverged_run_is_recorded_and_never_ranked(tiny, tmp_path, capsys):
     )
 
 
-def test_a_rank_below_the_codings_is_warned_of_with_the_rank(tiny, tmp_path, capsys):
+def test_a_warning_names_a_rank_below_the_number_of_codings(tiny, tmp_path, capsys):
     rng = np.random.default_rng(0)
     np.save(tmp_path / "flat.npy", rng.normal(size=(50, 2)) @ rng.normal(size=(2, 9)))
     arguments = ["run", str(tiny), "--results", str(tmp_path), "--set", f"dataset=file:{tmp_path / 'flat.npy'}"]
@@ -283,7 +288,7 @@ def test_a_rank_below_the_codings_is_warned_of_with_the_rank(tiny, tmp_path, cap
     assert {row["data"]["pca_rank"] for row in rows_of(tmp_path / "tiny")} == {2}
 
 
-def test_fewer_rows_than_codings_are_too_few_for_pca(tmp_path, capsys):
+def test_fewer_rows_than_codings_are_refused(tmp_path, capsys):
     np.save(tmp_path / "few.npy", np.random.default_rng(0).normal(size=(12, 40)))
     path = tmp_path / "few.py"
     fields = "widths=(20,), epochs=1, batch_size=None, hyper={'learning_rate': 0.1, 'l2': 0.0}"
@@ -293,7 +298,7 @@ def test_fewer_rows_than_codings_are_too_few_for_pca(tmp_path, capsys):
     assert not (tmp_path / "results").exists()
 
 
-def test_a_platform_that_is_absent_is_named(tiny, tmp_path):
+def test_an_absent_platform_is_named(tiny, tmp_path):
     environment = {**os.environ, "JAX_PLATFORMS": "cuda"}
     command = [sys.executable, "-m", "aejax", "run", str(tiny), "--results", str(tmp_path / "results")]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
@@ -308,7 +313,8 @@ def test_an_interrupted_experiment_keeps_its_finished_runs(tmp_path):
     (tmp_path / "long.py").write_text(long)  # the first sweep ends at once, the second never
     command = [sys.executable, "-m", "aejax", "run", str(tmp_path / "long.py"), "--results", str(tmp_path / "results")]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        runs, deadline = tmp_path / "results/long/runs", time.monotonic() + 120
+        runs = tmp_path / "results/long/runs"
+        deadline = time.monotonic() + 120
         while len(list(runs.glob("[!.]*"))) < 2 and time.monotonic() < deadline:
             time.sleep(0.2)
         process.send_signal(signal.SIGTERM)
@@ -320,6 +326,6 @@ def test_an_interrupted_experiment_keeps_its_finished_runs(tmp_path):
     assert len(rows_of(tmp_path / "results/long")) == 2
 
 
-def test_the_version_is_the_packages():
+def test_version_prints_the_version_of_the_package():
     done = subprocess.run([sys.executable, "-m", "aejax", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["aejax", __import__("aejax").__version__]

@@ -1,4 +1,4 @@
-"""Whatever is committed in experiments/ runs, shrunk; its docstring says how, how long and what to expect."""
+"""Every file in experiments/ runs with --smoke, and its docstring and committed results agree."""
 
 import ast
 import dataclasses
@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from aejax import cli
-from aejax.config import experiment_file, run_identity, sweep
+from aejax.config import experiment_file, run_identity
+from aejax.config.sweep import check_all
 from support import quickly_compiled
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -32,39 +33,39 @@ def test_the_docstring_gives_question_command_time_and_numbers(path):
 
 
 @every
-def test_the_configs_are_sound(path):
+def test_the_configs_pass_every_check(path):
     name, sweeps = experiment_file.load(path)
-    sweep.check_all(sweeps)
+    check_all(sweeps)
     assert name == path.stem
 
 
-AS_A_USER_WOULD = {"conv", "denoising", "linear_pca", "population", "quickstart"}
-"""Run with `--smoke` and nothing else; the others with their first seed alone, and compiled in less time."""
+PLAIN_SMOKE = {"conv", "denoising", "linear_pca", "population", "quickstart"}
+"""Experiments tested with plain `--smoke`. The others are tested with their first seed and a faster compiler."""
 
 
 @every
-def test_it_runs(path, tmp_path, request):
+def test_the_experiment_runs(path, tmp_path, request):
     _, sweeps = experiment_file.load(path)
     arguments = ["run", str(path), "--smoke", "--results", str(tmp_path)]
-    if any(one.dataset.startswith("mnist") for one in sweeps):
+    if any(sweep.dataset.startswith("mnist") for sweep in sweeps):
         arguments += ["--data-dir", str(request.getfixturevalue("mnist_dir"))]
-    if any(one.dataset.startswith("olivetti") for one in sweeps):
+    if any(sweep.dataset.startswith("olivetti") for sweep in sweeps):
         arguments += ["--data-dir", str(request.getfixturevalue("olivetti_path").parent)]
-    if path.stem in AS_A_USER_WOULD:
+    if path.stem in PLAIN_SMOKE:
         assert cli.main(arguments) == 0
     else:
-        sweeps = [dataclasses.replace(one, seeds=sweeps[0].seeds[:1]) for one in sweeps]
+        sweeps = [dataclasses.replace(sweep, seeds=sweeps[0].seeds[:1]) for sweep in sweeps]
         with quickly_compiled():
             assert cli.main([*arguments, "--set", f"seeds={sweeps[0].seeds[0]}"]) == 0
     folder = tmp_path / f"{path.stem}-smoke"
     rows = [json.loads(line) for line in (folder / "runs.jsonl").read_text().splitlines()]
-    assert len(rows) == sum(len(one.smoke().runs()) for one in sweeps)
+    assert len(rows) == sum(len(sweep.smoke().runs()) for sweep in sweeps)
     assert {row["status"] for row in rows} == {"completed"}
     assert (folder / "summary.md").read_text().startswith(f"# {path.stem}-smoke")
     assert (folder / "learning_curves.png").stat().st_size > 1000
 
 
-def test_the_chapters_settings_are_the_chapters():
+def test_the_chapters_settings_are_those_of_the_book():
     import jax
 
     from aejax.training import schedules
@@ -83,7 +84,7 @@ def test_the_chapters_settings_are_the_chapters():
     assert len(linear.seeds) == 10
 
 
-def test_linear_pca_finds_the_plane_from_starts_that_are_slow_to_get_there(tmp_path):
+def test_linear_pca_finds_the_plane_from_the_slowest_seeds(tmp_path):
     path = CHECKOUT / "experiments/linear_pca.py"
     assert cli.main(["run", str(path), "--set", "seeds=3,9", "--results", str(tmp_path)]) == 0
     rows = [json.loads(line) for line in (tmp_path / "linear_pca/runs.jsonl").read_text().splitlines()]
@@ -95,27 +96,27 @@ def test_linear_pca_finds_the_plane_from_starts_that_are_slow_to_get_there(tmp_p
 
 def committed(name):
     """Rows of a committed experiment by (label, codings)."""
-    found = {}
+    rows = {}
     for line in (CHECKOUT / f"results/{name}/runs.jsonl").read_text().splitlines():
         row = json.loads(line)
-        found.setdefault((row["label"], row["codings"]), []).append(row)
-    return found
+        rows.setdefault((row["label"], row["codings"]), []).append(row)
+    return rows
 
 
-def test_the_committed_rows_are_those_of_the_committed_files():
-    """Every run that a file asks for has its row under results/, with the identity its config has today."""
+def test_the_committed_rows_are_the_runs_of_the_committed_files():
+    """Every run of a file has a row under results/, and the run id of its config is unchanged."""
     for path in FILES:
-        asked = {
-            (json.dumps(one.config(), sort_keys=True), json.dumps(hyper, sort_keys=True), seed)
-            for one in experiment_file.load(path)[1]
-            for seed, hyper in one.runs()
+        wanted = {
+            (json.dumps(sweep.config(), sort_keys=True), json.dumps(hyper, sort_keys=True), seed)
+            for sweep in experiment_file.load(path)[1]
+            for seed, hyper in sweep.runs()
         }
         rows = [row for rows in committed(path.stem).values() for row in rows]
         stored = {
             (json.dumps(row["config"], sort_keys=True), json.dumps(row["hyper"], sort_keys=True), row["seed"])
             for row in rows
         }
-        assert stored == asked, path.stem
+        assert stored == wanted, path.stem
         for row in rows:
             assert row["status"] == "completed"
             fingerprint = row["provenance"]["dataset_fingerprint"]
@@ -123,8 +124,8 @@ def test_the_committed_rows_are_those_of_the_committed_files():
 
 
 @every
-def test_the_committed_summaries_say_what_their_rows_say(path, tmp_path):
-    """Verdicts, tables and what they mean, as they are written today; figures need arrays, which are not committed."""
+def test_the_committed_summaries_are_those_of_their_rows(path, tmp_path):
+    """Verdicts and tables, without figures: those need arrays, which are not committed."""
     folder = CHECKOUT / "results" / path.stem
     for name in ("runs.jsonl", "goodput.jsonl"):
         shutil.copy(folder / name, tmp_path / name)
@@ -137,18 +138,18 @@ def test_the_committed_summaries_say_what_their_rows_say(path, tmp_path):
 
 
 @every
-def test_the_committed_run_took_about_as_long_as_its_docstring_says(path):
+def test_the_docstring_states_the_duration_of_the_committed_run(path):
     docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
-    found = re.search(r"Takes about (\d+|a|an) (s|minutes?|hour)\b", docstring)
-    assert found is not None
-    number, unit = found.groups()
-    said = (1 if number in ("a", "an") else int(number)) * {"s": 1, "hour": 3600}.get(unit, 60)
+    duration = re.search(r"Takes about (\d+|a|an) (s|minutes?|hour)\b", docstring)
+    assert duration is not None
+    number, unit = duration.groups()
+    stated = (1 if number in ("a", "an") else int(number)) * {"s": 1, "hour": 3600}.get(unit, 60)
     lines = (CHECKOUT / f"results/{path.stem}/goodput.jsonl").read_text().splitlines()
-    took = sum(one["wall"] for one in map(json.loads, lines) if not one.get("report"))
-    assert said / 3 < took < 1.3 * said
+    measured = sum(call["wall"] for call in map(json.loads, lines) if not call.get("report"))
+    assert stated / 3 < measured < 1.3 * stated
 
 
-def test_the_committed_numbers_reach_what_is_claimed():
+def test_the_committed_numbers_are_as_the_docstrings_claim():
     linear = committed("linear_pca")["linear", 2]
     assert len(linear) == 10
     assert all(abs(row["sse_ratio"] - 1) < 0.001 and row["principal_angle_max_deg"] < 0.5 for row in linear)
@@ -179,86 +180,86 @@ def test_the_committed_numbers_reach_what_is_claimed():
 def test_denoising_beats_pca_at_its_best_and_the_best_affine_map_in_every_seed():
     rows = committed("denoising")
     for label in ("gaussian", "masking", "salt and pepper"):
-        found = [row["scores"] for row in rows[f"denoising, {label}", 100]]
-        assert len(found) == 3
-        assert all(one["denoised_sse_test"] < 0.87 * one["affine_denoised_sse_test"] for one in found)
-        assert all(one["denoised_sse_test"] < 0.65 * one["pca_best_denoised_sse_test"] for one in found)
+        runs = [row["scores"] for row in rows[f"denoising, {label}", 100]]
+        assert len(runs) == 3
+        assert all(scores["denoised_sse_test"] < 0.87 * scores["affine_denoised_sse_test"] for scores in runs)
+        assert all(scores["denoised_sse_test"] < 0.65 * scores["pca_best_denoised_sse_test"] for scores in runs)
     for noise in ("gaussian", "masking"):  # linear: the best affine map of that rank
-        found = [row["scores"] for row in rows[f"linear, {noise} marginalised", 100]]
-        assert len(found) == 3
-        for one in found:
-            assert one["denoised_sse_test"] == pytest.approx(one["affine_rank_denoised_sse_test"], rel=0.005)
-            assert one["denoised_sse_test"] > 1.01 * one["affine_denoised_sse_test"]
-            assert one["denoised_sse_test"] < 0.8 * one["pca_best_denoised_sse_test"]
+        runs = [row["scores"] for row in rows[f"linear, {noise} marginalised", 100]]
+        assert len(runs) == 3
+        for scores in runs:
+            assert scores["denoised_sse_test"] == pytest.approx(scores["affine_rank_denoised_sse_test"], rel=0.005)
+            assert scores["denoised_sse_test"] > 1.01 * scores["affine_denoised_sse_test"]
+            assert scores["denoised_sse_test"] < 0.8 * scores["pca_best_denoised_sse_test"]
     plain = [row["scores"] for row in rows["plain", 100]]
-    assert all(one["denoised_sse_test"] > one["pca_denoised_sse_test"] for one in plain)
+    assert all(scores["denoised_sse_test"] > scores["pca_denoised_sse_test"] for scores in plain)
 
 
-def test_the_more_contraction_the_steadier_the_codings_and_the_larger_the_error():
+def test_more_contraction_gives_less_sensitive_codings_and_a_larger_error():
     rows = committed("contractive")
     for layers, codings, weights in (("", 100, (0.0, 1e-4, 3e-4, 1e-3)), (", two layers", 16, (0.0, 1e-4, 1e-3))):
         both = rows[f"no penalty{layers}", codings] + rows[f"contractive{layers}", codings]
         for seed in (0, 1, 2):
-            mine = {row["hyper"]["contraction"]: row for row in both if row["seed"] == seed}
+            by_weight = {row["hyper"]["contraction"]: row for row in both if row["seed"] == seed}
             for measure in ("jacobian_norm", "coding_sensitivity"):
-                found = [mine[weight]["scores"][measure] for weight in weights]
-                assert found == sorted(found, reverse=True)
-                assert found[-1] < 0.6 * found[0]
-            assert mine[weights[-1]]["sse_test"] > mine[0.0]["sse_test"]
+                values = [by_weight[weight]["scores"][measure] for weight in weights]
+                assert values == sorted(values, reverse=True)
+                assert values[-1] < 0.6 * values[0]
+            assert by_weight[weights[-1]]["sse_test"] > by_weight[0.0]["sse_test"]
             for weight in weights:  # no win over PCA with no more error
-                scored = mine[weight]["scores"]
-                assert scored["coding_sensitivity"] > scored["equal_pca_coding_sensitivity"]
+                scores = by_weight[weight]["scores"]
+                assert scores["coding_sensitivity"] > scores["equal_pca_coding_sensitivity"]
 
 
-def test_ordered_finds_components_as_its_docstring_says():
-    rows = {label: [row["scores"] for row in found] for (label, _), found in committed("ordered").items()}
+def test_ordered_finds_the_components_as_its_docstring_claims():
+    rows = {label: [row["scores"] for row in stored] for (label, _), stored in committed("ordered").items()}
     assert len(rows["rotation-augmented"]) == 3
     assert all(row["train_seconds"] < 60 for row in committed("ordered")["rotation-augmented", 20])
-    assert max(one["axis_distance"] for one in rows["rotation-augmented"]) < 1e-7
-    assert max(one["axis_distance"] for one in rows["nested dropout"]) < 1e-11
-    assert max(one["axis_distance"] for one in rows["nonuniform L2"]) < 0.1
+    assert max(scores["axis_distance"] for scores in rows["rotation-augmented"]) < 1e-7
+    assert max(scores["axis_distance"] for scores in rows["nested dropout"]) < 1e-11
+    assert max(scores["axis_distance"] for scores in rows["nonuniform L2"]) < 0.1
     for label in ("plain", "tied", "uniform L2"):
-        assert min(one["axis_distance"] for one in rows[label]) > 0.7
+        assert min(scores["axis_distance"] for scores in rows[label]) > 0.7
     assert 0.2 < rows["nested dropout, sampled prefixes"][0]["axis_distance"] < 0.4
     for label in rows.keys() - {"plain", "nested dropout, sampled prefixes"}:
-        assert max(one["subspace_distance"] for one in rows[label]) < 1e-6
+        assert max(scores["subspace_distance"] for scores in rows[label]) < 1e-6
 
 
-def test_faces_never_seen_are_reconstructed_as_the_docstring_says():
-    found = committed("faces")
-    ratios = {row["config"]["data_seed"]: row["sse_ratio"] for row in found["wide, mixture-sampled", 30]}
+def test_unseen_faces_are_reconstructed_as_the_docstring_claims():
+    rows = committed("faces")
+    ratios = {row["config"]["data_seed"]: row["sse_ratio"] for row in rows["wide, mixture-sampled", 30]}
     assert sorted(ratios) == [0, 1, 2]
     assert max(ratios.values()) < 1
     for people, expected in enumerate((0.875, 0.913, 0.908)):
-        patches = [row for row in found["patches", 30] if row["config"]["data_seed"] == people]
+        patches = [row for row in rows["patches", 30] if row["config"]["data_seed"] == people]
         assert len(patches) == 3
         best = min(patches, key=lambda row: row["sse_validation"])
         assert best["hyper"]["l2"] == 4e-6
         assert best["sse_ratio"] == pytest.approx(expected, abs=0.001)
         assert best["sse_ratio"] <= 0.933, "the published ratio"
-    assert all(row["sse_ratio"] > 1 for row in found["variational", 30])
+    assert all(row["sse_ratio"] > 1 for row in rows["variational", 30])
 
 
-def test_pretraining_helps_where_labels_are_few_if_it_denoises():
+def test_denoising_pretraining_helps_where_labels_are_few():
     rows = committed("pretraining")
     for label in ("denoising", "plain"):
-        found = [row["scores"] for row in rows[label, 150]]
-        assert len(found) == 3
+        runs = [row["scores"] for row in rows[label, 150]]
+        assert len(runs) == 3
         for n, least in ((100, 0.02), (1000, 0.02), (20_000, 0.002)):
-            gains = [one[f"accuracy_{n}_finetuned"] - one[f"accuracy_{n}_scratch"] for one in found]
+            gains = [scores[f"accuracy_{n}_finetuned"] - scores[f"accuracy_{n}_scratch"] for scores in runs]
             if label == "denoising":
                 assert min(gains) >= 0
                 assert sum(gains) / 3 > least
             else:
                 assert abs(sum(gains) / 3) < 0.004
-        assert all(one["accuracy_20000_frozen"] < one["accuracy_20000_scratch"] for one in found)
+        assert all(scores["accuracy_20000_frozen"] < scores["accuracy_20000_scratch"] for scores in runs)
         for n in (100, 1000, 20_000):  # as features: denoised codings win against components, plain ones lose
-            gains = [one[f"accuracy_{n}_logistic_codings"] - one[f"accuracy_{n}_logistic_pca"] for one in found]
+            gains = [scores[f"accuracy_{n}_logistic_codings"] - scores[f"accuracy_{n}_logistic_pca"] for scores in runs]
             assert min(gains) > 0 if label == "denoising" else max(gains) < 0
-        assert all(one["accuracy_1000_neighbours_pca"] > one["accuracy_1000_scratch"] for one in found)
+        assert all(scores["accuracy_1000_neighbours_pca"] > scores["accuracy_1000_scratch"] for scores in runs)
 
 
-def test_greedy_phases_gain_nothing_as_the_docstring_says():
+def test_greedy_phases_gain_nothing_as_the_docstring_claims():
     means = {}
     for (label, _), rows in committed("greedy").items():
         for rate in {row["hyper"]["learning_rate"] for row in rows}:

@@ -1,4 +1,4 @@
-"""`aejax ls`, `show` and `diff`: what a person asks of stored runs, and that asking changes nothing."""
+"""`aejax ls`, `show` and `diff`: what they print, and that they change no file."""
 
 import contextlib
 import hashlib
@@ -36,7 +36,7 @@ def parameters(row, noise=0.0):
 
 
 def store(root, rows, noise=None):
-    """An experiment's folder: run folders and runs.jsonl."""
+    """Write the run folders and runs.jsonl of an experiment; returns its folder. `noise` is added to kernels by id."""
     folder = run_folders.open_folder(root, "tying")
     for row in rows:
         params = parameters(row, (noise or {}).get(row["run_id"], 0.0)) if row["status"] == "completed" else {}
@@ -46,7 +46,7 @@ def store(root, rows, noise=None):
 
 
 def aejax(capsys, *arguments):
-    """Exit code, lines of standard output, standard error."""
+    """Run a command; returns the exit code, the lines of standard output, and standard error."""
     code = cli.main([str(argument) for argument in arguments])
     out, err = capsys.readouterr()
     return code, out.splitlines(), err
@@ -59,7 +59,7 @@ def rows():
     )
 
 
-def test_runs_of_an_experiment(tmp_path, capsys, rows):
+def test_ls_lists_the_runs_of_an_experiment(tmp_path, capsys, rows):
     folder = store(tmp_path, rows)
     with unchanged(tmp_path):
         code, lines, _ = aejax(capsys, "ls", folder)
@@ -110,7 +110,7 @@ def test_runs_of_an_experiment(tmp_path, capsys, rows):
     assert json.loads("\n".join(lines)) == [next(r for r in rows if r["run_id"] == ids[key]) for key in sorted(ids)]
 
 
-def test_nothing_is_cut_off_or_coloured_where_the_output_is_no_terminal(tmp_path, capsys, monkeypatch):
+def test_nothing_is_cut_off_or_coloured_outside_a_terminal(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "20")
     folder = store(tmp_path, [make("a label of many words " * 9), make("b")])
     _, lines, _ = aejax(capsys, "ls", folder)
@@ -120,7 +120,7 @@ def test_nothing_is_cut_off_or_coloured_where_the_output_is_no_terminal(tmp_path
 
 
 @pytest.mark.parametrize("width", [30, 90, 200])
-def test_on_a_terminal_of_any_width_every_number_is_whole(tmp_path, capsys, monkeypatch, rows, width):
+def test_every_number_is_whole_on_a_terminal_of_any_width(tmp_path, capsys, monkeypatch, rows, width):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", str(width))
     _, lines, _ = aejax(capsys, "ls", store(tmp_path, rows))
@@ -129,7 +129,7 @@ def test_on_a_terminal_of_any_width_every_number_is_whole(tmp_path, capsys, monk
         assert f" {whole} " in f" {text} ".replace("\n", " ")
 
 
-def test_a_masked_axis_of_codings_is_no_column_of_its_own(tmp_path, capsys):
+def test_swept_codings_have_one_column(tmp_path, capsys):
     folder = store(tmp_path, population(1, learning_rate=(0.01,), codings=(2, 3)))
     _, lines, _ = aejax(capsys, "ls", folder)
     assert lines[0].split().count("codings") == 1
@@ -139,7 +139,7 @@ def test_a_masked_axis_of_codings_is_no_column_of_its_own(tmp_path, capsys):
     assert not [line for line in lines if line.startswith("  codings:")]
 
 
-def test_experiments_of_a_folder(tmp_path, capsys, rows):
+def test_ls_lists_the_experiments_of_a_folder(tmp_path, capsys, rows):
     store(tmp_path, rows)
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "runs.jsonl").write_text("no row\n")
@@ -151,9 +151,9 @@ def test_experiments_of_a_folder(tmp_path, capsys, rows):
     assert "not a row" in lines[1]
     assert " ".join(lines[2].split()) == "tying 4 3 0 1 2 stacked, 7 codings, learning_rate 0.01 0.6005 2026-03-02"
     _, lines, _ = aejax(capsys, "ls", tmp_path, "--json")
-    found = json.loads("\n".join(lines))[1]
-    assert found["best_ratio_test"] == pytest.approx(0.6005)
-    assert (found["runs"], found["completed"], found["diverged"], found["settings"]) == (4, 3, 1, 2)
+    experiment = json.loads("\n".join(lines))[1]
+    assert experiment["best_ratio_test"] == pytest.approx(0.6005)
+    assert (experiment["runs"], experiment["completed"], experiment["diverged"], experiment["settings"]) == (4, 3, 1, 2)
 
 
 def damage(path):
@@ -164,7 +164,8 @@ def damage(path):
 
 def test_a_damaged_run_is_listed_as_damaged_and_shown_with_its_files(tmp_path, capsys, rows):
     folder = store(tmp_path, rows)
-    bad, lost = rows[2]["run_id"], rows[0]["run_id"]
+    bad = rows[2]["run_id"]
+    lost = rows[0]["run_id"]
     damage(folder / "runs" / bad / "parameters.safetensors")
     damage(folder / "runs" / lost / "run.json")
     index = (folder / "runs.jsonl").read_text().splitlines(keepends=True)
@@ -179,7 +180,7 @@ def test_a_damaged_run_is_listed_as_damaged_and_shown_with_its_files(tmp_path, c
         sizes = {line.split(":")[0].strip(): line.split(", ")[1] for line in lines if "bytes, " in line}
         assert sizes["run.json"] == sizes["arrays.safetensors"] == "SHA-256 intact"
         assert sizes["parameters.safetensors"].startswith("DAMAGED")
-        code, lines, err = aejax(capsys, "show", folder / lost)  # nothing of it is to be trusted
+        code, lines, err = aejax(capsys, "show", folder / lost)  # no field of it can be trusted
         assert (code, lines) == (4, [])
         assert "damaged" in err
         code, lines, err = aejax(capsys, "diff", folder / bad, folder / rows[1]["run_id"])
@@ -193,8 +194,8 @@ def test_a_run_is_found_by_its_folder_its_id_or_the_beginning_of_it(tmp_path, ca
         tmp_path, [{**row, "run_id": run_id} for row, run_id in zip(rows, ("abc1", "abd2", "abd25"), strict=True)]
     )
     for run in (folder / "runs" / "abc1", folder / "abc1", folder / "abc", folder / "runs" / "abc"):
-        assert listing.find_run(run).run_id == "abc1"
-    assert listing.find_run(folder / "abd2").run_id == "abd2"  # its own name, though another's begins with it
+        assert details.find_run(run).folder.name == "abc1"
+    assert details.find_run(folder / "abd2").folder.name == "abd2"  # a full id, although another id begins with it
     for run, words in (
         (folder / "ab", "the beginning of 3 runs: abc1, abd2, abd25; give more of it"),
         (folder / "adc1", "did you mean abc1?"),
@@ -214,7 +215,7 @@ def test_a_run_is_found_by_its_folder_its_id_or_the_beginning_of_it(tmp_path, ca
         (["--status", "complete"], 2, "did you mean completed?"),
     ],
 )
-def test_a_wrong_option_is_one_line(tmp_path, capsys, arguments, code, words):
+def test_a_wrong_option_gets_a_one_line_error(tmp_path, capsys, arguments, code, words):
     folder = store(tmp_path, [make()])
     got, lines, err = aejax(capsys, "ls", folder, *arguments)
     assert (got, lines) == (code, [])
@@ -223,7 +224,7 @@ def test_a_wrong_option_is_one_line(tmp_path, capsys, arguments, code, words):
     assert aejax(capsys, "ls", tmp_path, "--sort", "seed")[0] == 2
 
 
-def test_everything_of_a_run(tmp_path, capsys):
+def test_show_prints_everything_of_a_run(tmp_path, capsys):
     execution = {"how": "vmap", "block": 8, "members": 64, "devices": 1, "rates": {"vmap 8": 9000.5}, "member_bytes": 7}
     defaults = Sweep(dataset="digits", widths=(30, 7), epochs=8, batch_size=50, hyper={"learning_rate": 0.1, "l2": 0.0})
     row = make(sse=8.0, execution=execution, bad_step=None, config=defaults.config() | {"tied": True})
@@ -243,13 +244,13 @@ def test_everything_of_a_run(tmp_path, capsys):
     sizes = {path.name: path.stat().st_size for path in (folder / "runs" / row["run_id"]).iterdir()}
     assert f"  arrays.safetensors: {sizes['arrays.safetensors']} bytes, SHA-256 intact" in lines
     _, lines, _ = aejax(capsys, "show", folder / row["run_id"], "--json")
-    known = json.loads("\n".join(lines))
-    assert known["row"] == row
-    assert known["changed"]["tied"] is True
-    assert [file["intact"] for file in known["files"]] == [True] * 3
+    shown = json.loads("\n".join(lines))
+    assert shown["row"] == row
+    assert shown["changed"]["tied"] is True
+    assert [file["intact"] for file in shown["files"]] == [True] * 3
 
 
-def test_a_run_that_is_known_from_the_index_alone(tmp_path, capsys):
+def test_show_and_ls_of_a_run_that_only_the_index_has(tmp_path, capsys):
     row = make(status="diverged", bad_step=17)
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "runs.jsonl").write_text(json.dumps(row) + "\n")
@@ -261,8 +262,9 @@ def test_a_run_that_is_known_from_the_index_alone(tmp_path, capsys):
     assert aejax(capsys, "ls", tmp_path / "old")[1][1].split()[4] == "diverged"
 
 
-def test_two_runs_beside_each_other(tmp_path, capsys):
-    a, b = make(seed=0, sse=8.0), make(seed=1, sse=9.0, hyper={"learning_rate": 0.01})
+def test_diff_prints_what_differs_between_two_runs(tmp_path, capsys):
+    a = make(seed=0, sse=8.0)
+    b = make(seed=1, sse=9.0, hyper={"learning_rate": 0.01})
     c = make(seed=2, widths=[31, 7])
     folder = store(tmp_path, [a, b, c], {b["run_id"]: 0.5})
     with unchanged(tmp_path):
@@ -283,15 +285,16 @@ def test_two_runs_beside_each_other(tmp_path, capsys):
     assert aejax(capsys, "diff", folder / a["run_id"], folder / c["run_id"])[1][-1].endswith("of different shapes")
 
 
-def test_the_same_bits_are_said_to_be_the_same(tmp_path, capsys):
-    a, b = make(seed=0), make(seed=1)
+def test_diff_reports_equal_bits_and_equal_fields(tmp_path, capsys):
+    a = make(seed=0)
+    b = make(seed=1)
     folder = store(tmp_path, [a, b])
     assert aejax(capsys, "diff", folder / a["run_id"], folder / b["run_id"])[1][-1] == "parameters: bit-identical"
     _, lines, _ = aejax(capsys, "diff", folder / a["run_id"], folder / a["run_id"])
     assert lines[0].endswith("the same in every field")
 
 
-def test_differences_name_what_one_row_lacks():
+def test_differences_include_fields_that_one_row_lacks():
     a = make(config={"widths": [3, 2], "digests": {}})
     b = a | {
         "config": {"widths": [3, 2], "digests": {"activation": "ff"}},

@@ -1,6 +1,8 @@
-"""Configs: every bad value gets one line naming the field, the value and the fix."""
+"""`Sweep`, `--set` and experiment files: checks, identity, and one-line errors with field, value and fix."""
 
+import dataclasses
 import json
+import re
 from pathlib import Path
 
 import jax
@@ -10,8 +12,8 @@ import optax
 import pytest
 
 from aejax import nets
-from aejax.config import experiment_file, overrides, run_identity, sweep
-from aejax.config.sweep import Sweep
+from aejax.config import experiment_file, overrides, run_identity
+from aejax.config.sweep import Sweep, check_all, from_config
 from aejax.runtime.errors import ConfigError, DataError
 from aejax.training import optimisers, schedules
 from aejax.variants.penalties import cross_entropy
@@ -30,7 +32,7 @@ def hyper(**values):
     return {"hyper": {**GOOD["hyper"], **values}}
 
 
-BAD = {  # name: (fields, what the message must hold)
+BAD = {  # name: (fields, pattern of the message)
     "misspelt field": ({"batchsize": 3}, r"Sweep\.batchsize: unknown field; did you mean batch_size\?"),
     "unlike any field": ({"zzz": 3}, r"Sweep\.zzz: unknown field; allowed: dataset, "),
     "unknown dataset": ({"dataset": "mnits"}, r"dataset: .*mnits.*mnist"),
@@ -38,7 +40,7 @@ BAD = {  # name: (fields, what the message must hold)
     "misspelt hyper-parameter": (hyper(l3=1.0), r"Sweep\.hyper\.l3: unknown hyper-parameter; did you mean l2\?"),
     "missing hyper-parameter": ({"hyper": {"learning_rate": 0.1}}, r"Sweep\.hyper\.l2: missing"),
     "missing learning rate": ({"hyper": {"l2": 0.1}}, r"Sweep\.hyper\.learning_rate: missing"),
-    "hyper is no dict": ({"hyper": 0.1}, r"Sweep\.hyper: 0\.1 \(float\); give a dict"),
+    "hyper is not a dict": ({"hyper": 0.1}, r"Sweep\.hyper: 0\.1 \(float\); give a dict"),
     "text for a number": (hyper(l2="0.1"), r"Sweep\.hyper\.l2: '0\.1' \(str\)"),
     "bool for a number": (hyper(l2=True), r"Sweep\.hyper\.l2: True \(bool\)"),
     "NaN": (hyper(l2=float("nan")), r"Sweep\.hyper\.l2: nan; give a finite number"),
@@ -56,16 +58,19 @@ BAD = {  # name: (fields, what the message must hold)
     "zero where positive": ({"epochs": 0}, r"Sweep\.epochs: 0; give a whole number from 1 to 10000000"),
     "negative where positive": ({"batch_size": -5}, r"Sweep\.batch_size: -5"),
     "width of zero": ({"widths": (8, 0)}, r"Sweep\.widths\[1\]: 0"),
-    "widths are no tuple": ({"widths": 8}, r"Sweep\.widths: 8 \(int\); give a tuple"),
+    "widths are not a tuple": ({"widths": 8}, r"Sweep\.widths: 8 \(int\); give a tuple"),
     "no widths": ({"widths": ()}, r"Sweep\.widths: empty"),
     "seed too large": ({"seeds": (0, 2**32)}, r"Sweep\.seeds\[1\]: 4294967296; .* from 0 to 4294967295"),
     "seed negative": ({"seeds": (-1,)}, r"Sweep\.seeds\[0\]: -1"),
     "no seeds": ({"seeds": ()}, r"Sweep\.seeds: empty: a sweep of zero runs"),
     "data seed": ({"data_seed": -1}, r"Sweep\.data_seed: -1"),
-    "tied is no bool": ({"tied": 1}, r"Sweep\.tied: 1; give True or False"),
+    "tied is not a bool": ({"tied": 1}, r"Sweep\.tied: 1; give True or False"),
     "function by name": ({"activation": "relu"}, r"Sweep\.activation: 'relu'; write the function relu"),
     "misspelt function": ({"activation": "rellu"}, r"Sweep\.activation: 'rellu'; did you mean relu\?"),
-    "own function for an error": ({"error": np.hypot}, r"Sweep\.error: hypot; allowed: squared_error, cross_entropy"),
+    "a user's function for an error": (
+        {"error": np.hypot},
+        r"Sweep\.error: hypot; allowed: squared_error, cross_entropy",
+    ),
     "activation that is not elementwise": (
         {"activation": jnp.sum},
         r"Sweep\.activation: sum gives 0\.0; give an elementwise",
@@ -76,7 +81,7 @@ BAD = {  # name: (fields, what the message must hold)
         {"schedule": optax.constant_schedule(1.0)},
         r"Sweep\.schedule: .*lambda n: optax\.cosine",
     ),
-    "a schedule that is none": ({"schedule": optax.adam}, r"Sweep\.schedule: adam gives TypeError"),
+    "a function that is not a schedule": ({"schedule": optax.adam}, r"Sweep\.schedule: adam gives TypeError"),
     "a schedule that gives NaN": ({"schedule": lambda n: lambda step: step * jnp.nan}, r"Sweep\.schedule: .*nan"),
     "huge epochs": ({"epochs": 99999999999}, r"Sweep\.epochs: 99999999999; give a whole number from 1 to"),
     "huge width": ({"widths": (10**20, 2)}, r"Sweep\.widths\[0\]: 1000"),
@@ -86,11 +91,11 @@ BAD = {  # name: (fields, what the message must hold)
     "blank label": ({"label": " "}, r"Sweep\.label: ' '"),
     "precision": ({"precision": "hihg"}, r"Sweep\.precision: 'hihg'; did you mean high\?"),
     "keep": ({"keep": "lst"}, r"Sweep\.keep: 'lst'; did you mean last\?"),
-    "an optimiser of one's own": ({"optimiser": optax.adam}, r"Sweep\.optimiser: adam; allowed: adam, sgd, nesterov"),
+    "a user's optimiser": ({"optimiser": optax.adam}, r"Sweep\.optimiser: adam; allowed: adam, sgd, nesterov"),
     "no steps": ({"batch_size": None, "full_batch_steps": 0}, r"Sweep\.full_batch_steps: 0"),
     "steps of a full batch with others": ({"full_batch_steps": 5}, r"full_batch_steps: 5, with batches of 32 rows"),
     "label": ({"label": 3}, r"Sweep\.label: 3"),
-    "tied decoder that is no mirror": (
+    "tied decoder that is not a mirror": (
         {"tied": True, "decoder_widths": (9,)},
         r"decoder_widths: \(9,\) do not mirror widths \(8, 3\)",
     ),
@@ -99,11 +104,16 @@ BAD = {  # name: (fields, what the message must hold)
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_value_is_named_with_its_field_and_the_fix(name):
+def test_the_error_of_a_bad_value_names_field_value_and_fix(name):
     fields, message = BAD[name]
     with pytest.raises(ConfigError, match=message) as caught:
         Sweep(**{**GOOD, **fields})
     assert "\n" not in str(caught.value)
+
+
+def test_the_docstring_describes_every_field():
+    described = re.findall(r"^        (\w+): ", Sweep.__doc__ or "", re.MULTILINE)
+    assert described == [field.name for field in dataclasses.fields(Sweep)]
 
 
 @pytest.mark.parametrize("name", ["dataset", "widths", "epochs", "batch_size", "hyper"])
@@ -114,55 +124,55 @@ def test_a_missing_field_is_named(name):
 
 def test_codings_must_be_fewer_than_inputs():
     with pytest.raises(ConfigError, match=r"Sweep\.widths: 64 codings for the 64 inputs of digits"):
-        sweep.check_all([Sweep(**{**GOOD, "widths": (64,)})])
+        check_all([Sweep(**{**GOOD, "widths": (64,)})])
 
 
 def test_a_batch_must_fit_the_training_rows():
     with pytest.raises(ConfigError, match=r"Sweep\.batch_size: 5000, but digits has 1258 training rows"):
-        sweep.check_all([Sweep(**{**GOOD, "batch_size": 5000})])
+        check_all([Sweep(**{**GOOD, "batch_size": 5000})])
 
 
 @pytest.mark.parametrize(
-    "twins", [[{}, {}], [{"seeds": (1, 1)}], [{"seeds": (0, 1)}, {"seeds": (1, 2)}], [hyper(l2=(0.0, 0.0))]]
+    "repeated", [[{}, {}], [{"seeds": (1, 1)}], [{"seeds": (0, 1)}, {"seeds": (1, 2)}], [hyper(l2=(0.0, 0.0))]]
 )
-def test_the_same_run_twice_names_the_twins(twins):
+def test_the_error_of_a_repeated_run_names_both_places(repeated):
     with pytest.raises(ConfigError, match=r"the same run twice: SWEEPS\[0\] seed \d.* and SWEEPS\[\d\] seed \d"):
-        sweep.check_all([Sweep(**{**GOOD, **fields}) for fields in twins])
+        check_all([Sweep(**{**GOOD, **fields}) for fields in repeated])
 
 
 def test_a_sigmoid_output_needs_data_between_zero_and_one():
     dataset = small_dataset()
-    wide = type(dataset)(**{**vars(dataset), "unit": 100.0})
-    one = Sweep(**{**GOOD, "output": jax.nn.sigmoid})
-    one.check_data(dataset)
+    scaled = type(dataset)(**{**vars(dataset), "unit": 100.0})
+    sweep = Sweep(**{**GOOD, "output": jax.nn.sigmoid})
+    sweep.check_data(dataset)
     with pytest.raises(DataError, match=r"train values from [\d.]+ to [12]\.\d+ with a sigmoid output"):
-        one.check_data(wide)
+        sweep.check_data(scaled)
 
 
 def test_runs_are_the_grid_times_the_seeds():
-    one = Sweep(**{**GOOD, **hyper(learning_rate=(0.1, 0.2), l2=(0, 1, 2)), "seeds": (4, 5)})
-    runs = one.runs()
+    sweep = Sweep(**{**GOOD, **hyper(learning_rate=(0.1, 0.2), l2=(0, 1, 2)), "seeds": (4, 5)})
+    runs = sweep.runs()
     assert len(runs) == 12
     assert {(seed, h["learning_rate"], h["l2"]) for seed, h in runs} == {
         (seed, lr, l2) for seed in (4, 5) for lr in (0.1, 0.2) for l2 in (0.0, 1.0, 2.0)
     }
 
 
-def test_a_sweep_survives_json_and_builds_the_same_autoencoder():
-    one = Sweep(**{**GOOD, "tied": True, "activation": jax.nn.gelu, "output": jax.nn.sigmoid, "precision": "highest"})
-    config = json.loads(json.dumps(one.config(), allow_nan=False))
-    again = sweep.from_config(config, one.runs()[0][1], 0)
-    assert again.config() == one.config()
-    assert again.build(64) is one.build(64)
+def test_a_sweep_rebuilt_from_json_builds_the_same_autoencoder():
+    sweep = Sweep(**{**GOOD, "tied": True, "activation": jax.nn.gelu, "output": jax.nn.sigmoid, "precision": "highest"})
+    config = json.loads(json.dumps(sweep.config(), allow_nan=False))
+    rebuilt = from_config(config, sweep.runs()[0][1], 0)
+    assert rebuilt.config() == sweep.config()
+    assert rebuilt.build(64) is sweep.build(64)
 
 
 def test_a_stored_config_can_name_only_functions_that_aejax_knows():
     config = {**Sweep(**GOOD).config(), "activation": "os.system"}
     with pytest.raises(ConfigError, match=r"config\.activation: 'os\.system'"):
-        sweep.from_config(config, GOOD["hyper"], 0)
+        from_config(config, GOOD["hyper"], 0)
 
 
-def test_schedules_and_activations_of_ones_own_are_known_by_their_values():
+def test_the_identity_depends_on_the_values_of_a_users_function():
     def warm(steps):
         return {"schedule": lambda total: optax.linear_schedule(0.0, 1.0, steps)}
 
@@ -172,43 +182,43 @@ def test_schedules_and_activations_of_ones_own_are_known_by_their_values():
     for make, values in ((warm, (10, 90)), (leaky, (0.1, 0.1001))):
         first, again, other = (Sweep(**{**GOOD, **make(value)}) for value in (values[0], *values))
         assert first.config() == again.config() != other.config()
-        sweep.check_all([first, other])
+        check_all([first, other])
         with pytest.raises(ConfigError, match="the same run twice"):
-            sweep.check_all([first, again])
+            check_all([first, again])
     config = Sweep(**{**GOOD, **leaky(0.1)}).config()
     with pytest.raises(
-        ConfigError, match=r"config\.activation: '.*leaky.*' is not aejax's own; build the net in Python"
+        ConfigError, match=r"config\.activation: '.*leaky.*' is not a function of aejax; build the net in Python"
     ):
-        sweep.from_config(config, GOOD["hyper"], 0)
-    assert sweep.from_config(Sweep(**{**GOOD, **warm(10)}).config(), GOOD["hyper"], 0).widths == (8, 3)
+        from_config(config, GOOD["hyper"], 0)
+    assert from_config(Sweep(**{**GOOD, **warm(10)}).config(), GOOD["hyper"], 0).widths == (8, 3)
 
 
-def test_numbers_of_numpy_and_ranges_are_numbers():
+def test_numpy_numbers_and_ranges_are_accepted():
     fields = {"widths": [np.int64(8), 3], "seeds": range(3), "epochs": np.int32(2), **hyper(l2=np.float32(0.5))}
-    one = Sweep(**{**GOOD, **fields})
-    assert (one.widths, one.seeds, one.epochs, one.points()[0]["l2"]) == ((8, 3), (0, 1, 2), 2, 0.5)
-    json.dumps(one.config(), allow_nan=False)
+    sweep = Sweep(**{**GOOD, **fields})
+    assert (sweep.widths, sweep.seeds, sweep.epochs, sweep.points()[0]["l2"]) == ((8, 3), (0, 1, 2), 2, 0.5)
+    json.dumps(sweep.config(), allow_nan=False)
 
 
 def test_more_steps_than_a_counter_holds_are_refused():
     with pytest.raises(ConfigError, match=r"Sweep\.epochs: 10000000, which makes 12580000000 steps"):
-        sweep.check_all([Sweep(**{**GOOD, "epochs": 10_000_000, "batch_size": 1})])
+        check_all([Sweep(**{**GOOD, "epochs": 10_000_000, "batch_size": 1})])
 
 
 def test_identity_changes_with_everything_that_decides_the_numbers():
     def identity(fields, hyper=GOOD["hyper"], seed=0, data="a"):
         return run_identity.run_id(Sweep(**{**GOOD, **fields}).config(), hyper, seed, data)
 
-    own_schedule = {"schedule": lambda steps: lambda step: 0.5}
+    first_schedule = {"schedule": lambda steps: lambda step: 0.5}
     other_schedule = {"schedule": lambda steps: lambda step: 0.25}
     changes = [{"epochs": 3}, {"widths": (9, 3)}, {"tied": True}, {"batch_size": None}, {"schedule": schedules.cosine}]
-    changes += [{"activation": jax.nn.relu}, {"data_seed": 1}, {"precision": "highest"}, own_schedule, other_schedule]
+    changes += [{"activation": jax.nn.relu}, {"data_seed": 1}, {"precision": "highest"}, first_schedule, other_schedule]
     changes += [{"optimiser": optimisers.sgd}, {"keep": "last"}, {"batch_size": None, "full_batch_steps": 2}]
-    found = [identity({}), *map(identity, changes), identity({}, seed=1), identity({}, data="b")]
-    found.append(identity({}, hyper={**GOOD["hyper"], "l2": 0.5}))
-    assert len(set(found)) == len(found)
+    ids = [identity({}), *map(identity, changes), identity({}, seed=1), identity({}, data="b")]
+    ids.append(identity({}, hyper={**GOOD["hyper"], "l2": 0.5}))
+    assert len(set(ids)) == len(ids)
     assert identity({"seeds": (0, 1)}) == identity({})
-    assert all(len(one) == 12 for one in found)
+    assert all(len(run_id) == 12 for run_id in ids)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +245,7 @@ def test_identity_changes_with_everything_that_decides_the_numbers():
 )
 def test_set_changes_a_field_of_every_sweep(assignment, field, value):
     changed = overrides.override([Sweep(**GOOD), Sweep(**{**GOOD, "data_seed": 3})], [assignment])
-    assert [getattr(one, field) for one in changed] == [value, value]
+    assert [getattr(sweep, field) for sweep in changed] == [value, value]
 
 
 @pytest.mark.parametrize(
@@ -254,33 +264,34 @@ def test_set_changes_a_field_of_every_sweep(assignment, field, value):
         ("hyper.l2=NaN", r"Sweep\.hyper\.l2: nan"),
     ],
 )
-def test_a_bad_set_is_named(assignment, message):
+def test_the_error_of_a_bad_assignment_names_it(assignment, message):
     with pytest.raises(ConfigError, match=message):
         overrides.override([Sweep(**GOOD)], [assignment])
 
 
-def test_assignments_are_taken_together():
-    (one,) = overrides.override([Sweep(**GOOD)], ["error=cross_entropy", "output=sigmoid", "tied=true", "widths=9,3"])
-    assert (one.error, one.output, one.widths) == (cross_entropy, jax.nn.sigmoid, (9, 3))
+def test_assignments_are_applied_together():
+    (sweep,) = overrides.override([Sweep(**GOOD)], ["error=cross_entropy", "output=sigmoid", "tied=true", "widths=9,3"])
+    assert (sweep.error, sweep.output, sweep.widths) == (cross_entropy, jax.nn.sigmoid, (9, 3))
 
 
-def test_a_default_label_follows_what_is_set():
+def test_a_default_label_follows_the_changed_fields():
     changed = overrides.override([Sweep(**GOOD), Sweep(**{**GOOD, "label": "mine"})], ["tied=true"])
-    assert [one.name for one in changed] == ["tied stacked", "mine"]
+    assert [sweep.name for sweep in changed] == ["tied stacked", "mine"]
     assert Sweep(**{**GOOD, "widths": (3,)}).name == "linear"
     assert Sweep(**{**GOOD, "widths": (3,), "coding_activation": jax.nn.relu}).name == "shallow"
 
 
 FILES = {
-    "syntax error": ("SWEEPS = [\n  oops oops\n]", r"x\.py:2: SyntaxError: .*; mend that line"),
-    "raises": ("import math\n\nmath.sqrt(-1)\n", r"x\.py:3: ValueError: .*; mend that line"),
+    "syntax error": ("SWEEPS = [\n  oops oops\n]", r"x\.py:2: SyntaxError: .*; fix that line"),
+    "raises": ("import math\n\nmath.sqrt(-1)\n", r"x\.py:3: ValueError: .*; fix that line"),
     "exits": ("import sys\nsys.exit(3)\n", r"x\.py:2: SystemExit: 3"),
     "missing import": ("import no_such_module_here\n", r"x\.py:1: ModuleNotFoundError"),
     "no SWEEPS": ("SWEPS = []\n", r"x\.py: has no SWEEPS; end it in SWEEPS"),
+    "SWEEPS that are not a list": ("SWEEPS = 3\n", r"SWEEPS: of type int; make it a list of Sweep"),
     "empty SWEEPS": ("SWEEPS = []\n", r"SWEEPS: empty: a sweep of zero runs"),
     "SWEEPS of something else": (
         "SWEEPS = [{'dataset': 'digits'}]\n",
-        r"SWEEPS: holds something else than Sweep \(list\)",
+        r"SWEEPS\[0\]: of type dict; make it a Sweep",
     ),
     "bad field": (
         "from aejax import Sweep\n\nSWEEPS = [\n    Sweep(dataset='digits', batchsize=3)\n]\n",
@@ -290,7 +301,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_bad_experiment_file_is_named_with_its_line(name, tmp_path):
+def test_the_error_of_a_bad_experiment_file_names_file_and_line(name, tmp_path):
     text, message = FILES[name]
     path = tmp_path / "x.py"
     path.write_text(text)
@@ -300,7 +311,7 @@ def test_a_bad_experiment_file_is_named_with_its_line(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["missing.py", "a folder", "notes.txt", "two words.py", "..py"])
-def test_a_path_that_is_no_experiment_is_an_error(name, tmp_path):
+def test_a_path_that_is_not_an_experiment_is_refused(name, tmp_path):
     path = tmp_path / name
     if name == "a folder":
         path.mkdir()
@@ -310,7 +321,7 @@ def test_a_path_that_is_no_experiment_is_an_error(name, tmp_path):
         experiment_file.load(path)
 
 
-def test_a_relative_path_gives_the_line_too(tmp_path, monkeypatch):
+def test_the_error_names_the_line_for_a_relative_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("x.py").write_text(FILES["bad field"][0])
     with pytest.raises(ConfigError, match=r"^x\.py:4: Sweep\.batchsize"):
@@ -324,21 +335,21 @@ def test_a_syntax_error_in_an_imported_file_names_that_file(tmp_path):
         experiment_file.load(tmp_path / "x.py")
 
 
-def test_an_edited_file_is_read_anew_and_leaves_nothing_beside_it(tmp_path):
+def test_an_edited_file_is_compiled_again_and_leaves_no_byte_code(tmp_path):
     path = tmp_path / "x.py"
-    found = []
-    for epochs in (2, 3):  # same size, same second
+    epochs_read = []
+    for epochs in (2, 3):  # both files have the same size and modification time
         path.write_text(
             "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom aejax import Sweep\n\n"
             "@dataclass\nclass Mine:\n    x: int = 1\n\n"
             f"SWEEPS = [Sweep(**{ ({**GOOD, 'epochs': epochs})!r})]\n"
         )
-        found.append(experiment_file.load(path)[1][0].epochs)
-    assert found == [2, 3]
-    assert [one.name for one in tmp_path.iterdir()] == ["x.py"]
+        epochs_read.append(experiment_file.load(path)[1][0].epochs)
+    assert epochs_read == [2, 3]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x.py"]
 
 
-def test_an_experiment_file_gives_its_name_and_sweeps(tmp_path):
+def test_load_returns_name_and_sweeps(tmp_path):
     path = tmp_path / "my-sweep_2.py"
     path.write_text(f"from aejax import Sweep\nSWEEPS = (Sweep(**{GOOD!r}),)\n")
     name, sweeps = experiment_file.load(path)

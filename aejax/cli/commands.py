@@ -1,6 +1,6 @@
 """The command line: `aejax run | report | ls | show | diff | encode | decode | sample | interpolate | traverse`.
 
-Nothing heavy is imported before a command needs it. Exit codes: 0 done; 1 internal error; 2 config, usage or data
+A command imports heavy libraries only when it needs them. Exit codes: 0 done; 1 internal error; 2 config, usage or data
 (nothing written); 3 finished, some runs failed; 4 results folder not usable; 5 environment; 130, 143 interrupted.
 """
 
@@ -20,7 +20,7 @@ from aejax.runtime.signals import STOPPED, Interrupted, SignalHandler
 if TYPE_CHECKING:
     from aejax.runner import remote
 
-DESCRIPTION = "Train autoencoders and hold every one of them against exact PCA on the same data."
+DESCRIPTION = "Train autoencoders and compare every one of them with exact PCA on the same data."
 EPILOG = """examples:
   aejax run experiments/quickstart.py              train everything in a file; tables and figures in results/quickstart
   aejax run my.py --set epochs=50 --set hyper.l2=0,0.001 --results tries
@@ -32,150 +32,145 @@ Experiment files are Python and are run as such: run only those you trust. Nothi
 
 
 class _Parser(argparse.ArgumentParser):
+    """A parser that raises ConfigError instead of printing its usage and leaving."""
+
     def error(self, message: str) -> NoReturn:
         raise ConfigError("command line", message, f"see {self.prog} --help")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+    """The parser of the whole command line."""
     parser = _Parser(
         prog="aejax", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", action="version", version=f"aejax {__version__}")
     debug = _Parser(add_help=False)
-    debug.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    debug.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
     data = _Parser(add_help=False)
-    data.add_argument(
-        "--data-dir", type=Path, metavar="DIR", help="folder that holds or gets datasets (default: TFDS's own)"
-    )
+    data_help = "Read datasets from this folder, and download them into it (default: the folder of TFDS)."
+    data.add_argument("--data-dir", type=Path, metavar="DIR", help=data_help)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    _add_run(commands, [data, debug])
 
-    run = commands.add_parser("run", parents=[data, debug], help="train everything in an experiment file")
-    run.add_argument("experiment", type=Path, help="a Python file that ends in SWEEPS = [Sweep(...), ...]")
-    run.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        dest="assignments",
-        help="change a field of every sweep, e.g. epochs=50, seeds=0,1,2, activation=relu, hyper.l2=0,0.001",
-    )
-    run.add_argument("--smoke", action="store_true", help="a small part of everything, to see that it runs")
-    run.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="results folder (results)")
-    run.add_argument("--again", action="store_true", help="train runs anew that are stored already")
-    run.add_argument("--dry-run", action="store_true", help="print the plan: programs, members, memory, what is stored")
-    run.add_argument(
-        "--how",
-        default="auto",
-        choices=("auto", "vmap", "map", "loop", "data"),
-        help="how members of a sweep are trained: together, one after another in one program (the bits of a run alone),"
-        " one program call each, or each alone with its batches shared out over devices (auto: measured)",
-    )
-    run.add_argument("--width", type=int, metavar="N", help="members vmapped together")
-    run.add_argument(
-        "--save-every",
-        type=float,
-        metavar="SECONDS",
-        help="save the state in training so often (as often as 2 %% of the time allows)",
-    )
-    places = run.add_argument_group("training on other processes, a task for every sweep")
-    places.add_argument(
-        "--on",
-        default="here",
-        choices=("here", "pool", "ray"),
-        help="this process, a pool of processes of this machine, or a Ray cluster (pip install 'aejax[ray]')",
-    )
-    places.add_argument("--workers", type=int, metavar="N", help="processes of the pool (one a core)")
-    places.add_argument(
-        "--ray-address", metavar="HOST:PORT", help="address of the cluster (the one that `ray start` started here)"
-    )
-    places.add_argument("--cpus-per-task", type=int, metavar="N", help="CPUs of a Ray task, and its threads (1)")
-    places.add_argument(
-        "--gpus-per-task", type=int, metavar="N", help="GPUs of a Ray task (1 where JAX is on a GPU here, else 0)"
-    )
-    run.add_argument(
-        "--tensorboard", action="store_true", help="write TensorBoard events, too: results/EXPERIMENT/tensorboard"
-    )
-    hosts = run.add_argument_group("several processes of one job (jax.distributed)")
-    hosts.add_argument("--coordinator", metavar="HOST:PORT", help="address that the first process listens on")
-    hosts.add_argument("--processes", type=int, metavar="N", help="processes of this job")
-    hosts.add_argument("--process", type=int, metavar="I", help="number of this one, from 0; the first one writes")
-
-    for name, source, text in (
-        ("encode", "DATA", "codings of new data by a stored run, as an (n, codings) float32 .npy"),
-        ("decode", "CODINGS", "reconstructions from an (n, codings) .npy, in the units and shape of the run's data"),
-    ):
-        command = commands.add_parser(name, parents=[data, debug] if name == "encode" else [debug], help=text)
-        command.add_argument("run", type=Path, metavar="RUN", help="run folder: results/EXPERIMENT/runs/RUN_ID")
-        command.add_argument(
-            "source",
-            metavar=source,
-            help="a .npy, .npz, .csv, folder of images, or dataset[:split]" if name == "encode" else "a .npy file",
-        )
-        command.add_argument("out", type=Path, metavar="OUT.npy")
-
+    encode = _add_command(commands, "encode", "write codings of new data by a stored run", [data, debug])
+    source_help = "The rows: a .npy, .npz or .csv file, a folder of images, or DATASET[:SPLIT]."
+    encode.add_argument("source", metavar="DATA", help=source_help)
+    encode.add_argument("out", type=Path, metavar="OUT.npy", help="The file to write: float32, (n, codings).")
+    decode = _add_command(commands, "decode", "write reconstructions from codings by a stored run", [debug])
+    decode.add_argument("source", metavar="CODINGS", help="The codings: a .npy file, (n, codings).")
+    out_help = "The file to write: float32, in raw units, in the shape of the run's data."
+    decode.add_argument("out", type=Path, metavar="OUT.npy", help=out_help)
     _add_generators(commands, data, debug)
 
-    report = commands.add_parser("report", parents=[debug], help="rebuild summary and figures from stored runs")
-    report.add_argument("folder", type=Path, help="results/EXPERIMENT")
-
-    ls = commands.add_parser("ls", parents=[debug], help="list experiments, or the runs of one")
-    ls.add_argument("path", type=Path, nargs="?", default=Path("results"), help="results, or results/EXPERIMENT")
-    ls.add_argument("--sort", metavar="FIELD", help="a column or any field of a row; downwards: --sort=-FIELD")
-    ls.add_argument("--status", metavar="STATUS", help="only completed, failed, diverged or damaged runs")
-    show = commands.add_parser("show", parents=[debug], help="everything that is known of a run")
-    diff = commands.add_parser("diff", parents=[debug], help="in what two runs differ: fields, numbers, parameters")
-    for command, name in ((show, "run"), (diff, "first"), (diff, "second")):
-        where = "run folder, or results/EXPERIMENT/ID, of which the beginning is enough"
-        command.add_argument(name, type=Path, metavar="RUN", help=where)
+    report = _add_command(commands, "report", "rebuild summary and figures from stored runs", [debug], run=())
+    report.add_argument("folder", type=Path, help="The results folder of an experiment: results/EXPERIMENT.")
+    ls = _add_command(commands, "ls", "list experiments, or the runs of one", [debug], run=())
+    path_help = "The folder to list: results, or results/EXPERIMENT (default: results)."
+    ls.add_argument("path", type=Path, nargs="?", default=Path("results"), help=path_help)
+    sort_help = "Sort runs by a column or a field of their rows; --sort=-FIELD sorts downwards."
+    ls.add_argument("--sort", metavar="FIELD", help=sort_help)
+    ls.add_argument("--status", metavar="STATUS", help="List only completed, failed, diverged or damaged runs.")
+    show = _add_command(commands, "show", "print everything stored of a run", [debug])
+    diff_text = "print in what two runs differ: fields, metrics, parameters"
+    _add_command(commands, "diff", diff_text, [debug], run=("first", "second"))
     for command in (ls, show):
-        command.add_argument("--json", action="store_true", help="print strict JSON")
+        command.add_argument("--json", action="store_true", help="Print strict JSON.")
     return parser
 
 
+def _add_command(
+    commands: Any, name: str, text: str, parents: Sequence[_Parser], run: Sequence[str] = ("run",)
+) -> _Parser:
+    """Add a command. `run` names its arguments that are a stored run."""
+    command = commands.add_parser(name, parents=parents, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    for argument in run:
+        help_text = "The stored run: its folder, or results/EXPERIMENT/ID. The beginning of the ID is enough."
+        command.add_argument(argument, type=Path, metavar="RUN", help=help_text)
+    return command
+
+
+def _add_run(commands: Any, parents: Sequence[_Parser]) -> None:
+    """Add `run`."""
+    run = _add_command(commands, "run", "train everything in an experiment file", parents, run=())
+    add = run.add_argument
+    add("experiment", type=Path, help="The Python file that ends in SWEEPS = [Sweep(...), ...].")
+    text = "Change a field of every sweep, e.g. epochs=50, seeds=0,1,2, activation=relu, hyper.l2=0,0.001."
+    add("--set", action="append", default=[], metavar="FIELD=VALUE", dest="assignments", help=text)
+    add("--smoke", action="store_true", help="Train a small part of everything, to test that it runs.")
+    text = "Write into DIR/EXPERIMENT (default: results)."
+    add("--results", type=Path, default=Path("results"), metavar="DIR", help=text)
+    add("--again", action="store_true", help="Train runs again that are stored already.")
+    text = "Print the plan and train nothing: programs, members, memory, stored runs."
+    add("--dry-run", action="store_true", help=text)
+    text = (
+        "Choose how the members of a sweep are trained. vmap: together in one program. map: one after another in "
+        "one program, with the bits of a run alone. loop: one program call per member. data: each alone, its batches "
+        "split over the devices. auto (default): the fastest in a short measurement."
+    )
+    add("--how", default="auto", choices=("auto", "vmap", "map", "loop", "data"), help=text)
+    add("--width", type=int, metavar="N", help="Train N members together under vmap (default: measured).")
+    text = "Save the state in training this often (default: as often as 2 %% of the time allows)."
+    add("--save-every", type=float, metavar="SECONDS", help=text)
+    text = "Also write TensorBoard events, into DIR/EXPERIMENT/tensorboard."
+    add("--tensorboard", action="store_true", help=text)
+
+    add = run.add_argument_group("training on other processes, one task per sweep").add_argument
+    text = "Train in this process (here, the default), in a pool of processes on this machine, or on a Ray cluster "
+    text += "(pip install 'aejax[ray]')."
+    add("--on", default="here", choices=("here", "pool", "ray"), help=text)
+    add("--workers", type=int, metavar="N", help="Start N processes in the pool (default: one per core).")
+    text = "Connect to the Ray cluster at this address (default: the one that `ray start` started on this machine)."
+    add("--ray-address", metavar="HOST:PORT", help=text)
+    text = "Give each Ray task N CPUs and as many threads (default: 1)."
+    add("--cpus-per-task", type=int, metavar="N", help=text)
+    text = "Give each Ray task N GPUs (default: 1 where JAX uses a GPU in this process, else 0)."
+    add("--gpus-per-task", type=int, metavar="N", help=text)
+
+    add = run.add_argument_group("several processes that form one job (jax.distributed)").add_argument
+    text = "Meet the other processes here: the address that the first process listens on."
+    add("--coordinator", metavar="HOST:PORT", help=text)
+    add("--processes", type=int, metavar="N", help="The number of processes in the job.")
+    text = "The number of this process, from 0; process 0 writes the results."
+    add("--process", type=int, metavar="I", help=text)
+
+
 def _add_generators(commands: Any, data: _Parser, debug: _Parser) -> None:
-    """`sample`, `interpolate` and `traverse`."""
-    where = "run folder: results/EXPERIMENT/runs/RUN_ID"
-    sample = commands.add_parser("sample", parents=[debug], help="new rows out of a density of a stored run's codings")
-    sample.add_argument("run", type=Path, metavar="RUN", help=where)
-    sample.add_argument("--images", type=int, default=60, metavar="N", help="how many (60)")
-    sample.add_argument(
-        "--density",
-        dest="kind",
-        metavar="KIND",
-        help="prior, gaussian or mixture (the first of prior, mixture, gaussian it has)",
-    )
-    sample.add_argument("--seed", type=int, default=0, metavar="S", help="another seed draws other ones (0)")
-    sample.add_argument(
-        "--noise", action="store_true", help="draw from the likelihood, too, instead of giving its mean"
-    )
-    interpolate = commands.add_parser(
-        "interpolate", parents=[data, debug], help="what a stored run decodes between the codings of test rows"
-    )
-    interpolate.add_argument("run", type=Path, metavar="RUN", help=where)
-    interpolate.add_argument("rows", type=int, nargs="*", metavar="ROW", help="pairs of test rows (0 1 2 3 4 5 6 7)")
-    interpolate.add_argument("--steps", type=int, default=8, metavar="N", help="rows a pair, both ends among them (8)")
-    interpolate.add_argument(
-        "--spherical",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="along the arc rather than the line (of a variational run yes, else no)",
-    )
-    traverse = commands.add_parser(
-        "traverse", parents=[data, debug], help="what a stored run decodes while one coding at a time is moved"
-    )
-    traverse.add_argument("run", type=Path, metavar="RUN", help=where)
-    traverse.add_argument("--codings", type=int, nargs="+", default=(), metavar="I", help="which, from 0 (all)")
-    traverse.add_argument("--row", type=int, metavar="ROW", help="the others at this test row's (at their means)")
+    """Add `sample`, `interpolate` and `traverse`."""
+    text = "draw codings from a density of a stored run and decode them"
+    sample = _add_command(commands, "sample", text, [debug])
+    sample.add_argument("--images", type=int, default=60, metavar="N", help="Draw N rows (default: 60).")
+    text = "Draw from the prior, gaussian or mixture density (default: the first of prior, mixture and gaussian that "
+    text += "the run has)."
+    sample.add_argument("--density", dest="kind", metavar="KIND", help=text)
+    sample.add_argument("--seed", type=int, default=0, metavar="S", help="Set the seed of the draws (default: 0).")
+    text = "Sample from the likelihood of a variational run instead of its mean."
+    sample.add_argument("--noise", action="store_true", help=text)
+
+    text = "decode codings between those of two test rows, by a stored run"
+    interpolate = _add_command(commands, "interpolate", text, [data, debug])
+    text = "Pairs of numbers of test rows (default: 0 1 2 3 4 5 6 7)."
+    interpolate.add_argument("rows", type=int, nargs="*", metavar="ROW", help=text)
+    text = "Decode N rows per pair, including both ends (default: 8)."
+    interpolate.add_argument("--steps", type=int, default=8, metavar="N", help=text)
+    text = "Follow an arc instead of a straight line (default: only for a variational run)."
+    interpolate.add_argument("--spherical", action=argparse.BooleanOptionalAction, default=None, help=text)
+
+    text = "decode codings with one coding varied at a time, by a stored run"
+    traverse = _add_command(commands, "traverse", text, [data, debug])
+    text = "Vary these codings, counted from 0 (default: all, at most the 32 with the largest spread)."
+    traverse.add_argument("--codings", type=int, nargs="+", default=(), metavar="I", help=text)
+    text = "Keep the other codings at this test row's (default: at their means)."
+    traverse.add_argument("--row", type=int, metavar="ROW", help=text)
+
+    text = "Write a picture (FILE.png, for images), a table in raw units (FILE.csv, for other rows) or an array in raw "
+    text += "units (FILE.npy)."
     for command in (sample, interpolate, traverse):
-        kinds = "FILE.png (images), FILE.csv (rows that are none), or FILE.npy: all in raw units but the picture"
-        command.add_argument("--out", type=Path, metavar="FILE", help=kinds)
+        command.add_argument("--out", type=Path, metavar="FILE", help=text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code. Errors are one line on standard error."""
+    """Run one command and return its exit code. An error is one line on standard error."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    debug = "--debug" in arguments
     try:
         options = build_parser().parse_args(arguments)
         commands = {"run": _run, "encode": _encode, "decode": _decode, "report": _report}
@@ -183,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         commands |= dict.fromkeys(("sample", "interpolate", "traverse"), _generate)
         return commands[options.command](options)
     except AejaxError as error:
-        if debug:
+        if "--debug" in arguments:
             traceback.print_exc()
         print(f"aejax: error: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code
@@ -195,11 +190,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    with SignalHandler() as interrupts:
-        return _run_inside(options, interrupts)
+    with SignalHandler() as signals:
+        return _run_with_signals(options, signals)
 
 
-def _run_inside(options: argparse.Namespace, interrupts: SignalHandler) -> int:
+def _run_with_signals(options: argparse.Namespace, signals: SignalHandler) -> int:
     from aejax.cli import progress
     from aejax.config import experiment_file, overrides
     from aejax.reporting import tensorboard
@@ -215,46 +210,44 @@ def _run_inside(options: argparse.Namespace, interrupts: SignalHandler) -> int:
     sweeps = overrides.override(sweeps, options.assignments)
     hardware.use_one_device_per_core()
     distributed.join(options.coordinator, options.processes, options.process)
-    interrupts.install()
-    hardware.device_name()  # says so where there is no device
-    where = {"root": options.results, "data_dir": options.data_dir, "smoke": options.smoke}
+    signals.install()
+    hardware.device_name()  # raises MachineError where there is no device
+    folders = {"root": options.results, "data_dir": options.data_dir, "smoke": options.smoke}
     if options.dry_run:
-        progress.show_plan(run_experiment.plan(name, sweeps, **where))
+        progress.show_plan(run_experiment.plan(name, sweeps, **folders))
         return 0
-    with progress.TerminalProgress(
-        interrupts.raise_if_interrupted, quiet=not distributed.is_first_process()
-    ) as watcher:
+    with progress.TerminalProgress(signals.raise_if_interrupted, quiet=not distributed.is_first_process()) as terminal:
         if options.tensorboard:
             folder = options.results / (f"{name}-smoke" if options.smoke else name)
-            watcher.live = tensorboard.Live(folder)
+            terminal.live = tensorboard.Live(folder)
         outcome = run_experiment.execute(
             name,
             sweeps,
-            **where,
+            **folders,
             again=options.again,
             how=options.how,
             width=options.width,
             save_seconds=options.save_every,
-            listener=watcher,
+            listener=terminal,
             on=place,
             source=remote.Source(options.experiment, tuple(options.assignments)),
             events=options.tensorboard,
         )
     if not distributed.is_first_process():
         return 0
-    watcher.summarise(outcome)
+    terminal.summarise(outcome)
     for row in outcome.failed:
-        name = f"{row['label']} {row['codings']}, seed {row['seed']}, {row['hyper']}"
-        print(f"aejax: {row['status']}: {name}: {row['reason']}", file=sys.stderr)
+        described = f"{row['label']} {row['codings']}, seed {row['seed']}, {row['hyper']}"
+        print(f"aejax: {row['status']}: {described}: {row['reason']}", file=sys.stderr)
     return 3 if outcome.failed else 0
 
 
 def _place(options: argparse.Namespace) -> remote.Place | None:
-    """Where `--on` says to train. Raises ConfigError on an option of another place."""
+    """Where `--on` asks to train; None for this process. Raises ConfigError for an option of another place."""
     from aejax.runner import remote
 
-    own = {"pool": ("workers",), "ray": ("ray_address", "cpus_per_task", "gpus_per_task")}
-    for place, names in own.items():
+    options_of_place = {"pool": ("workers",), "ray": ("ray_address", "cpus_per_task", "gpus_per_task")}
+    for place, names in options_of_place.items():
         for name in names:
             if getattr(options, name) is not None and options.on != place:
                 raise ConfigError(f"--{name.replace('_', '-')}", f"given with --on {options.on}", f"add --on {place}")
@@ -269,8 +262,8 @@ def _place(options: argparse.Namespace) -> remote.Place | None:
 def _encode(options: argparse.Namespace) -> int:
     from aejax.inference import stored_run
 
-    codings = stored_run.encode(options.run, options.source, data_dir=options.data_dir, out=options.out)
-    print(f"{options.out}: codings {codings.shape}")
+    z_nk = stored_run.encode(options.run, options.source, data_dir=options.data_dir, out=options.out)
+    print(f"{options.out}: codings {z_nk.shape}")
     return 0
 
 
@@ -285,8 +278,8 @@ def _decode(options: argparse.Namespace) -> int:
 def _generate(options: argparse.Namespace) -> int:
     from aejax.inference import generate
 
-    given = {name: value for name, value in vars(options).items() if name not in ("command", "debug")}
-    path, rows = getattr(generate, options.command)(**given)
+    arguments = {name: value for name, value in vars(options).items() if name not in ("command", "debug")}
+    path, rows = getattr(generate, options.command)(**arguments)
     print(f"{path}: rows {rows.shape}")
     return 0
 

@@ -1,4 +1,4 @@
-"""One run, or two beside each other: `aejax show` and `aejax diff`. Takes no lock and changes nothing on disk."""
+"""`aejax show` and `aejax diff`: one run, or two runs compared. Takes no lock and changes nothing on disk."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from aejax.cli.listing import DIGITS, FoundRun, find_run, print_table
+from aejax.cli.listing import DIGITS
+from aejax.cli.tables import print_table
 from aejax.config import registry
 from aejax.config.sweep import Sweep
 from aejax.reporting.settings import Row, format_number, unique
 from aejax.runtime.errors import ResultsError
-from aejax.storage import run_folders
+from aejax.storage import run_finder, run_folders
 from aejax.storage.atomic import MANIFEST
 from aejax.storage.run_folders import FILES, to_json
 
@@ -32,75 +33,102 @@ _METRICS = {
     "compile_seconds": "seconds",
     "train_seconds": "seconds",
 }
-_NOT_FACTS = {*_METRICS, "pca_sse_test", "config", "hyper", "data", "provenance", "execution", "run_id"}
+_NESTED_FIELDS = ("hyper", "config", "data", "execution", "provenance")
+_NOT_COMPARED = {*_METRICS, *_NESTED_FIELDS, "pca_sse_test", "run_id"}
 
 
-def show(run: Path, as_json: bool = False) -> None:
-    """Print everything known of a run. Raises ResultsError where there is no such run, and at the end for damage."""
-    found = find_run(run)
-    files = stored_files(found)
-    if found.row is None:
-        raise _damaged(found)
+class SelectedRun(NamedTuple):
+    """A run that a user asked for: its folder, its row, whether the folder is in this copy, and what is damaged.
+
+    `row` is None where the files are damaged and runs.jsonl does not list the run; `damage` is None for a sound run.
+    """
+
+    folder: Path
+    row: Row | None
+    in_this_copy: bool
+    damage: str | None
+
+
+def find_run(path: Path) -> SelectedRun:
+    """The run that a path means, with its files checked. Raises ResultsError where no run or several runs match."""
+    folder = run_finder.find_run_folder(path)
+    damage: list[str] = []
+    row = run_folders.read_row(folder, damage.append)
+    if row is None:
+        index = run_folders.read_index(folder.parent.parent)
+        row = next((stored for stored in index if stored["run_id"] == folder.name), None)
+    return SelectedRun(folder, row, folder.is_dir(), "; ".join(damage) or None)
+
+
+def show(path: Path, as_json: bool = False) -> None:
+    """Print everything stored of a run. Raises ResultsError where there is no such run, and at the end for damage."""
+    run = find_run(path)
+    files = stored_files(run)
+    if run.row is None:
+        raise _damaged(run)
     if as_json:
-        known = {"row": found.row, "changed": changed(found.row["config"]), "here": found.here, "damage": found.damage}
-        print(to_json({**known, "files": files}, indent=1))
+        record = {"row": run.row, "changed": changed_fields(run.row["config"]), "here": run.in_this_copy}
+        print(to_json({**record, "damage": run.damage, "files": files}, indent=1))
     else:
-        _print_run(found, found.row, files)
-    if found.damage:
-        raise _damaged(found)
+        _print_run(run, run.row, files)
+    if run.damage:
+        raise _damaged(run)
 
 
-def _damaged(found: FoundRun) -> ResultsError:
-    return ResultsError(str(found.folder), found.damage or "damaged", "run the experiment again")
+def _damaged(run: SelectedRun) -> ResultsError:
+    return ResultsError(str(run.folder), run.damage or "damaged", "run the experiment again")
 
 
-def stored_files(found: FoundRun) -> list[dict[str, Any]]:
-    """Name, bytes and whether the SHA-256 is the manifest's, of every file of a run that is in this copy."""
-    if not found.here:
+def stored_files(run: SelectedRun) -> list[dict[str, Any]]:
+    """Name, size in bytes and integrity of every file of a run: whether its SHA-256 is the manifest's.
+
+    Empty where the run's folder is not in this copy.
+    """
+    if not run.in_this_copy:
         return []
     try:
-        hashes = json.loads((found.folder / MANIFEST).read_bytes())["sha256"]
+        hashes = json.loads((run.folder / MANIFEST).read_bytes())["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         hashes = {}
     files = []
     for name in FILES:
         try:
-            data = (found.folder / name).read_bytes()
+            content = (run.folder / name).read_bytes()
         except OSError:
             files.append({"name": name, "bytes": None, "intact": False})
         else:
-            intact = isinstance(hashes, dict) and hashlib.sha256(data).hexdigest() == hashes.get(name)
-            files.append({"name": name, "bytes": len(data), "intact": intact})
+            intact = isinstance(hashes, dict) and hashlib.sha256(content).hexdigest() == hashes.get(name)
+            files.append({"name": name, "bytes": len(content), "intact": intact})
     return files
 
 
-def changed(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a stored config is not a Sweep's default: what must be given, and what was chosen."""
-    defaults: dict[str, Any] = {"digests": {}, "label": None}  # the label is in the row
+def changed_fields(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a stored config that have no default or differ from the default of `Sweep`."""
+    defaults: dict[str, Any] = {"digests": {}}
     for field in dataclasses.fields(Sweep):
-        if field.default is not dataclasses.MISSING and field.name not in defaults:
+        if field.default is not dataclasses.MISSING:
             function = field.name in registry.CHOICES
             value = registry.function_name(field.name, field.default) if function else field.default
             defaults[field.name] = list(value) if isinstance(value, tuple) else value
     return {
         name: value
         for name, value in config.items()
-        if name != "label" and not (name in defaults and defaults[name] == value)
+        if name != "label" and not (name in defaults and defaults[name] == value)  # the row has the label, too
     }
 
 
-def _print_run(found: FoundRun, row: Row, files: Sequence[Mapping[str, Any]]) -> None:
-    data, hyper = row["data"], {name: value for name, value in row["hyper"].items() if name != "codings"}
+def _print_run(run: SelectedRun, row: Row, files: Sequence[Mapping[str, Any]]) -> None:
+    data = row["data"]
     print(f"{row['experiment']}/{row['run_id']}: {row['label']}, {row['dataset']}, seed {row['seed']}")
     step = "" if row.get("bad_step") is None else f" at step {row['bad_step']}"
-    print(f"status: {row['status']}{step}" + f": {row['reason']}" * bool(row["reason"]))
-    print(
-        f"net: {data['inputs']}-{'-'.join(map(str, row['widths']))}, {row['codings']} codings, {row['variant']}", end=""
-    )
-    print(", tied" * row["tied"])
-    print_table(["number", "ours", "PCA", "in"], _beside_pca(row))
-    _print_facts("hyper-parameters", hyper)
-    _print_facts("config, where it is not the default", changed(row["config"]))
+    reason = f": {row['reason']}" if row["reason"] else ""
+    print(f"status: {row['status']}{step}{reason}")
+    widths = "-".join(map(str, row["widths"]))
+    tied = ", tied" if row["tied"] else ""
+    print(f"net: {data['inputs']}-{widths}, {row['codings']} codings, {row['variant']}{tied}")
+    print_table(["number", "ours", "PCA", "in"], _metrics_beside_pca(row))
+    _print_facts("hyper-parameters", {name: value for name, value in row["hyper"].items() if name != "codings"})
+    _print_facts("config, where it is not the default", changed_fields(row["config"]))
     _print_facts("data", data)
     if row.get("execution"):
         _print_facts("execution", row["execution"])
@@ -108,25 +136,26 @@ def _print_run(found: FoundRun, row: Row, files: Sequence[Mapping[str, Any]]) ->
     if not files:
         print("files: not in this copy; the row is from runs.jsonl")
         return
-    print(f"files: {found.folder}")
+    print(f"files: {run.folder}")
     for file in files:
         size = "missing" if file["bytes"] is None else f"{file['bytes']} bytes"
-        print(
-            f"  {file['name']}: {size}, " + ("SHA-256 intact" if file["intact"] else "DAMAGED: not as in the manifest")
-        )
+        print(f"  {file['name']}: {size}, {'SHA-256 intact' if file['intact'] else 'DAMAGED: not as in the manifest'}")
 
 
-def _beside_pca(row: Row) -> list[list[str]]:
-    data, pca = row["data"], row["pca_sse_test"]
-    theirs = {"sse_test": pca, "pca_equivalent_dimension": row["codings"]}
-    if pca is not None:
-        mean = data["mean_sse_test"]
-        theirs |= {"mse_test": pca / data["inputs"], "r2_test": 1 - pca / mean if mean else None}
+def _metrics_beside_pca(row: Row) -> list[list[str]]:
+    """Lines of metric, value of the run, value of PCA with as many components, unit."""
+    data = row["data"]
+    pca_sse = row["pca_sse_test"]
+    pca: dict[str, Any] = {"sse_test": pca_sse, "pca_equivalent_dimension": row["codings"]}
+    if pca_sse is not None:
+        mean_sse = data["mean_sse_test"]
+        pca["mse_test"] = pca_sse / data["inputs"]
+        pca["r2_test"] = 1 - pca_sse / mean_sse if mean_sse else None
     lines = []
     for name, unit in _METRICS.items():
         if row.get(name) is not None:
             text = f"{row[name]} of {row['epochs']}" if name == "best_epoch" else _number(row[name])
-            lines.append([name, text, _number(theirs[name]) if name in theirs else "", unit])
+            lines.append([name, text, _number(pca[name]) if name in pca else "", unit])
     return lines
 
 
@@ -137,50 +166,56 @@ def _print_facts(title: str, facts: Mapping[str, Any]) -> None:
 
 
 def diff(first: Path, second: Path) -> None:
-    """Print in what two runs differ: fields, numbers, and parameters where both are here and of the same shapes.
+    """Print the differences of two runs: fields, metrics, and parameters where both have them in the same shapes.
 
     Raises ResultsError where there is no such run or one is damaged.
     """
     pair = [find_run(first), find_run(second)]
-    for found in pair:
-        if found.damage or found.row is None:
-            raise _damaged(found)
-    a, b = (found.row or {} for found in pair)
-    names = [f"{row['experiment']}/{row['run_id']}" for row in (a, b)]
-    lines = [[field, _text(one), _text(other)] for field, one, other in differences(a, b)]
+    rows: list[Row] = []
+    for run in pair:
+        if run.damage or run.row is None:
+            raise _damaged(run)
+        rows.append(run.row)
+    row_a, row_b = rows
+    names = [f"{row['experiment']}/{row['run_id']}" for row in rows]
+    lines = [[field, _text(value_a), _text(value_b)] for field, value_a, value_b in differences(row_a, row_b)]
     if lines:
         print_table(["field", *names], lines)
     else:
         print(f"{' and '.join(names)}: the same in every field")
-    numbers = []
+    metric_lines = []
     for name in (*_METRICS, "pca_sse_test"):
-        one, other = a.get(name), b.get(name)
-        if one is not None or other is not None:
-            gap = None if one is None or other is None else other - one
-            relative = "–" if gap is None or not one else f"{gap / abs(one):+.3g}"
-            cells = [_number(one), _number(other), "–" if gap is None else f"{gap:+.6g}", relative]
-            numbers.append([name, *cells])
-    if numbers:
+        value_a = row_a.get(name)
+        value_b = row_b.get(name)
+        if value_a is not None or value_b is not None:
+            gap = None if value_a is None or value_b is None else value_b - value_a
+            relative = "–" if gap is None or not value_a else f"{gap / abs(value_a):+.3g}"
+            absolute = "–" if gap is None else f"{gap:+.6g}"
+            metric_lines.append([name, _number(value_a), _number(value_b), absolute, relative])
+    if metric_lines:
         print()
-        print_table(["number", *names, "difference", "relative"], numbers)
+        print_table(["number", *names, "difference", "relative"], metric_lines)
     print()
     print(f"parameters: {_compare_parameters(pair)}")
 
 
-def differences(a: Row, b: Row) -> Iterator[tuple[str, Any, Any]]:
-    """Dotted field and both values, wherever two rows are not the same; numbers of results are left out."""
-    flat = [_flat({name: value for name, value in row.items() if name not in _NOT_FACTS}) for row in (a, b)]
-    for part in ("hyper", "config", "data", "execution", "provenance"):
-        for one, row in zip(flat, (a, b), strict=True):
-            one |= _flat(row.get(part) or {}, f"{part}.")
-    absent = object()
-    for name in unique([*flat[0], *flat[1]]):
-        one, other = (held.get(name, absent) for held in flat)
-        if one is absent or other is absent or to_json(one) != to_json(other):
-            yield name, None if one is absent else one, None if other is absent else other
+def differences(row_a: Row, row_b: Row) -> Iterator[tuple[str, Any, Any]]:
+    """(dotted field, value of a, value of b) wherever two rows differ, metrics excluded; None for an absent field."""
+    flat_rows = []
+    for row in (row_a, row_b):
+        flat = _flat({name: value for name, value in row.items() if name not in _NOT_COMPARED})
+        for part in _NESTED_FIELDS:
+            flat |= _flat(row.get(part) or {}, f"{part}.")
+        flat_rows.append(flat)
+    flat_a, flat_b = flat_rows
+    for name in unique([*flat_a, *flat_b]):
+        both = name in flat_a and name in flat_b
+        if not both or to_json(flat_a[name]) != to_json(flat_b[name]):
+            yield name, flat_a.get(name), flat_b.get(name)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The leaves of a nested dict by dotted name."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
@@ -198,20 +233,23 @@ def _number(value: float | None) -> str:
     return str(value) if isinstance(value, int) else format_number(value, DIGITS)
 
 
-def _compare_parameters(pair: Sequence[FoundRun]) -> str:
-    if absent := [found.run_id for found in pair if not found.here]:
+def _compare_parameters(pair: Sequence[SelectedRun]) -> str:
+    if absent := [run.folder.name for run in pair if not run.in_this_copy]:
         return f"not compared: {' and '.join(absent)} not in this copy"
-    a, b = (_flat(run_folders.read_run(found.folder).params) for found in pair)
-    if not a or not b:
+    leaves_a, leaves_b = (_flat(run_folders.read_run(run.folder).params) for run in pair)
+    if not leaves_a or not leaves_b:
         return "not compared: a run that did not complete has none"
-    if {name: leaf.shape for name, leaf in a.items()} != {name: leaf.shape for name, leaf in b.items()}:
+    if {name: leaf.shape for name, leaf in leaves_a.items()} != {name: leaf.shape for name, leaf in leaves_b.items()}:
         return "not compared: of different shapes"
-    if all(a[name].dtype == b[name].dtype and a[name].tobytes() == b[name].tobytes() for name in a):
+    leaf_pairs = [(leaves_a[name], leaves_b[name]) for name in leaves_a]
+    if all(a.dtype == b.dtype and a.tobytes() == b.tobytes() for a, b in leaf_pairs):
         return "bit-identical"
-    one, other = (np.concatenate([held[name].astype(np.float64).ravel() for name in a]) for held in (a, b))
-    gap, size = np.abs(one - other), np.maximum(np.abs(one), np.abs(other))
+    a = np.concatenate([leaf.astype(np.float64).ravel() for leaf, _ in leaf_pairs])
+    b = np.concatenate([leaf.astype(np.float64).ravel() for _, leaf in leaf_pairs])
+    gap = np.abs(a - b)
+    size = np.maximum(np.abs(a), np.abs(b))
     relative = gap[size > 0] / size[size > 0]
     return (
         f"largest absolute difference {format_number(float(gap.max()))}, median relative difference "
-        f"{format_number(float(np.median(relative)) if len(relative) else 0.0)}, of {len(one)} parameters"
+        f"{format_number(float(np.median(relative)) if len(relative) else 0.0)}, of {len(a)} parameters"
     )

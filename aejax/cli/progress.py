@@ -1,4 +1,7 @@
-"""What a person sees while an experiment runs: a bar and a line per finished run, on standard error."""
+"""Progress of an experiment on the terminal, the closing table, and the plan of `--dry-run`.
+
+While runs are trained there are a progress bar and a line per finished run, on standard error.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from aejax.cli import listing
+from aejax.cli.tables import print_table
 from aejax.reporting import health_table, settings, tensorboard
 from aejax.reporting.markdown import counted
 from aejax.runner import run_experiment
@@ -19,7 +22,11 @@ from aejax.training import loop
 
 
 class TerminalProgress(RunListener):
-    """Draws progress; where the output is not a terminal, prints plain lines instead."""
+    """Draws progress on a terminal, and prints plain lines where standard error is not a terminal.
+
+    `check` is called between chunks and may raise Interrupted. With `quiet` nothing is printed. Set `live` to write
+    TensorBoard events while runs are trained.
+    """
 
     def __init__(self, check: Callable[[], None] = lambda: None, quiet: bool = False) -> None:
         self.check = check
@@ -34,29 +41,30 @@ class TerminalProgress(RunListener):
             console=self.console,
             transient=True,
         )
-        self.total = self.current = None
+        self.runs_task = None
+        self.block_task = None
         self.live: tensorboard.Live | None = None
 
     def __enter__(self) -> TerminalProgress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.total is not None:
+        if self.runs_task is not None:
             self.progress.stop()
 
     def start(self, runs: int, device: str) -> None:
-        """Say how much there is to do and on what."""
+        """Print the number of runs and the device, and start the bar of runs."""
         self.console.print(f"{runs} runs on {device}")
         if self.console.is_terminal:
             self.progress.start()
-            self.total = self.progress.add_task("runs", total=runs, note="")
+            self.runs_task = self.progress.add_task("runs", total=runs, note="")
 
     def block(self, name: str) -> Callable[[loop.Progress], None] | None:
-        """A bar for the block's epochs."""
-        if self.total is None:
+        """Start a bar for the epochs of a block of runs; returns the callback that moves it."""
+        if self.runs_task is None:
             return None
-        self._clear()
-        self.current = task = self.progress.add_task(f"  {name}", total=None, note="compiling")
+        self._remove_block_bar()
+        self.block_task = task = self.progress.add_task(f"  {name}", total=None, note="compiling")
 
         def report(progress: loop.Progress) -> None:
             note = f"best validation error {progress.best_error:.4g}" if progress.epoch else ""
@@ -66,50 +74,51 @@ class TerminalProgress(RunListener):
         return report
 
     def warn(self, text: str) -> None:
-        """The warning, once."""
+        """Print a warning; a repeated warning is printed once."""
         if text not in self.warned:
             self.warned.add(text)
             self.console.print(f"aejax: warning: {text}", soft_wrap=True)
 
     def curves(self, run_ids: Sequence[str]) -> Callable[[int, dict[str, np.ndarray]], None] | None:
-        """Passes them on to TensorBoard, where that is asked for."""
+        """The callback that writes the curves of these runs to TensorBoard; None without `live`."""
         live = self.live
         if live is None:
             return None
 
-        def draw(first_epoch: int, lines: dict[str, np.ndarray]) -> None:
+        def write(first_epoch: int, curves: dict[str, np.ndarray]) -> None:
             for i, run_id in enumerate(run_ids):
-                live.epochs(run_id, first_epoch, {name: line[i] for name, line in lines.items()})
+                live.epochs(run_id, first_epoch, {name: curve[i] for name, curve in curves.items()})
 
-        return draw
-
-    def _clear(self) -> None:
-        if self.current is not None:
-            self.progress.remove_task(self.current)
-            self.current = None
+        return write
 
     def done(self, row: dict[str, Any], stored: bool) -> None:
-        """The run's line."""
-        if self.total is not None:
-            self.progress.advance(self.total)
-            self._clear()
+        """Advance the bar of runs, and print a line for a run that was trained now."""
+        if self.runs_task is not None:
+            self.progress.advance(self.runs_task)
+            self._remove_block_bar()
         if not stored:
-            self.console.print(*summary_lines([row]), soft_wrap=True)
+            self.console.print(summary_line(row), soft_wrap=True)
+
+    def _remove_block_bar(self) -> None:
+        if self.block_task is not None:
+            self.progress.remove_task(self.block_task)
+            self.block_task = None
 
     def summarise(self, outcome: run_experiment.Outcome) -> None:
-        """A table of this call's settings, means over seeds, and where everything was written."""
+        """Print a table of this call's settings, means over seeds, and where the results were written."""
         console = Console(highlight=False, markup=False)
         table = Table(title=f"{outcome.folder.name}: error on test, mean over seeds")
         for name in ("", "codings", "SSE", "PCA", "ratio", "worth", "wins"):
             table.add_column(name, justify="right" if name else "left", no_wrap=bool(name), overflow="fold")
-        rows = [r for r in outcome.rows if r["run_id"] in outcome.run_ids and r["status"] == "completed"]
-        found = settings.group_settings(rows)
-        several_datasets = len({setting.dataset for setting in found}) > 1
-        for setting in found:
-            what = ", ".join(f"{name} {value}" for name, value in setting.distinct.items())
+        rows = [row for row in outcome.rows if row["run_id"] in outcome.run_ids and row["status"] == "completed"]
+        groups = settings.group_settings(rows)
+        several_datasets = len({setting.dataset for setting in groups}) > 1
+        for setting in groups:
+            distinct = ", ".join(f"{name} {value}" for name, value in setting.distinct.items())
+            name = [setting.dataset if several_datasets else "", setting.label, distinct]
             ratio = setting.over_seeds("sse_ratio")
             table.add_row(
-                " ".join(part for part in (setting.dataset if several_datasets else "", setting.label, what) if part),
+                " ".join(part for part in name if part),
                 str(setting.codings),
                 f"{setting.over_seeds('sse_test'):.4f}",
                 f"{setting.over_seeds('pca_sse_test'):.4f}",
@@ -117,32 +126,46 @@ class TerminalProgress(RunListener):
                 f"{setting.over_seeds('pca_equivalent_dimension'):.1f}",
                 f"{setting.wins} of {len(setting.runs)}",
             )
-        if found:
+        if groups:
             console.print(table)
-            meaning = (
+            legend = (
                 "SSE: squared error summed over inputs, mean over test rows. PCA: the same for as many components.",
                 "worth: how many components give our error. wins: seeds below PCA, of all that completed.",
             )
-            console.print(*meaning, sep="\n", soft_wrap=True)
-        for warning in health_table.warnings(found):
+            console.print(*legend, sep="\n", soft_wrap=True)
+        for warning in health_table.warnings(groups):
             console.print(f"warning: {warning}", soft_wrap=True)
-        console.print(
-            f"{len(outcome.trained)} trained, {len(outcome.run_ids) - len(outcome.trained)} were stored already"
-        )
+        stored = len(outcome.run_ids) - len(outcome.trained)
+        console.print(f"{len(outcome.trained)} trained, {stored} were stored already")
         console.print(f"{outcome.folder / 'summary.md'}", soft_wrap=True)
 
 
+def summary_line(row: dict[str, Any]) -> str:
+    """One line on a finished run: its error beside PCA's, or why it did not complete."""
+    name = f"{row['label']} {row['codings']}, seed {row['seed']}"
+    if row["status"] != "completed":
+        return f"{name}: {row['status']}: {row['reason']}"
+    verdict = "beats" if row["sse_test"] < row["pca_sse_test"] else "loses to"
+    if row["sse_ratio"] is None:
+        verdict = "beside an exact"
+    return (
+        f"{name}: SSE {row['sse_test']:.4f} {verdict} PCA {row['pca_sse_test']:.4f}, worth "
+        f"{row['pca_equivalent_dimension']:.1f} components, {row['train_seconds']:.1f} s"
+    )
+
+
 def show_plan(plan: run_experiment.Plan) -> None:
-    """What a call would do: a line for every program, and what all of them need."""
+    """Print what a call would train: a line for every program, and what all of them need."""
     print(f"{plan.experiment}: what would be trained on {plan.device}")
     headers = ["", "codings", "parameters", "members", "stored", "to train", "steps", "memory"]
-    several, lines = len({job["dataset"] for job in plan.jobs}) > 1, []
+    several_datasets = len({job["dataset"] for job in plan.jobs}) > 1
+    lines = []
     for job in plan.jobs:
         codings = dict.fromkeys((job["codings"][0], job["codings"][-1]))
-        label = f"{job['label']}, {job['dataset']}" if several else job["label"]
-        numbers = [str(job[name]) for name in ("parameters", "members", "stored", "missing", "steps")]
-        lines.append([label, "–".join(map(str, codings)), *numbers, _size(job["bytes"])])
-    listing.print_table(headers, lines)
+        label = f"{job['label']}, {job['dataset']}" if several_datasets else job["label"]
+        counts = [str(job[name]) for name in ("parameters", "members", "stored", "missing", "steps")]
+        lines.append([label, "–".join(map(str, codings)), *counts, _size(job["bytes"])])
+    print_table(headers, lines)
     programs = [job for job in plan.jobs if job["missing"]]
     print(
         f"{counted(len(programs), 'program')} to compile, "

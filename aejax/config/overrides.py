@@ -1,4 +1,4 @@
-"""`--set field=value`: a sweep with some of its fields changed on the command line."""
+"""`--set field=value`: change fields of sweeps from the command line."""
 
 from __future__ import annotations
 
@@ -9,22 +9,26 @@ from typing import Any
 
 from aejax.config import points, registry
 from aejax.config.sweep import Sweep
+from aejax.config.validate_sweep import CODINGS
 from aejax.runtime.errors import ConfigError, suggest
 
 
 def override(sweeps: Sequence[Sweep], assignments: Sequence[str]) -> list[Sweep]:
-    """The sweeps with every `field=value` and `hyper.name=value` set in each. Lists are comma-separated.
+    """The sweeps with every `field=value` and `hyper.name=value` applied to each; a list is comma-separated.
 
-    A hyper-parameter of a sweep that is a list of points is set in every point; those that are then the same count
-    once, and with several values each is tried with every point that is left.
+    Where `hyper` is a list of points, an assigned hyper-parameter replaces its value in every point, and points that
+    become equal count once. Several assigned values are combined with every remaining point. Raises ConfigError for
+    an unknown field or a bad value.
     """
     return [dataclasses.replace(sweep, **_changes(sweep, assignments)) for sweep in sweeps]
 
 
 def _changes(sweep: Sweep, assignments: Sequence[str]) -> dict[str, Any]:
-    """All assignments together: one may need another, as cross-entropy needs a sigmoid."""
-    known = list(dict.fromkeys([*sweep.points()[0], registry.CODINGS]))
-    names, changes, hyper = [f.name for f in dataclasses.fields(sweep)], {}, {}
+    """The changed fields of all assignments. They are applied together: cross-entropy, say, needs a sigmoid output."""
+    hyper_names = list(dict.fromkeys([*sweep.points()[0], CODINGS]))
+    field_names = [field.name for field in dataclasses.fields(sweep)]
+    fields: dict[str, Any] = {}
+    hyper: dict[str, Any] = {}
     for assignment in assignments:
         name, separator, text = assignment.partition("=")
         if not separator or not name:
@@ -32,38 +36,40 @@ def _changes(sweep: Sweep, assignments: Sequence[str]) -> dict[str, Any]:
         if name.startswith("hyper."):
             hyper[name.removeprefix("hyper.")] = _parse(text)
         elif name == "hyper":
-            raise ConfigError("--set hyper", repr(text), f"set one of {', '.join(f'hyper.{n}' for n in known)}")
-        elif name not in names:
-            meant = f"hyper.{name}" if name in known else name
-            raise ConfigError(
-                f"--set {name}", "unknown field", suggest(meant, [*names, *(f"hyper.{one}" for one in known)])
-            )
+            raise ConfigError("--set hyper", repr(text), f"set one of {', '.join(f'hyper.{n}' for n in hyper_names)}")
+        elif name not in field_names:
+            wanted = f"hyper.{name}" if name in hyper_names else name
+            allowed = [*field_names, *(f"hyper.{hyper_name}" for hyper_name in hyper_names)]
+            raise ConfigError(f"--set {name}", "unknown field", suggest(wanted, allowed))
         elif name in registry.CHOICES:
             if text not in registry.CHOICES[name]:
                 raise ConfigError(f"--set {name}", repr(text), suggest(text, registry.CHOICES[name]))
-            changes[name] = registry.CHOICES[name][text]
+            fields[name] = registry.CHOICES[name][text]
         elif name in ("label", "dataset"):
-            changes[name] = text
+            fields[name] = text
         else:
             value = _parse(text)
             single = name in ("widths", "seeds", "decoder_widths") and isinstance(value, int)
-            changes[name] = (value,) if single else value
-    return {**changes, "hyper": _hyper(sweep, hyper)}
+            fields[name] = (value,) if single else value
+    return {**fields, "hyper": _changed_hyper(sweep, hyper)}
 
 
-def _hyper(sweep: Sweep, changed: Mapping[str, Any]) -> Any:
+def _changed_hyper(sweep: Sweep, changed: Mapping[str, Any]) -> Any:
+    """The sweep's hyper-parameters with the changed ones applied."""
     if isinstance(sweep.hyper, Mapping):
         return {**sweep.hyper, **changed}
-    left = [{name: value for name, value in point.items() if name not in changed} for point in sweep.hyper]
-    distinct = {tuple(sorted(point.items())): point for point in left}
-    return points.crossed(tuple(distinct.values()), points.grid(**changed)) if changed else sweep.hyper
+    if not changed:
+        return sweep.hyper
+    unchanged = [{name: value for name, value in point.items() if name not in changed} for point in sweep.hyper]
+    distinct = {tuple(sorted(point.items())): point for point in unchanged}
+    return points.crossed(tuple(distinct.values()), points.grid(**changed))
 
 
 def _parse(text: str) -> Any:
-    """A JSON value, `None`/`True`/`False` as Python spells them, a comma-separated list of these, else the text."""
-    python = {"None": None, "True": True, "False": False}
-    if text in python:
-        return python[text]
+    """A JSON value; `None`, `True` or `False`; a comma-separated list of these; or else the text itself."""
+    python_words = {"None": None, "True": True, "False": False}
+    if text in python_words:
+        return python_words[text]
     try:
         value = json.loads(text)
     except ValueError:

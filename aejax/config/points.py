@@ -1,7 +1,8 @@
 """Points: the hyper-parameter settings of a sweep, as grids, pairs, lists and random draws.
 
-A point is a dict from name to number; `Sweep(hyper=…)` takes a tuple of them, made by hand or by these pure functions.
-Numbers are Python's own, and exact in JSON. A run is known by them as they stand, and trained with the nearest float32.
+A point is a dict from hyper-parameter to number. `Sweep(hyper=…)` accepts a tuple of points, written by hand or made by
+the functions of this module. The numbers are Python numbers, which JSON stores exactly. A run id depends on them as
+given; training uses the nearest float32.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ Value = float | Sequence[float] | np.ndarray
 
 @dataclass(frozen=True)
 class Distribution:
-    """`draw(generator) -> number`, one at a time, so that more draws begin with the same ones. For `draws` alone."""
+    """A distribution for `draws`: `draw(generator)` returns one number.
+
+    `draws` calls it once per number, so a larger count extends the same sequence.
+    """
 
     text: str
     draw: Callable[[np.random.Generator], float]
@@ -35,44 +39,47 @@ class Distribution:
 
 
 def grid(**values: Value) -> Points:
-    """All combinations; the last name varies fastest."""
-    lists = [_plain((value,)) if (found := several(value)) is None else found for value in values.values()]
-    return tuple(dict(zip(values, combination, strict=True)) for combination in itertools.product(*lists))
+    """All combinations of the values; the last name varies fastest."""
+    columns = []
+    for value in values.values():
+        listed = as_tuple(value)
+        columns.append(_python_numbers((value,)) if listed is None else listed)
+    return tuple(dict(zip(values, combination, strict=True)) for combination in itertools.product(*columns))
 
 
 def zipped(**values: Value) -> Points:
-    """The firsts of all, the seconds, … ; a plain number goes with each. Raises ConfigError on unequal lengths."""
-    lists = {name: found for name, value in values.items() if (found := several(value)) is not None}
-    lengths = {name: len(found) for name, found in lists.items()}
-    if not lengths:
+    """Point i has the i-th value of each name; a plain number is repeated. Raises ConfigError on unequal lengths."""
+    lists = {name: listed for name, value in values.items() if (listed := as_tuple(value)) is not None}
+    if not lists:
         return grid(**values)
-    first, *others = lengths
+    first, *others = lists
+    count = len(lists[first])
     for name in others:
-        if lengths[name] != lengths[first]:
-            raise ConfigError(
-                f"zipped.{name}", f"{lengths[name]} values, {first} has {lengths[first]}", "give as many, or use grid"
-            )
-    columns = [lists[name] if name in lists else _plain((values[name],)) * lengths[first] for name in values]
+        if len(lists[name]) != count:
+            problem = f"{len(lists[name])} values, {first} has {count}"
+            raise ConfigError(f"zipped.{name}", problem, "give as many, or use grid")
+    columns = [lists[name] if name in lists else _python_numbers((values[name],)) * count for name in values]
     return tuple(dict(zip(values, numbers, strict=True)) for numbers in zip(*columns, strict=True))
 
 
 def crossed(*lists: Sequence[Point]) -> Points:
-    """Every point of the first with every point of the second, … . Raises ConfigError where two set the same name."""
+    """Every combination of one point from each list. Raises ConfigError where two lists set the same name."""
     names = [set().union(*points) for points in lists]
-    for i, mine in enumerate(names):
-        for j in range(i):
-            for name in sorted(mine & names[j]):
-                raise ConfigError(f"crossed[{i}].{name}", f"set by crossed[{j}], too", "set each name in one of them")
-    together = itertools.product(*lists)
-    return tuple({name: value for point in points for name, value in point.items()} for points in together)
+    for j, later in enumerate(names):
+        for i, earlier in enumerate(names[:j]):
+            for name in sorted(later & earlier):
+                raise ConfigError(f"crossed[{j}].{name}", f"set by crossed[{i}], too", "set each name in one of them")
+    combinations = itertools.product(*lists)
+    return tuple({name: value for point in points for name, value in point.items()} for points in combinations)
 
 
 def draws(count: int, seed: int = 0, **values: float | Distribution) -> Points:
-    """`count` random points; a plain number is the same in all.
+    """`count` random points; a plain number is the same in all of them.
 
-    Each name has a random stream of its own, from `seed` and the name alone: another name changes no other's numbers,
-    and more draws begin with the same ones. Draws from an interval are rounded to nine significant digits: finer than
-    float32, and the same on every machine. Raises ConfigError on a count, seed or value that cannot be.
+    Each name has its own random stream, which depends on `seed` and the name only: adding a name does not change the
+    numbers of the others, and a larger count extends the same sequence. Draws from an interval are rounded to nine
+    significant digits: that is finer than float32 and gives the same numbers on every machine. Raises ConfigError for
+    a bad count, seed or value.
     """
     count = validate.whole_number("draws.count", count, minimum=1)
     seed = validate.whole_number("draws.seed", seed, minimum=0, maximum=validate.MAX_SEED)
@@ -81,62 +88,72 @@ def draws(count: int, seed: int = 0, **values: float | Distribution) -> Points:
     columns: dict[str, list[float]] = {}
     for name, value in values.items():
         if isinstance(value, Distribution):
-            word = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
-            generator = np.random.Generator(np.random.PCG64([seed, word]))  # its bits are the same in every NumPy
+            name_hash = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
+            # Generator(PCG64(...)) gives the same bits in every NumPy version.
+            generator = np.random.Generator(np.random.PCG64([seed, name_hash]))
             columns[name] = [value.draw(generator) for _ in range(count)]
-        elif (listed := several(value)) is not None:
+        elif (listed := as_tuple(value)) is not None:
             raise ConfigError(f"draws.{name}", f"{value!r}", f"write points.choice{listed}, or cross it with a grid")
         else:
-            columns[name] = list(_plain((value,))) * count
+            columns[name] = list(_python_numbers((value,))) * count
     return tuple(dict(zip(columns, numbers, strict=True)) for numbers in zip(*columns.values(), strict=True))
 
 
 def uniform(low: float, high: float) -> Distribution:
-    """Numbers between the two, each as likely. Raises ConfigError unless low < high."""
+    """The uniform distribution on [low, high]. Raises ConfigError unless low < high."""
     low, high = _interval("uniform", low, high)
-    return Distribution(
-        f"uniform({low:g}, {high:g})", lambda generator: _rounded(generator.uniform(low, high), low, high)
-    )
+
+    def draw(generator: np.random.Generator) -> float:
+        return _rounded(generator.uniform(low, high), low, high)
+
+    return Distribution(f"uniform({low:g}, {high:g})", draw)
 
 
 def log_uniform(low: float, high: float) -> Distribution:
-    """Numbers between the two, each order of magnitude as likely. Raises ConfigError unless 0 < low < high."""
+    """The distribution on [low, high] with a uniform logarithm. Raises ConfigError unless 0 < low < high."""
     low, high = _interval("log_uniform", low, high)
     if low <= 0:
         raise ConfigError("log_uniform.low", f"{low:g}", "give a number above 0")
-    first, last = math.log(low), math.log(high)
-    return Distribution(
-        f"log_uniform({low:g}, {high:g})",
-        lambda generator: _rounded(math.exp(generator.uniform(first, last)), low, high),
-    )
+    log_low = math.log(low)
+    log_high = math.log(high)
+
+    def draw(generator: np.random.Generator) -> float:
+        return _rounded(math.exp(generator.uniform(log_low, log_high)), low, high)
+
+    return Distribution(f"log_uniform({low:g}, {high:g})", draw)
 
 
 def choice(*values: float) -> Distribution:
-    """One of the numbers, each as likely. Raises ConfigError when there are none."""
+    """The uniform distribution on the given numbers. Raises ConfigError when there are none."""
     if not values:
         raise ConfigError("choice", "empty", "give at least one number")
-    numbers = _plain(values)
-    return Distribution(f"choice{numbers}", lambda generator: numbers[int(generator.integers(len(numbers)))])
+    numbers = _python_numbers(values)
+
+    def draw(generator: np.random.Generator) -> float:
+        return numbers[int(generator.integers(len(numbers)))]
+
+    return Distribution(f"choice{numbers}", draw)
 
 
-def several(value: object) -> tuple[float, ...] | None:
-    """A tuple, list, range or one-dimensional array as a tuple of Python's numbers; None where it is none of these."""
+def as_tuple(value: object) -> tuple[float, ...] | None:
+    """A tuple, list, range or one-dimensional array as a tuple of Python numbers; None for anything else."""
     if isinstance(value, np.ndarray) and value.ndim == 1:
         return tuple(value.tolist())
-    return _plain(value) if isinstance(value, tuple | list | range) else None
+    return _python_numbers(value) if isinstance(value, tuple | list | range) else None
 
 
 def _interval(name: str, low: float, high: float) -> tuple[float, float]:
-    low, high = validate.number(f"{name}.low", low), validate.number(f"{name}.high", high)
+    low = validate.number(f"{name}.low", low)
+    high = validate.number(f"{name}.high", high)
     if low >= high:
         raise ConfigError(f"{name}.high", f"{high:g}, low is {low:g}", "give a larger number")
     return low, high
 
 
 def _rounded(number: float, low: float, high: float) -> float:
-    """Without the last digits of `exp`: they differ between machines, and a run is known by its numbers."""
+    """The number to nine digits, within the interval. The last digits of `exp` differ between machines."""
     return min(max(float(f"{number:.9g}"), low), high)
 
 
-def _plain(values: Iterable[Any]) -> tuple[Any, ...]:
+def _python_numbers(values: Iterable[Any]) -> tuple[Any, ...]:
     return tuple(value.item() if isinstance(value, np.generic) else value for value in values)

@@ -1,4 +1,4 @@
-"""What a run is known by: a hash of everything that decides its numbers."""
+"""The identity of a run: a hash of everything that decides its numbers."""
 
 from __future__ import annotations
 
@@ -12,35 +12,46 @@ from aejax.storage import run_folders
 from aejax.training import greedy
 
 DEFAULTS_LEFT_OUT: dict[str, Any] = {
-    **{"net": "mlp", "options": {}, "scores": [], "moments": False, "pretraining": None},
-    **{"optimiser": "adam", "full_batch_steps": 1, "keep": "best"},
+    "net": "mlp",
+    "options": {},
+    "scores": [],
+    "moments": False,
+    "pretraining": None,
+    "optimiser": "adam",
+    "full_batch_steps": 1,
+    "keep": "best",
 }
-"""Fields that configs of the first runs did not have, and their defaults, which are left out of a config: a run keeps
-its identity when a field is added that changes nothing of it."""
+"""Fields that `Sweep` gained after the first runs were stored, with their defaults.
+
+A config leaves such a field out where it has its default. A new field therefore does not change the ids of older runs.
+"""
 
 
 def decode_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config's fields, those that were left out too; functions still by name, scores and pretraining made."""
-    values: dict[str, Any] = {
+    """The `Sweep` fields of a stored config, including the defaults it leaves out.
+
+    Scores and pretraining are objects; functions are still names. Scores that this aejax does not have are dropped.
+    """
+    fields: dict[str, Any] = {
         **DEFAULTS_LEFT_OUT,
         **{name: value for name, value in config.items() if name != "digests"},
     }
-    values["scores"] = tuple(scores.from_config(one) for one in values["scores"] if one["name"] in scores.SCORES)
-    values["pretraining"] = greedy.from_config(values["pretraining"])
-    return values
+    fields["scores"] = tuple(scores.from_config(score) for score in fields["scores"] if score["name"] in scores.SCORES)
+    fields["pretraining"] = greedy.from_config(fields["pretraining"])
+    return fields
 
 
 def run_id(config: Mapping[str, Any], hyper: Mapping[str, float], seed: int, data_fingerprint: str) -> str:
-    """Twelve hex digits of the SHA-256 of what is asked for: config, hyper-parameters, seed, data, format.
+    """The first twelve hex digits of a SHA-256 over config, hyper-parameters, seed, data and record format.
 
-    The label is part of the config. Machine and versions are not: they are in the row's provenance.
+    The label is part of the config. Machine and library versions are not part of the id: the row records them.
     """
-    identity_of_run = {
+    identity = {
         "format": run_folders.FORMAT,
         "config": config,
         "hyper": hyper,
         "seed": seed,
         "data": data_fingerprint,
     }
-    text = json.dumps(identity_of_run, sort_keys=True, allow_nan=False)
+    text = json.dumps(identity, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

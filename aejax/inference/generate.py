@@ -1,13 +1,12 @@
-"""New rows out of a stored run: samples, interpolations between test rows, traversals of codings.
+"""Generate new rows from a stored run: samples, interpolations between test rows, traversals of codings.
 
-Written in the raw units of the run's data: a picture of all rows (.png), an array (.npy), or a table (.csv).
+Rows are written in the raw units of the run's data: as an array (.npy), a table (.csv) or a picture of all rows (.png).
 """
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,54 +15,55 @@ import numpy as np
 
 from aejax import datasets
 from aejax.evaluation import artifacts, density, reconstruction
-from aejax.inference import stored_run
+from aejax.inference import output, stored_run
+from aejax.inference.stored_run import LoadedRun
 from aejax.runtime.errors import ConfigError, DataError, suggest
 from aejax.storage import run_folders
-from aejax.storage.run_folders import StoredRun
-from aejax.variants import Autoencoder
 
 DENSITIES = ("prior", *density.KINDS)
-MOST_IMAGES = 100_000
-MOST_TRAVERSED = 32
-_AGAIN = "train it again with this aejax: aejax run FILE --again"
+MAX_IMAGES = 100_000
+MAX_TRAVERSED = 32
+_TRAIN_AGAIN = "train it again with this aejax: aejax run FILE --again"
 
 
 def sample(
     run: Path, *, images: int = 60, kind: str | None = None, seed: int = 0, noise: bool = False, out: Path | None = None
 ) -> tuple[Path, np.ndarray]:
-    """Decode `images` draws from a density of the run's codings; returns the file written and the rows.
+    """Draw codings from a density, decode them and write the rows; returns the file and the rows.
 
-    `kind` is "prior" (of a variational run), "gaussian" (fitted to every run's training codings) or "mixture" (where
-    `scores.density` asked for one); without it the first of prior, mixture and gaussian that the run has. `noise` draws
-    from the likelihood of a variational run, too, rather than giving its mean. Raises ConfigError for a density that
-    the run has not.
+    `images` is the number of draws. `kind` is the density: "prior" (variational runs), "gaussian" (fitted to the
+    training codings of every run) or "mixture" (runs with `scores.density`); the default is the first of prior,
+    mixture and gaussian that the run has. With `noise` a variational run samples from its likelihood instead of
+    returning the mean. Raises ConfigError for a density that the run does not have.
     """
-    held, autoencoder = stored_run.load(run)
-    path = _check_out(out, "samples", held)
-    fitted = {one: density.from_arrays(held.arrays, f"density/{one}") for one in density.KINDS}
-    has = ["prior"] * (autoencoder.generative is not None) + [one for one in reversed(density.KINDS) if fitted[one]]
+    loaded = stored_run.load(run)
+    path = _output_path(out, "samples", loaded)
+    generative = loaded.autoencoder.generative
+    fitted = {name: density.from_arrays(loaded.arrays, f"density/{name}") for name in density.KINDS}
+    available = ["prior"] * (generative is not None) + [name for name in reversed(density.KINDS) if fitted[name]]
     if kind is not None and kind not in DENSITIES:
         raise ConfigError("--density", repr(kind), suggest(kind, DENSITIES))
-    if not has:
-        raise ConfigError(str(run), "no density of its codings is stored", _AGAIN)
-    chosen = kind or has[0]
-    if chosen not in has:
-        fix = f"give one of {', '.join(has)}"
-        fix += ", or train it with scores=[scores.density()]" * (chosen == "mixture")
-        raise ConfigError("--density", f"{chosen}, which this run has not", fix)
-    if noise and chosen != "prior":
-        raise ConfigError("--noise", f"given with the density {chosen}", "leave it out: only a prior has a likelihood")
-    count = _whole("--images", images, 1, MOST_IMAGES)
-    codings_key, noise_key = jax.random.split(jax.random.key(_whole("--seed", seed, 0, 2**32 - 1)))
-    if (found := fitted.get(chosen)) is not None:
-        z_nk = density.sample(found, codings_key, count)
+    if not available:
+        raise ConfigError(str(run), "no density of its codings is stored", _TRAIN_AGAIN)
+    kind = kind or available[0]
+    if kind not in available:
+        fix = f"give one of {', '.join(available)}"
+        fix += ", or train it with scores=[scores.density()]" * (kind == "mixture")
+        raise ConfigError("--density", f"{kind}, which this run does not have", fix)
+    if noise and kind != "prior":
+        raise ConfigError("--noise", f"given with the density {kind}", "leave it out: only a prior has a likelihood")
+    count = _check_whole("--images", images, 1, MAX_IMAGES)
+    codings_key, noise_key = jax.random.split(jax.random.key(_check_whole("--seed", seed, 0, 2**32 - 1)))
+    fitted_density = fitted.get(kind)
+    if fitted_density is not None:
+        z_nk = density.sample(fitted_density, codings_key, count)
     else:
-        z_nk = jax.random.normal(codings_key, (count, held.row["codings"]))
-    if noise and autoencoder.generative is not None:
-        x_nd = np.asarray(autoencoder.generative.sample(held.params, noise_key, z_nk))
+        z_nk = jax.random.normal(codings_key, (count, loaded.row["codings"]))
+    if noise and generative is not None:
+        x_nd = np.asarray(generative.sample(loaded.params, noise_key, z_nk))
     else:
-        x_nd = reconstruction.decode(autoencoder, held.params, np.asarray(z_nk))
-    return path, _write(path, held, x_nd, columns=min(count, max(1, round(math.sqrt(count / 0.6)))))
+        x_nd = loaded.decode_scaled(np.asarray(z_nk))
+    return path, _write(path, loaded, x_nd, columns=min(count, max(1, round(math.sqrt(count / 0.6)))))
 
 
 def interpolate(
@@ -75,25 +75,24 @@ def interpolate(
     data_dir: Path | None = None,
     out: Path | None = None,
 ) -> tuple[Path, np.ndarray]:
-    """Decode what is between the codings of pairs of test rows, `steps` rows a pair; returns the file and the rows.
+    """Decode codings between those of pairs of test rows, `steps` rows per pair; returns the file and the rows.
 
-    Without numbers of rows the pairs are (0, 1), (2, 3), (4, 5), (6, 7). The way is straight, or `spherical`: along the
-    arc, which is what a variational run gets unless told otherwise. Data is loaded only for rows whose codings are not
-    stored with the run. Raises ConfigError for an odd number of rows, DataError for one that is not there.
+    The default pairs are (0, 1), (2, 3), (4, 5), (6, 7). The path is a straight line or, if `spherical`, an arc; the
+    default is the arc for variational runs and the line for others. The dataset is loaded only where the codings of a
+    row are not stored. Raises ConfigError for an odd number of rows or a row that does not exist.
     """
-    held, autoencoder = stored_run.load(run)
-    path = _check_out(out, "interpolation", held)
-    most = held.row["data"]["test_rows"]
-    given = [_whole("ROW", row, 0, most - 1) for row in rows] or list(range(min(8, most // 2 * 2)))
-    if len(given) % 2 or not given:
-        raise ConfigError("ROW", f"{len(given)} rows", "give pairs of them: an even number")
-    steps = _whole("--steps", steps, 2, 1000)
-    z_nk = _codings(held, autoencoder, given, data_dir)
-    curved = autoencoder.generative is not None if spherical is None else spherical
-    lines = [artifacts.interpolate(z_nk[i : i + 2], steps, curved) for i in range(0, len(given), 2)]
-    return path, _write(
-        path, held, reconstruction.decode(autoencoder, held.params, np.concatenate(lines)), columns=steps
-    )
+    loaded = stored_run.load(run)
+    path = _output_path(out, "interpolation", loaded)
+    test_rows = loaded.row["data"]["test_rows"]
+    pairs = [_check_whole("ROW", row, 0, test_rows - 1) for row in rows] or list(range(min(8, test_rows // 2 * 2)))
+    if len(pairs) % 2 or not pairs:
+        raise ConfigError("ROW", f"{len(pairs)} rows", "give pairs of them: an even number")
+    steps = _check_whole("--steps", steps, 2, 1000)
+    z_nk = _codings(loaded, pairs, data_dir)
+    if spherical is None:
+        spherical = loaded.autoencoder.generative is not None
+    lines = [artifacts.interpolate(z_nk[i : i + 2], steps, spherical) for i in range(0, len(pairs), 2)]
+    return path, _write(path, loaded, loaded.decode_scaled(np.concatenate(lines)), columns=steps)
 
 
 def traverse(
@@ -104,117 +103,96 @@ def traverse(
     data_dir: Path | None = None,
     out: Path | None = None,
 ) -> tuple[Path, np.ndarray]:
-    """Decode codings moved one at a time, a line each; returns the file and the rows.
+    """Decode codings with one coding varied at a time, one line of rows per coding; returns the file and the rows.
 
-    Each goes through the quantiles pictures.LEVELS of training codings, of a variational run through
-    pictures.DEVIATIONS of its prior; the others stay at their mean, or at the codings of a test row. Without numbers
-    of codings they are all, at most the 32 that vary most. Raises ConfigError for a coding that the run has not.
+    The varied coding takes the quantiles `artifacts.LEVELS` of its training values; in a variational run it takes
+    `artifacts.DEVIATIONS` standard deviations of the prior. The other codings stay at their means, or at the codings
+    of test row `row`. The default is every coding, at most the 32 with the largest spread. Raises ConfigError for a
+    coding or a row that does not exist.
     """
-    held, autoencoder = stored_run.load(run)
-    path = _check_out(out, "traversal", held)
-    k, prior = held.row["codings"], autoencoder.generative is not None
-    quantiles = _array(run, held, "codings/quantiles")
+    loaded = stored_run.load(run)
+    path = _output_path(out, "traversal", loaded)
+    k = loaded.row["codings"]
+    has_prior = loaded.autoencoder.generative is not None
+    quantiles = _stored_array(run, loaded, "codings/quantiles")
     if codings:
-        units = [_whole("--codings", one, 0, k - 1) for one in codings]
+        units = [_check_whole("--codings", unit, 0, k - 1) for unit in codings]
     else:
         spread = quantiles[-1] - quantiles[0]
-        units = sorted(np.argsort(-spread, kind="stable")[:MOST_TRAVERSED].tolist())
+        units = sorted(np.argsort(-spread, kind="stable")[:MAX_TRAVERSED].tolist())
     if row is not None:
-        _whole("--row", row, 0, held.row["data"]["test_rows"] - 1)
-        base_k = _codings(held, autoencoder, [row], data_dir)[0]
+        _check_whole("--row", row, 0, loaded.row["data"]["test_rows"] - 1)
+        base_k = _codings(loaded, [row], data_dir)[0]
+    elif has_prior:
+        base_k = np.zeros(k)
     else:
-        base_k = np.zeros(k) if prior else _array(run, held, "density/gaussian/means_ck")[0]
-    lines = [artifacts.traversal(base_k, i, artifacts.DEVIATIONS if prior else quantiles[:, i]) for i in units]
-    x_nd = reconstruction.decode(autoencoder, held.params, np.concatenate(lines))
-    return path, _write(path, held, x_nd, columns=len(lines[0]))
+        base_k = _stored_array(run, loaded, "density/gaussian/means_ck")[0]
+    lines = [artifacts.traversal(base_k, i, artifacts.DEVIATIONS if has_prior else quantiles[:, i]) for i in units]
+    return path, _write(path, loaded, loaded.decode_scaled(np.concatenate(lines)), columns=len(lines[0]))
 
 
-def _codings(held: StoredRun, autoencoder: Autoencoder, rows: Sequence[int], data_dir: Path | None) -> np.ndarray:
-    """Codings of these test rows: stored ones, or the dataset's rows encoded."""
-    first = held.arrays.get("codings/first", np.zeros((0, held.row["codings"])))
-    if max(rows) < len(first):
-        return first[list(rows)]
-    config, data = held.row["config"], held.row["data"]
+def _codings(loaded: LoadedRun, rows: Sequence[int], data_dir: Path | None) -> np.ndarray:
+    """Codings of these test rows: the stored ones, or else those of the dataset's rows. Raises DataError."""
+    stored_nk = loaded.arrays.get("codings/first", np.zeros((0, loaded.row["codings"])))
+    if max(rows) < len(stored_nk):
+        return stored_nk[list(rows)]
+    config = loaded.row["config"]
+    data = loaded.row["data"]
     dataset = datasets.load(config["dataset"], data_dir, config["data_seed"])
     if dataset.inputs != data["inputs"] or max(rows) >= len(dataset.x_test):
-        found = f"{len(dataset.x_test)} test rows of {dataset.inputs} inputs, the run had {data['test_rows']} of"
-        raise DataError(config["dataset"], f"{found} {data['inputs']}", "give the data that the run was trained on")
-    return reconstruction.reconstruct(autoencoder, held.params, dataset.x_test[list(rows)], unit=dataset.unit)[0]
+        problem = f"{len(dataset.x_test)} test rows of {dataset.inputs} inputs, the run had {data['test_rows']} of"
+        raise DataError(config["dataset"], f"{problem} {data['inputs']}", "give the data that the run was trained on")
+    x_nd = dataset.x_test[list(rows)]
+    return reconstruction.reconstruct(loaded.autoencoder, loaded.params, x_nd, unit=dataset.unit)[0]
 
 
-def _array(run: Path, held: StoredRun, name: str) -> np.ndarray:
-    if name not in held.arrays:
-        raise ConfigError(str(run), f"{name} is not stored", _AGAIN)
-    return held.arrays[name]
+def _stored_array(run: Path, loaded: LoadedRun, name: str) -> np.ndarray:
+    if name not in loaded.arrays:
+        raise ConfigError(str(run), f"{name} is not stored", _TRAIN_AGAIN)
+    return loaded.arrays[name]
 
 
-def _whole(field: str, value: Any, least: int, most: int) -> int:
+def _check_whole(field: str, value: Any, least: int, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value <= most:
         raise ConfigError(field, f"{value!r}", f"give a whole number from {least} to {most}")
     return int(value)
 
 
-def _check_out(out: Path | None, name: str, held: StoredRun) -> Path:
-    """The file to write: the one asked for, or NAME.png, NAME.csv where rows are no images."""
-    images = held.row["data"]["image_shape"] is not None
+def _output_path(out: Path | None, name: str, loaded: LoadedRun) -> Path:
+    """The checked output file: `out`, or by default NAME.png for images and NAME.csv for other rows."""
+    images = loaded.image_shape is not None
     path = Path(f"{name}.png" if images else f"{name}.csv") if out is None else out
-    kinds = (".npy", ".png") if images else (".npy", ".csv")
-    if path.suffix not in kinds:
-        found = f"ends in {path.suffix!r}, and the run's rows are {'images' if images else 'no images'}"
-        raise ConfigError(str(path), found, f"end the output file in {' or '.join(kinds)}")
-    stored_run.check_folder(path)
+    reason = f", and the run's rows are {'images' if images else 'no images'}"
+    output.check_path(path, (".npy", ".png") if images else (".npy", ".csv"), reason)
     return path
 
 
-def _write(path: Path, held: StoredRun, x_nd: np.ndarray, columns: int) -> np.ndarray:
-    """Write rows of floats as the run decodes them; returns them in raw units, shaped as the run's data."""
-    shape = held.row["data"]["image_shape"]
-    scaling = datasets.Scaling(held.arrays["scaling/offset"], held.arrays["scaling/scale"])
-    raw_nd = scaling.invert(x_nd)
-    writers: dict[str, Callable[[], bytes]] = {
-        ".npy": lambda: _npy(raw_nd if shape is None else raw_nd.reshape(-1, *shape)),
-        ".csv": lambda: _csv(raw_nd),
-        ".png": lambda: _png(_grey(held, x_nd, raw_nd), shape, columns),
-    }
-    run_folders.write_atomic(path, writers[path.suffix]())
-    return raw_nd if shape is None else raw_nd.reshape(-1, *shape)
+def _write(path: Path, loaded: LoadedRun, x_nd: np.ndarray, columns: int) -> np.ndarray:
+    """Write decoded rows; returns them in raw units, in the shape of the run's data.
+
+    `x_nd` is in the units of training. A picture has `columns` rows side by side.
+    """
+    raw_nd = loaded.scaling.invert(x_nd)
+    raw = loaded.shape_as_data(raw_nd)
+    if path.suffix == ".npy":
+        content = output.to_npy(raw)
+    elif loaded.image_shape is None:
+        content = output.to_csv(raw_nd)
+    else:
+        content = output.to_png(_brightness(loaded, x_nd, raw_nd), loaded.image_shape, columns)
+    run_folders.write_atomic(path, content)
+    return raw
 
 
-def _npy(array: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
+def _brightness(loaded: LoadedRun, x_nd: np.ndarray, raw_nd: np.ndarray) -> np.ndarray:
+    """Rows as brightness from 0 (black) to 1 (white).
 
-
-def _csv(raw_nd: np.ndarray) -> bytes:
-    buffer = io.StringIO()
-    np.savetxt(buffer, raw_nd, delimiter=",", fmt="%.7g")
-    return buffer.getvalue().encode()
-
-
-def _grey(held: StoredRun, x_nd: np.ndarray, raw_nd: np.ndarray) -> np.ndarray:
-    """Rows as 0 (black) to 1 (white): bytes by their unit, else between the lowest and highest raw value shown."""
-    if held.row["data"]["unit"] != 1 or held.arrays["scaling/offset"].shape == held.arrays["scaling/scale"].shape == (
-        1,
-    ):
+    Where one scale serves all columns, that is the value in the units of training. Otherwise the lowest raw value of
+    all rows becomes 0 and the highest 1.
+    """
+    scaling = loaded.scaling
+    if loaded.row["data"]["unit"] != 1 or scaling.offset_d.shape == scaling.scale_d.shape == (1,):
         return np.clip(x_nd, 0, 1)
-    low, high = float(raw_nd.min()), float(raw_nd.max())
+    low = float(raw_nd.min())
+    high = float(raw_nd.max())
     return (raw_nd - low) / (high - low or 1.0)
-
-
-def _png(x_nd: np.ndarray, shape: Sequence[int], columns: int) -> bytes:
-    from PIL import Image
-
-    height, width, colours = (*shape, 1)[:3]
-    gap, count = max(1, height // 14), len(x_nd)
-    lines = math.ceil(count / columns)
-    tiles = np.ones((lines * columns, height + gap, width + gap, colours))
-    tiles[:count, :height, :width] = x_nd.reshape(count, height, width, colours)
-    image = tiles.reshape(lines, columns, *tiles.shape[1:]).swapaxes(1, 2)
-    image = image.reshape(lines * (height + gap), columns * (width + gap), colours)[:-gap, :-gap]
-    pixels = np.rint(image * 255).astype(np.uint8)
-    picture = Image.fromarray(pixels[..., 0] if colours == 1 else pixels)
-    scale = math.ceil(64 / height)  # small images are hard to see
-    buffer = io.BytesIO()
-    picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST).save(buffer, "PNG")
-    return buffer.getvalue()

@@ -263,26 +263,6 @@ def stack_of(sweep: Any, inputs: int) -> Stack:
     return Stack(inputs, sweep.widths, **{name: getattr(sweep, name) for name in Stack._fields[2:]})
 
 
-def check(sweep: Any, autoencoder: Autoencoder) -> None:
-    """Raise ConfigError where a Sweep has a pretraining that its net, which this autoencoder has, cannot be given."""
-    field, given = "Sweep.pretraining", sweep.pretraining
-    if given is None:
-        return
-    if not isinstance(given, Greedy):
-        raise ConfigError(field, repr(given), "give greedy.Greedy(epochs=…, learning_rate=…), or leave it out")
-    mirrored = sweep.decoder_widths in (None, sweep.widths[-2::-1])
-    if sweep.net is not nets.mlp or not mirrored or len(sweep.widths) < 2:
-        found = "for a net that is no stack of two or more dense layers and their mirror"
-        raise ConfigError(field, found, "set net to mlp, give two widths or more, and leave decoder_widths out")
-    net = stack_of(sweep, sweep.codings + 1).net()
-    # no key is made outside: that would start JAX before it is known on which devices
-    shapes, wanted = (jax.eval_shape(lambda one=one: one.init(jax.random.key(0))) for one in (autoencoder, net))
-    for part in ("encoder", "decoder"):
-        if autoencoder.activates_codings or _shapes(shapes.get(part)) != _shapes(wanted[part]):
-            found = f"with a variant whose {part} is no plain stack of dense layers"
-            raise ConfigError(field, found, "leave it out, or take the variant plain")
-
-
 def diverged(fit: Fit) -> bool:
     """Whether a phase before this fit diverged: then its parameters were not numbers from the start."""
     return fit.bad_step == 0 and any(np.isnan(leaf).any() for leaf in jax.tree.leaves(fit.last_params))
@@ -301,7 +281,3 @@ def _widened(leaf: np.ndarray, whole: np.ndarray) -> np.ndarray:
 def _places(params: Params, i: int) -> tuple[tuple[str, str], ...]:
     """Where pair i stands."""
     return ("encoder", f"layer_{i}"), ("decoder", f"layer_{len(params['encoder']) - 1 - i}")
-
-
-def _shapes(tree: Any) -> Any:
-    return jax.tree.map(lambda leaf: tuple(leaf.shape), tree)
