@@ -69,14 +69,14 @@ def test_matplotlib_comes_late_and_without_pyplot(tmp_path):
     rows = [make(codings=2)]
     program = """
 import json, pathlib, sys
-from aejax import report
+from aejax.reporting import summary
 assert not any(name.startswith("matplotlib") for name in sys.modules)
 sys.path.insert(0, sys.argv[3])
 from fabricated import arrays_of
 import matplotlib
 before = matplotlib.rcParams.copy()
 rows = json.loads(sys.argv[2])
-report.write(pathlib.Path(sys.argv[1]), rows, arrays_of(rows).get)
+summary.write(pathlib.Path(sys.argv[1]), rows, arrays_of(rows).get)
 assert "matplotlib.figure" in sys.modules
 assert "matplotlib.pyplot" not in sys.modules
 assert matplotlib.rcParams.copy() == before

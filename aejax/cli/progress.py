@@ -12,7 +12,7 @@ from rich.table import Table
 
 from aejax.cli import listing
 from aejax.reporting import health_table, settings, tensorboard
-from aejax.reporting.markdown import counted
+from aejax.reporting.settings import counted
 from aejax.runner import run_experiment
 from aejax.runner.events import RunListener
 from aejax.training import train

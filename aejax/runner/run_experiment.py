@@ -116,8 +116,6 @@ def execute(
         rulers: dict[tuple[str, int], reconstruction.PCAReference] = {}
         beat = held.beat if held is not None else lambda unsaved, kept: None
         try:
-            if here is not None and held is not None and (killed := time_budget.of_a_killed(held.previous)) is not None:
-                run_folders.append_line(here / "goodput.jsonl", killed)
             if on is not None:
                 for row in (row for job in planned for row in job.stored.values()):
                     watcher.done(row, stored=True)
