@@ -237,7 +237,7 @@ def test_codings_alone_are_not_a_swept_hyper_parameter(tmp_path):
 
 @pytest.mark.parametrize(
     ("lowest", "highest", "count"),
-    [(1.234e-5, 1, 8), (1.234e-5, 1, 16), (1.234e-5, 1, 100), (0.0003, 0.02, 8), (0.000211, 0.1, 9)],
+    [(1.234e-5, 1, 8), (1.234e-5, 1, 16), (1.234e-5, 1, 100), (0.0003, 0.02, 8), (0.000211, 0.0205, 9)],
 )
 def test_labels_of_the_x_axis_do_not_run_into_each_other(lowest, highest, count):
     rates = tuple(float(f"{rate:.4g}") for rate in np.geomspace(lowest, highest, count))

@@ -145,12 +145,13 @@ def dress(ax: Axes, title: str, x: str = "", y: str = "", images: bool = False) 
         ax.grid(alpha=0.25)
 
 
-def plain_ticks(axis: Any, ratio: float) -> None:
+def plain_ticks(axis: Any, ratio: float, most: float = 500) -> None:
     """Write the ticks of a logarithmic axis as plain numbers, without minor labels.
 
-    `ratio` is the axis' highest value divided by its lowest: below 500 the ticks are 1, 2, 5, 10, …, else powers of 10.
+    `ratio` is the axis' highest value divided by its lowest: below `most` the ticks are 1, 2, 5, 10, …, else powers
+    of 10.
     """
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if ratio < 500 else (1.0,)))
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if ratio < most else (1.0,)))
     axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.set_minor_formatter(NullFormatter())
 

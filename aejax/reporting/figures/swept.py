@@ -218,7 +218,7 @@ def _scale_values(ax: Axes, values: Sequence[float]) -> None:
     if values[0] >= 0 and len(positive) > 1 and positive[-1] > 10 * positive[0]:
         if values[0] > 0:
             ax.set_xscale("log")
-            plain_ticks(ax.xaxis, positive[-1] / positive[0])
+            plain_ticks(ax.xaxis, positive[-1] / positive[0], most=100)  # long labels, beside each other
         else:
             threshold = 10.0 ** math.floor(math.log10(positive[0]))
             ax.set_xscale("symlog", linthresh=threshold, linscale=0.5)
