@@ -112,8 +112,8 @@ def _import(name: str) -> Any:
     try:
         return importlib.import_module(f"tensorboardX.{name}")
     except ImportError as error:
-        found = "not installed" if isinstance(error, ModuleNotFoundError) else f"cannot be imported: {error}"
-        raise MachineError("tensorboardX", found, "pip install 'aejax[tensorboard]'") from error
+        reason = "not installed" if isinstance(error, ModuleNotFoundError) else f"cannot be imported: {error}"
+        raise MachineError("tensorboardX", reason, "pip install 'aejax[tensorboard]'") from error
 
 
 def _encode(events: Iterable[Any]) -> bytes:

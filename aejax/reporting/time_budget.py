@@ -95,15 +95,7 @@ def _execution(rows: Sequence[Row]) -> list[str]:
             methods[str(row["execution"].get("how"))] += 1
     if not ways:
         return []
-    headers = [
-        "runs",
-        "how",
-        "vmapped together",
-        "trained together",
-        "devices",
-        "runs in the program",
-        "measured samples/s",
-    ]
+    headers = ["runs", "how", "vmapped together", "trained together", "devices", "runs in the program"]
     lines = []
     for text, count in sorted(ways.items(), key=lambda item: (-item[1], item[0]))[:MOST_PROGRAMS]:
         way = json.loads(text)
@@ -116,4 +108,4 @@ def _execution(rows: Sequence[Row]) -> list[str]:
         about += f" Not recorded for {counted(unknown, 'run')}."
     if len(ways) > MOST_PROGRAMS:
         about += f" The table shows the {MOST_PROGRAMS} most frequent of {len(ways)} ways:"
-    return [about, markdown_table(headers, lines)]
+    return [about, markdown_table([*headers, "measured samples/s"], lines)]

@@ -288,17 +288,9 @@ def _draw_curves(ax: Axes, panel: Panel, load_arrays: ArrayLoader) -> bool:
         _draw_diverged(ax, colour, curve)
     epochs_axis(ax.xaxis, longest)
     dress(ax, panel.title, "epoch", "mean error per input")
-    ax.legend(
-        handles=handles,
-        title=short(panel.name),
-        fontsize=8,
-        title_fontsize=8,
-        loc="center left",
-        bbox_to_anchor=(1.0, 0.5),
-        frameon=False,
-        borderaxespad=0.4,
-        handlelength=1.4,
-    )
+    place: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5), "borderaxespad": 0.4}
+    look: dict[str, Any] = {"fontsize": 8, "title_fontsize": 8, "frameon": False, "handlelength": 1.4}
+    ax.legend(handles=handles, title=short(panel.name), **place, **look)
     return bool(diverged)
 
 
