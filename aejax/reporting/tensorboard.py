@@ -3,9 +3,9 @@
     results/<experiment>/tensorboard/<run_id>/events.out.tfevents.run     the finished run
     results/<experiment>/tensorboard/<run_id>/events.out.tfevents.live    its curves while it trains; then removed
 
-A finished run always gives the same bytes, so that exporting it again changes nothing. tensorboardX (the extra
-`tensorboard`) builds and frames the events. Its own writer classes choose the file name and add the current time; the
-files are therefore stored here.
+A finished run always gives the same events, so that exporting it again changes nothing for a reader. tensorboardX (the
+extra `tensorboard`) builds and frames the events. Its event writers choose the file name and add the current time; this
+module therefore stores the files itself.
 """
 
 from __future__ import annotations
