@@ -1,4 +1,4 @@
-"""Figures: drawn, kept, deleted or reported, each on its own."""
+"""Figures: each is drawn, kept, deleted or reported as failed, independently of the others."""
 
 import itertools
 import json
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from aejax.reporting import figures
-from aejax.reporting.figures import best as of_best
+from aejax.reporting.figures import best as best_figures
 from aejax.reporting.figures import swept
 from aejax.reporting.settings import group_settings
 from fabricated import FIGURES, SWEPT, arrays_of, blank, falling, make, population, write
@@ -31,19 +31,19 @@ def test_figures(tmp_path, shape, epochs):
     assert "\\_b \\$x\\$ \\| c" in text
 
 
-def test_figures_without_arrays_stay_as_they_are(tmp_path):
+def test_figures_without_arrays_are_kept(tmp_path):
     rows = [make(seed=0, codings=2), make("tied", seed=1, codings=2)]
     assert "Not drawn" in write(tmp_path, rows, {})[0]
-    (tmp_path / "features.png").write_bytes(b"drawn long ago")
+    (tmp_path / "features.png").write_bytes(b"an old figure")
     some = arrays_of(rows[:1])  # PCA's curve is there: it is the same for every run
     text, written = write(tmp_path, rows, some)
     assert written == {"summary.md", "summary.csv", "error_against_codings.png"}
-    assert (tmp_path / "features.png").read_bytes() == b"drawn long ago"
+    assert (tmp_path / "features.png").read_bytes() == b"an old figure"
     assert f"**Kept from an earlier report:** the arrays of run `{rows[1]['run_id']}` are not in this copy." in text
     assert text.count("**Not drawn:**") == 3
 
 
-def test_a_figure_that_fails_costs_only_itself(tmp_path, monkeypatch):
+def test_a_figure_that_fails_costs_no_other(tmp_path, monkeypatch):
     def broken(*_):
         raise ValueError("no\nroom | here")
 
@@ -65,18 +65,18 @@ def test_old_figures_that_these_rows_cannot_have_are_deleted(tmp_path, status):
     assert len(written & FIGURES) == (3 if status == "completed" else 0)
 
 
-def test_matplotlib_comes_late_and_without_pyplot(tmp_path):
+def test_matplotlib_is_imported_late_and_without_pyplot(tmp_path):
     rows = [make(codings=2)]
     program = """
 import json, pathlib, sys
-from aejax import report
+from aejax.reporting import summary
 assert not any(name.startswith("matplotlib") for name in sys.modules)
 sys.path.insert(0, sys.argv[3])
 from fabricated import arrays_of
 import matplotlib
 before = matplotlib.rcParams.copy()
 rows = json.loads(sys.argv[2])
-report.write(pathlib.Path(sys.argv[1]), rows, arrays_of(rows).get)
+summary.write(pathlib.Path(sys.argv[1]), rows, arrays_of(rows).get)
 assert "matplotlib.figure" in sys.modules
 assert "matplotlib.pyplot" not in sys.modules
 assert matplotlib.rcParams.copy() == before
@@ -87,9 +87,17 @@ assert matplotlib.rcParams.copy() == before
 
 
 def axes_of(draw, rows) -> tuple[Any, list[Any]]:
+    """The best settings of the rows, and the panels of a figure of them."""
     best = [setting for setting in group_settings(rows) if setting.best]
     figure = draw(best, {}, falling(rows).get)
     return best, [ax for ax in figure.axes if ax.get_title()]
+
+
+def visible_labels(ax):
+    """The texts of the major ticks within the x axis."""
+    low, high = ax.get_xlim()
+    ticks = zip(ax.get_xticks(), ax.get_xticklabels(), strict=True)
+    return [label.get_text() for tick, label in ticks if low <= tick <= high]
 
 
 def errors(ax):
@@ -102,17 +110,19 @@ def errors(ax):
     return drawn
 
 
-def lost(*bad):
-    return lambda hyper, seed: (hyper["learning_rate"], seed) in bad
+def diverge_at(*rates_and_seeds):
+    """The `diverged` argument of `population`: these (learning rate, seed) diverge."""
+    return lambda hyper, seed: (hyper["learning_rate"], seed) in rates_and_seeds
 
 
-def test_error_against_a_swept_hyper_parameter_holds_the_numbers_of_the_rows():
+def test_error_against_a_swept_hyper_parameter_shows_the_numbers_of_the_rows():
     rates = (0.0001, 0.001, 0.01, 0.1)
-    rows = population(3, learning_rate=rates, diverged=lost((0.1, 0), (0.1, 1), (0.1, 2), (0.001, 1)))
+    rows = population(3, learning_rate=rates, diverged=diverge_at((0.1, 0), (0.1, 1), (0.1, 2), (0.001, 1)))
     _, (ax,) = axes_of(swept.swept, rows)
     drawn = errors(ax)
     x, means, half = drawn["test"]
-    assert x == pytest.approx([-4, -3, -2])
+    assert x == pytest.approx([0.0001, 0.001, 0.01])
+    assert ax.get_xscale() == "log"
     assert means == pytest.approx([6 + 4.01, 6 + 1.01, 6 + 0.01])  # seeds add 0, 0.01, 0.02; of 0.001 two are left
     # the t quantile has a closed form for 2 degrees of freedom, and for 1 it is tan(0.475 pi)
     two = 0.95 / np.sqrt(2 * 0.975 * 0.025)
@@ -120,14 +130,14 @@ def test_error_against_a_swept_hyper_parameter_holds_the_numbers_of_the_rows():
     assert drawn["validation"][1] == pytest.approx(means + 1)
     assert [line.get_ydata()[0] for line in ax.lines if line.get_color() == "black"] == [10.0]  # PCA
     (star,) = (line for line in ax.lines if line.get_marker() == "*")
-    assert (star.get_xdata()[0], star.get_ydata()[0]) == pytest.approx((-2, 7.01))
+    assert (star.get_xdata()[0], star.get_ydata()[0]) == pytest.approx((0.01, 7.01))
     (crosses,) = (line for line in ax.lines if line.get_marker() == "x")
-    assert crosses.get_xdata() == pytest.approx([-3, -1])
+    assert crosses.get_xdata() == pytest.approx([0.001, 0.1])
     assert [text.get_text() for text in ax.texts] == ["1 of 3", "3 of 3"]
-    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0.0001", "0.01", "0.1", "0.001"]
+    assert visible_labels(ax) == ["0.0001", "0.001", "0.01", "0.1"]
 
 
-def test_the_star_stands_on_the_error_whatever_the_setting_was_chosen_by():
+def test_the_star_stands_at_the_error_even_if_another_criterion_chose_the_setting():
     rows = population(2, learning_rate=(0.1, 0.01))
     for row in rows:  # the criterion prefers the setting with the larger error
         row |= {"criterion": "bits", "criterion_validation": 0.02 - 0.1 * row["hyper"]["learning_rate"]}
@@ -137,28 +147,30 @@ def test_the_star_stands_on_the_error_whatever_the_setting_was_chosen_by():
     assert (star.get_xdata()[0], star.get_ydata()[0]) == pytest.approx((0.1, larger))
 
 
-def test_a_run_that_diverged_is_never_the_chosen_one_however_low_its_error():
+def test_a_diverged_run_is_never_chosen_however_low_its_error():
     bad = make(hyper={"learning_rate": 9.0}, status="diverged", sse_validation=0.0, sse_test=0.0)
     rows = [*population(2, learning_rate=(0.1, 0.01)), bad]
     _, (ax,) = axes_of(swept.swept, rows)
     (star,) = (line for line in ax.lines if line.get_marker() == "*")
-    assert star.get_xdata()[0] == pytest.approx(-2)
-    assert errors(ax)["test"][0] == pytest.approx([-2, -1])
+    assert star.get_xdata()[0] == pytest.approx(0.01)
+    assert errors(ax)["test"][0] == pytest.approx([0.01, 0.1])
 
 
 def test_zero_stands_apart_on_a_logarithmic_axis_and_a_narrow_range_is_linear():
     rows = population(1, learning_rate=(0.01, 0.02, 0.04), l2=(0.0, 0.0001, 0.01))
     _, (rate, l2) = axes_of(swept.swept, rows)
     assert errors(rate)["test"][0] == pytest.approx([0.01, 0.02, 0.04])
+    assert visible_labels(rate) == ["0.01", "0.02", "0.04"]
     x = errors(l2)["test"][0]
-    assert x[1:] == pytest.approx([-4, -2])
-    assert x[0] < -4.4
-    labels = dict(zip(l2.get_xticks(), (tick.get_text() for tick in l2.get_xticklabels()), strict=True))
-    assert labels[x[0]] == "0"
+    assert x == pytest.approx([0, 0.0001, 0.01])
+    places = l2.transData.transform([(value, 6.0) for value in x])[:, 0]
+    decade = (places[2] - places[1]) / 2
+    assert places[1] - places[0] > 0.4 * decade
+    assert visible_labels(l2) == ["0", "0.0001", "0.001", "0.01"]
 
 
-def test_where_another_hyper_parameter_varies_the_best_of_it_by_validation_is_drawn(tmp_path):
-    def sse(hyper, seed):  # test error would choose l2 = 0.1, validation (1 more than sse) is changed below
+def test_where_another_hyper_parameter_varies_its_best_value_by_validation_is_drawn(tmp_path):
+    def sse(hyper, seed):  # validation, which is 1 more than test here, is changed below
         return 5.0 + hyper["l2"] if hyper["learning_rate"] == 0.1 else 7.0 - hyper["l2"]
 
     rows = population(2, learning_rate=(0.1, 0.01), l2=(0.0, 0.1), sse=sse)
@@ -173,7 +185,7 @@ def test_where_another_hyper_parameter_varies_the_best_of_it_by_validation_is_dr
     assert text.count("differ in something else, the best of them by validation is drawn.") == 2
 
 
-def test_an_error_beyond_all_measure_does_not_flatten_the_others():
+def test_a_huge_error_does_not_flatten_the_others():
     rows = population(
         1, learning_rate=(0.1, 0.01, 0.001), sse=lambda hyper, seed: 1e9 if hyper["learning_rate"] == 0.1 else 8.0
     )
@@ -183,14 +195,14 @@ def test_an_error_beyond_all_measure_does_not_flatten_the_others():
     assert "1.0e+09" in [text.get_text() for text in ax.texts]
 
 
-def test_an_exact_pca_is_said_not_drawn():
+def test_an_exact_pca_is_noted_and_not_drawn():
     _, (ax,) = axes_of(swept.swept, population(1, learning_rate=(0.1, 0.01), codings=(12,)))
     assert "PCA is exact" in ax.get_title()
     assert not [line for line in ax.lines if line.get_color() == "black" and len(line.get_xdata()) == 2]
 
 
 def test_curves_of_a_population_are_those_of_its_rows():
-    rows = population(2, learning_rate=(0.1, 0.01, 0.001), diverged=lost((0.1, 0), (0.1, 1), (0.001, 1)))
+    rows = population(2, learning_rate=(0.1, 0.01, 0.001), diverged=diverge_at((0.1, 0), (0.1, 1), (0.001, 1)))
     held = falling(rows)
     _, (ax,) = axes_of(swept.swept_curves, rows)
     curves = [line.get_ydata() for line in ax.lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 20]
@@ -203,7 +215,7 @@ def test_curves_of_a_population_are_those_of_its_rows():
     assert names == ["0.001 (1 of 2 lost)", "0.01 ★", "0.1 (2 of 2 lost)"]
 
 
-def test_of_too_many_panels_and_values_the_caption_says_how_many_are_drawn(tmp_path):
+def test_the_caption_says_how_many_of_too_many_panels_and_values_are_drawn(tmp_path):
     rows = population(1, learning_rate=(0.01, 0.001), codings=tuple(range(1, 12)), l2=(0.0, 0.1))
     text, _ = write(tmp_path, rows, falling(rows))
     assert text.count("Only 12 of the 22 panels are drawn.") == 2
@@ -217,27 +229,31 @@ def test_of_too_many_panels_and_values_the_caption_says_how_many_are_drawn(tmp_p
     assert "At most 10 values are drawn in a panel" in write(tmp_path, rows, falling(rows))[0]
 
 
-def test_codings_alone_are_no_swept_hyper_parameter(tmp_path):
+def test_codings_alone_are_not_a_swept_hyper_parameter(tmp_path):
     rows = population(3, learning_rate=(0.01,), codings=tuple(range(1, 13)))
     _, written = write(tmp_path, rows)
     assert not written & SWEPT
 
 
-@pytest.mark.parametrize("count", [8, 16, 100])
-def test_labels_of_the_x_axis_do_not_run_into_each_other(count):
-    rates = tuple(float(f"{rate:.4g}") for rate in np.geomspace(1.234e-5, 1, count))
+@pytest.mark.parametrize(
+    ("lowest", "highest", "count"),
+    [(1.234e-5, 1, 8), (1.234e-5, 1, 16), (1.234e-5, 1, 100), (0.0003, 0.02, 8), (0.000211, 0.0205, 9)],
+)
+def test_labels_of_the_x_axis_do_not_run_into_each_other(lowest, highest, count):
+    rates = tuple(float(f"{rate:.4g}") for rate in np.geomspace(lowest, highest, count))
     rows = population(1, learning_rate=rates, l2=(0.0, 0.1))
     best = [setting for setting in group_settings(rows) if setting.best]
     figure = swept.swept(best, {}, {}.get)
     assert figure is not None
     figure.draw_without_rendering()
-    boxes = sorted((tick.get_window_extent() for tick in figure.axes[0].get_xticklabels()), key=lambda box: box.x0)
-    assert len(boxes) >= 4
+    ticks = [tick for tick in figure.axes[0].get_xticklabels() if tick.get_text()]
+    boxes = sorted((tick.get_window_extent() for tick in ticks), key=lambda box: box.x0)
+    assert len(visible_labels(figure.axes[0])) >= 4
     assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
 
 
-def test_codings_are_mapped_once_for_each_label_however_many_there_are(tmp_path):
-    """Two codings as they are, more in their plane; of several splits of one data set the first."""
+def test_codings_are_mapped_once_for_each_label(tmp_path):
+    """Two codings as they are, more codings in their plane; of several splits of a data set only the first."""
     rows = [make("two", codings=2), make("two", codings=7), make("many", codings=5), make("many", codings=7)]
     other = make("many", codings=7)
     other["provenance"] = other["provenance"] | {"dataset_fingerprint": "f" * 16}
@@ -245,7 +261,7 @@ def test_codings_are_mapped_once_for_each_label_however_many_there_are(tmp_path)
     rows.append(other)
     best = [setting for setting in group_settings(rows) if setting.best]
     looks = {str(setting.label): ("#0072B2", "o") for setting in best}
-    figure = of_best.codings_2d(best, looks, arrays_of(rows).get)
+    figure = best_figures.codings_2d(best, looks, arrays_of(rows).get)
     assert figure is not None
     titles = [ax.get_title() for ax in figure.axes]
     assert [title.split("\n")[-1] for title in titles] == ["7 codings", "2 codings", "2 components"]

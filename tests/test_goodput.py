@@ -1,4 +1,4 @@
-"""Where the time of a real call went: parts that sum to its wall time, and what a killed one lost and kept."""
+"""The time budget of real calls: its parts sum to the wall time."""
 
 import json
 import time
@@ -13,7 +13,7 @@ from aejax.storage import run_folders
 from aejax.training import loop
 
 
-def calls_of(folder):
+def read_calls(folder):
     return [json.loads(line) for line in (folder / "goodput.jsonl").read_text().splitlines()]
 
 
@@ -26,7 +26,7 @@ def test_the_parts_sum_to_the_wall_time(tiny, tmp_path):
     began = time.perf_counter()
     assert cli.main(["run", str(tiny), "--results", str(tmp_path), "--set", "epochs=20"]) == 0
     wall = time.perf_counter() - began
-    call, drawn = calls_of(tmp_path / "tiny")
+    call, drawn = read_calls(tmp_path / "tiny")
     check_sums(call)
     assert call["runs"] == 3
     assert call["lost"] == 0
@@ -37,30 +37,30 @@ def test_the_parts_sum_to_the_wall_time(tiny, tmp_path):
     assert call["useful"] == pytest.approx(sum(row["train_seconds"] for row in rows), rel=0.2, abs=0.1)
     assert all(call[name] > 0 for name in ("useful", "compile", "data", "saving"))
     assert cli.main(["run", str(tiny), "--results", str(tmp_path), "--set", "epochs=20"]) == 0
-    assert len(calls_of(tmp_path / "tiny")) == 2, "a call that trains nothing has nothing to tell"
+    assert len(read_calls(tmp_path / "tiny")) == 2, "a call that trains nothing adds no line"
     assert cli.main(["report", str(tmp_path / "tiny")]) == 0
     assert "1 call of `aejax run`" in (tmp_path / "tiny/summary.md").read_text(), "two lines, one call"
 
 
-def test_an_interrupted_call_tells_of_what_it_saved(tiny, tmp_path, monkeypatch):
-    """It stops in its third chunk, with no run finished: what was trained is saved, and useful."""
+def test_the_saved_training_of_an_interrupted_call_is_useful(tiny, tmp_path, monkeypatch):
+    """The call stops in its third chunk, before any run is finished, and saves a checkpoint."""
     train_block = loop.train_block
 
-    def stopped(*arguments, report, **options):
-        def third(progress):
+    def interrupted_train_block(*arguments, report, **options):
+        def interrupt_at_third(progress):
             report(progress)
             seen.append(progress.step)
             if len(seen) == 3:
                 raise Interrupted(2)
 
         seen = []
-        return train_block(*arguments, report=third, chunk_seconds=0.05, **options)
+        return train_block(*arguments, report=interrupt_at_third, chunk_seconds=0.05, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "train_block", stopped)
+        patch.setattr(loop, "train_block", interrupted_train_block)
         run = ["run", str(tiny), "--results", str(tmp_path), "--set", "epochs=400"]
         assert cli.main(run) == 130
-    (call,) = calls_of(tmp_path / "tiny")
+    (call,) = read_calls(tmp_path / "tiny")
     check_sums(call)
     (state,) = (tmp_path / "tiny/states").glob("*/*/state.json")
     assert call["runs"] == 0
@@ -69,18 +69,18 @@ def test_an_interrupted_call_tells_of_what_it_saved(tiny, tmp_path, monkeypatch)
     assert call["lost"] < 0.1
 
 
-def test_a_block_that_fails_is_lost_time(tiny, tmp_path, monkeypatch):
+def test_the_time_of_a_block_that_fails_is_lost(tiny, tmp_path, monkeypatch):
     def fails(*_, **__):
         time.sleep(0.2)
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(loop, "train_block", fails)
     assert cli.main(["run", str(tiny), "--results", str(tmp_path), "--set", "seeds=0"]) == 3
-    call, _ = calls_of(tmp_path / "tiny")
+    call, _ = read_calls(tmp_path / "tiny")
     check_sums(call)
     assert 0.4 <= call["lost"] <= call["wall"] / 2 + 0.4
     assert call["useful"] == 0
 
 
-def test_the_kinds_are_those_that_are_shown():
+def test_the_summary_shows_every_kind_of_time():
     assert {*Timings(), "other"} == set(time_budget.SPENT)

@@ -1,4 +1,4 @@
-"""TensorBoard events, read back from their bytes: framing and checksums are derived here a second time."""
+"""TensorBoard events, read back from their bytes by a second implementation of framing and checksums."""
 
 import io
 import struct
@@ -34,16 +34,18 @@ def masked_crc(data):
 
 
 def events(path):
-    """All events of a file; every length and checksum must hold, to the last byte."""
-    data, found = path.read_bytes(), []
+    """All events of a file; every length and checksum must be right, to the last byte."""
+    data = path.read_bytes()
+    parsed = []
     while data:
-        (length,), (head,) = struct.unpack("<Q", data[:8]), struct.unpack("<I", data[8:12])
-        body, (tail,) = data[12 : 12 + length], struct.unpack("<I", data[12 + length : 16 + length])
-        assert (head, tail) == (masked_crc(data[:8]), masked_crc(body))
-        found.append(event_pb2.Event.FromString(body))
+        length, length_checksum = struct.unpack("<QI", data[:12])
+        body = data[12 : 12 + length]
+        (body_checksum,) = struct.unpack("<I", data[12 + length : 16 + length])
+        assert (length_checksum, body_checksum) == (masked_crc(data[:8]), masked_crc(body))
+        parsed.append(event_pb2.Event.FromString(body))
         data = data[16 + length :]
-    assert found[0].file_version == "brain.Event:2"
-    return found
+    assert parsed[0].file_version == "brain.Event:2"
+    return parsed
 
 
 def scalars(path):
@@ -56,11 +58,11 @@ def scalars(path):
     return curves
 
 
-def test_the_checksum_is_castagnolis():
+def test_the_checksum_of_this_test_is_castagnolis():
     assert masked_crc(b"123456789") == ((0xE3069283 >> 15 | 0xE3069283 << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def test_a_run_is_exported_with_curves_hyper_parameters_numbers_and_images(tmp_path):
+def test_a_run_is_exported_with_curves_hyper_parameters_metrics_and_images(tmp_path):
     row = make(seed=3, sse=8.0, hyper={"learning_rate": 0.25, "l2": 0.0})
     arrays = arrays_of([row])
     (path,) = tensorboard.write(tmp_path, [row], arrays.get)
@@ -104,18 +106,18 @@ def test_exporting_twice_changes_nothing_and_replaces_the_live_curves(tmp_path):
     assert scalars(paths[0])["sse_test"] == [(0, 7.0)]
 
 
-def test_live_curves_are_appended_once_each_and_go_on_after_a_kill(tmp_path):
+def test_live_curves_are_appended_once_each_and_continue_after_a_kill(tmp_path):
     live = tensorboard.Live(tmp_path)
     path = tmp_path / "tensorboard" / "abc" / "events.out.tfevents.live"
     live.epochs("abc", 0, {"train_loss": np.array([5.0, 4.0]), "validation_error": np.array([2.0, np.nan])})
-    live.epochs("abc", 1, {"train_loss": np.array([4.0, 3.0])})  # epoch 1 was given already
+    live.epochs("abc", 1, {"train_loss": np.array([4.0, 3.0])})  # epoch 1 was appended before
     live.epochs("other", 0, {"train_loss": np.array([9.0])})
     assert scalars(path)["train_loss"] == [(1, 5.0), (2, 4.0), (3, 3.0)]
     assert [step for step, _ in scalars(path)["validation_error"]] == [1, 2]
     assert np.isnan(scalars(path)["validation_error"][1][1])
     path.write_bytes(path.read_bytes()[:-3])  # killed while it wrote epoch 2
     assert [event.step for event in tensorboard.read(path)] == [0, 1, 1, 2, 2]
-    live = tensorboard.Live(tmp_path)  # another process goes on from the state after epoch 1
+    live = tensorboard.Live(tmp_path)  # another process resumes from the checkpoint after epoch 1
     live.epochs("abc", 1, {"train_loss": np.array([4.5, 3.5]), "validation_error": np.array([1.5, 1.0])})
     assert scalars(path) == {
         "train_loss": [(1, 5.0), (2, 4.5), (3, 3.5)],
@@ -123,7 +125,7 @@ def test_live_curves_are_appended_once_each_and_go_on_after_a_kill(tmp_path):
     }
 
 
-def test_a_flipped_bit_ends_what_is_read(tmp_path):
+def test_reading_ends_at_a_flipped_bit(tmp_path):
     live = tensorboard.Live(tmp_path)
     live.epochs("abc", 0, {"train_loss": np.arange(4.0)})
     path = tmp_path / "tensorboard" / "abc" / "events.out.tfevents.live"
@@ -147,19 +149,21 @@ def test_no_run_id_leads_out_of_the_folder(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_command_line_writes_events_and_all_else_while_it_has_the_lock(tiny, tmp_path, monkeypatch):
-    folder, unlocked, live = tmp_path / "tiny", [], []
+def test_the_command_line_writes_events_and_all_else_while_it_holds_the_lock(tiny, tmp_path, monkeypatch):
+    folder = tmp_path / "tiny"
+    unlocked = []
+    live = []
 
     def watch(module, name):
         write = getattr(module, name)
 
-        def watched(path, *arguments):
+        def watched_write(path, *arguments):
             with lock.if_unheld(folder) as free:
                 unlocked.extend([(name, path)] if free else [])
             live.extend([path] if path.name == tensorboard.LIVE else [])
             return write(path, *arguments)
 
-        monkeypatch.setattr(module, name, watched)
+        monkeypatch.setattr(module, name, watched_write)
 
     for module, name in ((atomic, "write_atomic"), (run_folders, "write_atomic"), (atomic, "commit")):
         watch(module, name)
@@ -175,7 +179,7 @@ def test_the_command_line_writes_events_and_all_else_while_it_has_the_lock(tiny,
         assert drawn["sse_test"] == [(0, pytest.approx(row["sse_test"]))]
 
 
-def test_the_command_line_says_what_is_missing_before_it_trains(tiny, tmp_path, capsys, monkeypatch):
+def test_the_command_line_refuses_before_training_without_tensorboardx(tiny, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX.summary", None)
     check_refused(capsys, ["run", tiny, "--results", tmp_path / "results", "--tensorboard"], 5, "tensorboardX")
     assert not (tmp_path / "results").exists()

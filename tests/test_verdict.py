@@ -1,4 +1,4 @@
-"""What a summary says in words of every label, on rows made by hand."""
+"""The verdict of a summary on every label, on rows made by hand."""
 
 import pytest
 
@@ -25,9 +25,17 @@ def test_verdict(tmp_path, values, words):
 @pytest.mark.parametrize(
     ("pca", "ours", "words"),
     [
-        (0.0, (3.0, 3.0), "PCA is exact at 12 codings; ours is 3.000 ± 0; it is worth 10.5 components."),
-        (2e-11, (1e-11, 3.0), "PCA is exact at 12 codings; ours is 1.500 ± 19; it is worth"),
-        (2e-11, (1e-11, 1e-11), "both are exact at 12 codings; ours is 1.000e-11 ± 0; it is worth 12.0 components."),
+        (
+            0.0,
+            (3.0, 3.0),
+            "PCA is exact at 12 codings; the autoencoder's SSE is 3.000 ± 0; it is worth 10.5 components.",
+        ),
+        (2e-11, (1e-11, 3.0), "PCA is exact at 12 codings; the autoencoder's SSE is 1.500 ± 19; it is worth"),
+        (
+            2e-11,
+            (1e-11, 1e-11),
+            "both are exact at 12 codings; the autoencoder's SSE is 1.000e-11 ± 0; it is worth 12.0 components.",
+        ),
     ],
 )
 def test_nothing_wins_or_loses_against_an_exact_pca(tmp_path, capsys, pca, ours, words):
@@ -39,7 +47,9 @@ def test_nothing_wins_or_loses_against_an_exact_pca(tmp_path, capsys, pca, ours,
     said = verdict(tmp_path, [*more, *rows, make("a", dataset="moons", codings=12)])
     assert said.startswith(f"**a** on blobs wins against PCA at 1, 2, 3 codings; {exactly} at 12 codings. It wins")
     assert f". {words[0].upper()}{words[1:]}" in said
-    assert said.endswith(" On moons: PCA is exact at 12 codings; ours is 8.000; it is worth 8.00 components.")
+    assert said.endswith(
+        " On moons: PCA is exact at 12 codings; the autoencoder's SSE is 8.000; it is worth 8.00 components."
+    )
     ((*_, ratio, _, wins),) = terminal(tmp_path, rows, capsys)
     assert (ratio, wins) == ("", "0 of 2")
 
@@ -68,22 +78,22 @@ def scored(name, numbers, *, label="a", seed=0, sse=8.0, hyper=None, **changes):
         ((5.0, 12.0), "is undecided against", "0.850", "1 of 2"),
     ],
 )
-def test_denoising_is_judged_by_what_is_left_of_the_noise_first(tmp_path, ours, outcome, ratio, wins):
+def test_denoising_is_judged_first_by_the_error_on_noisy_rows(tmp_path, ours, outcome, ratio, wins):
     numbers = [{"denoised_sse_test": value, "pca_best_denoised_sse_test": 10.0} for value in ours]
-    said = verdict(tmp_path, [scored("denoising", one, seed=i, sse=20.0) for i, one in enumerate(numbers)])
+    said = verdict(tmp_path, [scored("denoising", values, seed=i, sse=20.0) for i, values in enumerate(numbers)])
     first, second = said.split(". On clean rows ")
     assert first.startswith(f"**a** on blobs {outcome} PCA with its best number of components on noisy rows: SSE ")
     assert f"against 10.00 (ratio {ratio}), {wins}" in first
     assert second.startswith("it loses to PCA at 7 codings: SSE 20.00 ± 0 against 10.00")
 
 
-def test_a_win_within_the_interval_is_called_so(tmp_path):
+def test_a_win_within_the_interval_is_named_as_such(tmp_path):
     numbers = [{"denoised_sse_test": value, "pca_best_denoised_sse_test": 10.0} for value in (5.0, 9.0)]
-    said = verdict(tmp_path, [scored("denoising", one, seed=i) for i, one in enumerate(numbers)])
+    said = verdict(tmp_path, [scored("denoising", values, seed=i) for i, values in enumerate(numbers)])
     assert "noisy rows in every completed seed, yet within the 95 % interval: SSE 7.000" in said
 
 
-def test_sparse_codings_are_judged_at_every_sparsity_by_how_many_are_active(tmp_path):
+def test_sparse_codings_are_judged_at_every_sparsity_by_the_number_of_active_ones(tmp_path):
     rows = [
         scored("sparsity", {"l0": l0}, sse=sse, hyper={"l1": l1})  # worth 12 - sse / 2 components
         for l0, sse, l1 in ((9.0, 8.0, 0.1), (3.0, 16.0, 0.9))
@@ -108,9 +118,9 @@ def test_sparse_codings_are_judged_at_every_sparsity_by_how_many_are_active(tmp_
 def test_settings_that_all_lose_or_win_are_not_called_better_at_some(tmp_path, first, second, outcome):
     theirs = {"pca_coding_sensitivity": 0.1, "equal_pca_coding_sensitivity": 0.01}
     rows = [
-        scored("contraction", {"coding_sensitivity": ours, **(theirs if ours else {})}, seed=seed, hyper=at)
-        for found, at in ((first, {"l1": 0.1}), (second, {"l1": 0.9}))
-        for seed, ours in enumerate(found)
+        scored("contraction", {"coding_sensitivity": ours, **(theirs if ours else {})}, seed=seed, hyper=hyper)
+        for values, hyper in ((first, {"l1": 0.1}), (second, {"l1": 0.9}))
+        for seed, ours in enumerate(values)
     ]
     said = verdict(tmp_path, rows)
     assert said.startswith(f"**a** on blobs {outcome} PCA with as many components in the steadiness of codings")
@@ -131,14 +141,14 @@ def test_a_density_is_judged_in_nats_and_only_beside_another(tmp_path):
     assert verdict(tmp_path, [binary]).startswith("**a** on blobs wins against PCA at 7 codings")
 
 
-def test_steadiness_is_held_against_pca_with_as_many_components_and_with_no_more_error(tmp_path):
+def test_sensitivity_is_compared_with_pca_of_as_many_components_and_of_no_more_error(tmp_path):
     numbers = {"coding_sensitivity": 0.05, "pca_coding_sensitivity": 0.06, "equal_pca_coding_sensitivity": 0.04}
     said = verdict(tmp_path, [scored("contraction", numbers, sse=20.0)])
     assert said.startswith("**a** on blobs wins against PCA with as many components in the steadiness of codings: sens")
     assert "It loses to PCA with no more error in the steadiness of codings: sensitivity 0.05000 against 0.04" in said
     assert ". In squared error it loses to PCA at 7 codings" in said
-    nothing_left = numbers | {"equal_pca_coding_sensitivity": None}
-    assert "steadiness" not in verdict(tmp_path, [scored("contraction", nothing_left)])
+    without_pca = numbers | {"equal_pca_coding_sensitivity": None}
+    assert "steadiness" not in verdict(tmp_path, [scored("contraction", without_pca)])
 
 
 def test_classifiers_are_judged_at_every_number_of_labels(tmp_path):
@@ -159,7 +169,7 @@ def test_classifiers_are_judged_at_every_number_of_labels(tmp_path):
     assert "as a classifier, with 1000 labels" not in said
 
 
-def test_the_higher_precision_wins_and_only_bits_are_held_against_bits(tmp_path):
+def test_the_higher_precision_wins_and_only_bits_are_compared_with_bits(tmp_path):
     means = {"": 0.6, "_itq": 0.5, "_pca": 0.7}
     numbers = {f"mean_average_precision{name}": value for name, value in means.items()}
     said = verdict(tmp_path, [scored("retrieval", numbers | {"bit_entropy": 1.0})])

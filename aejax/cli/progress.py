@@ -15,7 +15,7 @@ from rich.table import Table
 
 from aejax.cli.tables import print_table
 from aejax.reporting import health_table, settings, tensorboard
-from aejax.reporting.markdown import counted
+from aejax.reporting.settings import counted
 from aejax.runner import run_experiment
 from aejax.runner.events import RunListener
 from aejax.training import loop
@@ -178,21 +178,3 @@ def show_plan(plan: run_experiment.Plan) -> None:
 
 def _size(count: int) -> str:
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
-
-
-def summary_lines(rows: Iterable[dict[str, Any]]) -> list[str]:
-    """One line of words a row, for terminals that draw nothing."""
-    lines = []
-    for row in rows:
-        name = f"{row['label']} {row['codings']}, seed {row['seed']}"
-        if row["status"] != "completed":
-            lines.append(f"{name}: {row['status']}: {row['reason']}")
-            continue
-        verdict = "beats" if row["sse_test"] < row["pca_sse_test"] else "loses to"
-        if row["sse_ratio"] is None:
-            verdict = "beside an exact"
-        lines.append(
-            f"{name}: SSE {row['sse_test']:.4f} {verdict} PCA {row['pca_sse_test']:.4f}, worth "
-            f"{row['pca_equivalent_dimension']:.1f} components, {row['train_seconds']:.1f} s"
-        )
-    return lines

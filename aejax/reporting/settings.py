@@ -1,13 +1,14 @@
-"""Settings: what the rows of an experiment are grouped into before anything is said about them.
+"""Settings: the rows of an experiment, grouped by everything but the seed, and how numbers and texts are written.
 
-A *setting* is everything about a run except its seed; seeds are its repetitions. Settings are chosen by validation
-error and reported by test error. A run that did not complete is counted and listed, never ranked.
+A *setting* is everything about a run except its seed; the seeds are its repetitions. Settings are chosen by validation
+error and reported by test error. A run that did not complete is counted and listed, but never ranked.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median, stdev
@@ -15,25 +16,28 @@ from typing import Any
 
 import numpy as np
 
-from aejax.evaluation import scores
 from aejax.evaluation.reconstruction import ROUNDING
+from aejax.evaluation.scores import SCORES, Comparison, Score, from_config
 from aejax.storage.run_folders import to_json
 
 Row = dict[str, Any]
-Arrays = Callable[[str], dict[str, np.ndarray] | None]
+ArrayLoader = Callable[[str], dict[str, np.ndarray] | None]
+"""Returns the arrays of a run by its run_id, or None where they are not in this copy of the results."""
 
-_SEEDS = {"seed", "seeds", "hyper"}  # of a config: what differs between seeds, or stands in the row's own `hyper`
-_NOT_OPTIONS = {"experiment", "label", "dataset", "widths", "codings", "digests", "scores"}  # shown elsewhere, or not
+_NOT_IN_A_SETTING = {"seed", "seeds", "hyper"}
+"""Fields of a config that differ between the seeds of a setting, or that the row repeats in its own `hyper`."""
+_NOT_OPTIONS = {"experiment", "label", "dataset", "widths", "codings", "digests", "scores"}
+"""Fields of a config that the table shows elsewhere, or not at all."""
 
 
 @dataclass(frozen=True, eq=False)
 class Setting:
     """A label with its options, and the rows of its seeds.
 
-    `rivals`: the settings with a completed run and the same dataset, label, codings and score that chooses, itself
-    included; `group`: those without one as well. `dataset` carries the data's fingerprint where one name stands for
-    several data sets. `hyper` leaves out a number of codings that was swept as a hyper-parameter: it is the setting's
-    own.
+    `rivals` are the settings with a completed run and the same dataset, label, codings and choosing score, this setting
+    included. `group` holds those without a completed run as well. `dataset` includes the data's fingerprint where
+    several data sets have one name. `hyper` leaves out a number of codings that was swept as a hyper-parameter, because
+    `codings` holds it.
     """
 
     dataset: str
@@ -48,90 +52,104 @@ class Setting:
 
     @functools.cached_property
     def completed(self) -> list[Row]:
-        """The rows that can be ranked."""
+        """The rows of completed runs: the only ones that are ranked."""
         return [row for row in self.runs if row["status"] == "completed"]
 
-    @property
-    def shown(self) -> Row:
-        """The completed run with the lowest validation error: the one that figures show."""
-        return min(self.completed, key=criterion)
+    @functools.cached_property
+    def best_run(self) -> Row:
+        """The completed run with the lowest `criterion`: the run that figures show."""
+        return min(self.completed, key=self._criterion)
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """Height, width and perhaps colours of the data's images; empty where the data has none."""
+        """Height, width and perhaps colours of the data's images; empty where the data has no images."""
         return tuple(self.runs[0]["data"]["image_shape"] or ())
 
     @functools.cached_property
     def validation(self) -> float:
-        """Mean `criterion` of the completed seeds, infinite where none is: what settings are chosen by."""
-        return fmean(map(criterion, self.completed)) if self.completed else math.inf
+        """Mean `criterion` of the completed seeds, by which settings are chosen; infinite without a completed seed."""
+        return fmean(map(self._criterion, self.completed)) if self.completed else math.inf
 
     @functools.cached_property
     def best(self) -> bool:
-        """Whether its mean validation error is the lowest of its rivals'."""
-        return bool(self.completed) and self is min(self.rivals, key=lambda s: s.validation)
+        """Whether the setting has the lowest `validation` of its rivals."""
+        return bool(self.completed) and self is min(self.rivals, key=lambda rival: rival.validation)
 
     @property
     def wins(self) -> int:
-        """Number of seeds whose test error is below that of PCA with as many codings, where that is not exact."""
+        """Number of seeds whose test error is below the error of PCA with as many codings, where PCA is not exact."""
         return sum(
             not is_exact(row, "pca_sse_test") and row["sse_test"] < row["pca_sse_test"] for row in self.completed
         )
 
     @property
     def pca_exact(self) -> bool:
-        """Whether PCA with as many codings makes no error: then nothing wins against it."""
+        """Whether PCA with as many codings makes no error; then no seed can win against it."""
         return bool(self.completed) and all(is_exact(row, "pca_sse_test") for row in self.completed)
 
     @functools.cached_property
+    def scores(self) -> list[Score]:
+        """The scores of its config that this version of aejax has."""
+        return _scores_of(self.config)
+
+    @functools.cached_property
     def headers(self) -> list[tuple[str, str, str]]:
-        """Field, header and meaning of the numbers that its scores measured."""
-        headers = [header for score in _scores(self.config) for header in score.headers]
-        held = {name for row in self.completed for name in row.get("scores", {})}
-        return [header for header in dict.fromkeys(headers) if header[0] in held]
+        """Field, header and meaning of the numbers that the scores measured in a completed run."""
+        headers = [header for score in self.scores for header in score.headers]
+        measured = {name for row in self.completed for name in row.get("scores", {})}
+        return [header for header in dict.fromkeys(headers) if header[0] in measured]
 
     @property
-    def against(self) -> list[scores.Comparison]:
-        """What its scores hold against PCA."""
-        return [one for score in _scores(self.config) for one in score.against]
+    def comparisons(self) -> list[Comparison]:
+        """The comparisons with PCA that its scores define."""
+        return [comparison for score in self.scores for comparison in score.against]
 
-    def pairs(self, against: scores.Comparison) -> list[tuple[float, float]]:
-        """Our number beside PCA's, of every completed seed that has both."""
-        found = [{**row, **row.get("scores", {})} for row in self.completed]
-        found = [row for row in found if not against.only or row.get(against.only) is not None]
-        estimates = [row.get(against.ours) if row.get(against.exact) is None else row[against.exact] for row in found]
-        pairs = [(ours, row.get(against.theirs)) for ours, row in zip(estimates, found, strict=True)]
-        return [(ours, theirs) for ours, theirs in pairs if ours is not None and theirs is not None]
+    def pairs(self, comparison: Comparison) -> list[tuple[float, float]]:
+        """The autoencoder's number and PCA's, for each completed seed that has both."""
+        pairs = []
+        for row in self.completed:
+            numbers = {**row, **row.get("scores", {})}
+            if comparison.only and numbers.get(comparison.only) is None:
+                continue
+            exact = numbers.get(comparison.exact)
+            ours = numbers.get(comparison.ours) if exact is None else exact
+            theirs = numbers.get(comparison.theirs)
+            if ours is not None and theirs is not None:
+                pairs.append((ours, theirs))
+        return pairs
 
     def values(self, metric: str) -> list[float]:
-        """A metric of the completed seeds that have it; `scores.NAME` is one that a score measured."""
-        kind, _, name = metric.partition(".")
-        found = [row.get(kind, {}).get(name) if name else row.get(metric) for row in self.completed]
-        return [value for value in found if value is not None]
+        """A metric of the completed seeds that have it. `scores.NAME` is a number that a score measured."""
+        group, _, name = metric.partition(".")
+        values = [row.get(group, {}).get(name) if name else row.get(metric) for row in self.completed]
+        return [value for value in values if value is not None]
 
     def over_seeds(self, metric: str) -> float | None:
-        """A metric's mean over completed seeds (the worst angle, median time and epoch), None when no seed has it."""
-        how = {"principal_angle_max_deg": max, "train_seconds": median, "best_epoch": median}
+        """A metric's mean over completed seeds, or None where no seed has it.
+
+        The largest principal angle is a maximum; training time and best epoch are medians.
+        """
+        reductions = {"principal_angle_max_deg": max, "train_seconds": median, "best_epoch": median}
         values = self.values(metric)
-        return how.get(metric, fmean)(values) if values else None
+        return reductions.get(metric, fmean)(values) if values else None
 
     @functools.cached_property
     def options(self) -> dict[str, str]:
-        """What the table has no column of its own for, as text."""
+        """The options that have no column of their own in the table, as text."""
         options = {**self.config, **{name: self.runs[0][name] for name in ("variant", "tied")}, **self.hyper}
         options |= options.pop("options", {})
-        before = options.pop("pretraining", None)
-        if before:
-            options |= {f"pretraining {name}": value for name, value in {**before, "phases": "plain"}.items()}
+        pretraining = options.pop("pretraining", None)
+        if pretraining:
+            options |= {f"pretraining {name}": value for name, value in {**pretraining, "phases": "plain"}.items()}
         options |= {f"{name} digest": digest for name, digest in self.config.get("digests", {}).items()}
         if "codings" in self.runs[0]["hyper"] and self.config.get("widths"):
             options["codings masked of"] = self.config["widths"][-1]
-        return {name: _option(value) for name, value in options.items() if name not in _NOT_OPTIONS}
+        return {name: _option_text(value) for name, value in options.items() if name not in _NOT_OPTIONS}
 
     @property
     def distinct(self) -> dict[str, str]:
-        """Widths and options, of those in which it and its rivals are not all the same."""
-        varying = self.rivals[0]._varying if self.completed else _vary([self, *self.rivals])
+        """The widths and options that are not the same in this setting and all of its rivals."""
+        varying = self.rivals[0]._varying if self.completed else _varying_names([self, *self.rivals])
         return {name: text for name, text in self._texts.items() if name in varying}
 
     @functools.cached_property
@@ -140,71 +158,76 @@ class Setting:
 
     @functools.cached_property
     def _varying(self) -> set[str]:
-        return _vary(self.rivals)
+        return _varying_names(self.rivals)
+
+    @functools.cached_property
+    def _chosen_by(self) -> str | None:
+        """The number of a score by which runs are chosen, or None."""
+        score = _choosing_score(self.scores)
+        return None if score is None else score.chosen_by
+
+    def _criterion(self, row: Row) -> float:
+        """The number by which a completed run is chosen, lower being better: a number of the choosing score, else the
+        variant's criterion, else the squared error on validation.
+        """
+        value = None if self._chosen_by is None else row.get("scores", {}).get(self._chosen_by)
+        return row.get("criterion_validation", row["sse_validation"]) if value is None else value
 
 
-def criterion(row: Row) -> float:
-    """What a completed run is chosen by, lower being better: a number of one of its scores, where one chooses, else its
-    variant's own, else its squared error on validation.
-    """
-    score = _choosing(row["config"])
-    value = None if score is None else row.get("scores", {}).get(score.chosen_by)
-    return row.get("criterion_validation", row["sse_validation"]) if value is None else value
+def _scores_of(config: dict[str, Any]) -> list[Score]:
+    return [from_config(score) for score in config.get("scores", []) if score["name"] in SCORES]
 
 
-def _choosing(config: dict[str, Any]) -> scores.Score | None:
-    """The first of a config's scores that settings are chosen by."""
-    return next((score for score in _scores(config) if score.chosen_by), None)
-
-
-def _scores(config: dict[str, Any]) -> list[scores.Score]:
-    return [scores.from_config(one) for one in config.get("scores", []) if one["name"] in scores.SCORES]
+def _choosing_score(scores: Iterable[Score]) -> Score | None:
+    """The first of the scores by which settings are chosen."""
+    return next((score for score in scores if score.chosen_by), None)
 
 
 def group_settings(rows: Sequence[Row]) -> list[Setting]:
     """Group rows into settings, ordered by dataset, label and codings."""
-    names = [name for name, _ in {(r["dataset"], r["provenance"]["dataset_fingerprint"]) for r in rows}]
-    found: dict[str, Setting] = {}
+    names = [name for name, _ in {(row["dataset"], row["provenance"]["dataset_fingerprint"]) for row in rows}]
+    settings: dict[str, Setting] = {}
     groups: dict[tuple, tuple[list[Setting], list[Setting]]] = {}
-    for row in sorted(rows, key=lambda r: r["seed"]):
-        name = row["dataset"]
-        if names.count(name) > 1:
-            name += f" ({row['provenance']['dataset_fingerprint'][:12]})"
-        config = {key: value for key, value in row["config"].items() if key not in _SEEDS}
+    for row in sorted(rows, key=lambda row: row["seed"]):
+        dataset = row["dataset"]
+        if names.count(dataset) > 1:
+            dataset += f" ({row['provenance']['dataset_fingerprint'][:12]})"
+        config = {key: value for key, value in row["config"].items() if key not in _NOT_IN_A_SETTING}
         hyper = {key: value for key, value in row["hyper"].items() if key != "codings"}
-        identity = [name, *(row[name] for name in ("label", "widths", "codings")), hyper, config]
+        identity = [dataset, row["label"], row["widths"], row["codings"], hyper, config]
         key = to_json([*identity, row["variant"], row["tied"], "codings" in row["hyper"]], sort_keys=True)
-        if key not in found:
-            choosing = _choosing(config)  # what is chosen by other numbers is no rival
-            by = None if choosing is None else to_json(choosing.config(), sort_keys=True)
-            rivals, group = groups.setdefault((name, row["label"], row["codings"], by), ([], []))
-            found[key] = Setting(*identity, runs=[], rivals=rivals, group=group)
-        found[key].runs.append(row)
-    for setting in found.values():
+        if key not in settings:
+            score = _choosing_score(_scores_of(config))  # settings chosen by different numbers are not rivals
+            score_key = None if score is None else to_json(score.config(), sort_keys=True)
+            rivals, group = groups.setdefault((dataset, row["label"], row["codings"], score_key), ([], []))
+            settings[key] = Setting(*identity, runs=[], rivals=rivals, group=group)
+        settings[key].runs.append(row)
+    for setting in settings.values():
         setting.group.append(setting)
-        setting.rivals.extend([setting] if setting.completed else [])
-    return sorted(found.values(), key=lambda s: (s.dataset, s.label, s.codings))
+        if setting.completed:
+            setting.rivals.append(setting)
+    return sorted(settings.values(), key=lambda setting: (setting.dataset, setting.label, setting.codings))
 
 
 def swept_values(group: Sequence[Setting]) -> dict[str, list[float]]:
-    """The hyper-parameters that take more than one value among these settings, and their values in order."""
+    """The hyper-parameters that take more than one value among these settings, with their values in order."""
     names = unique(name for setting in group for name in setting.hyper)
-    values = {name: sorted({s.hyper[name] for s in group if name in s.hyper}) for name in names}
+    values = {name: sorted({setting.hyper[name] for setting in group if name in setting.hyper}) for name in names}
     return {name: several for name, several in values.items() if len(several) > 1}
 
 
 def by_validation(group: Iterable[Setting]) -> list[Setting]:
     """The settings with a completed run, from the lowest mean validation error to the highest."""
-    return sorted((s for s in group if s.completed), key=lambda s: s.validation)
+    return sorted((setting for setting in group if setting.completed), key=lambda setting: setting.validation)
 
 
 def is_exact(row: Row, metric: str) -> bool:
-    """Whether this squared error on test is zero up to rounding, beside that of the mean predictor."""
+    """Whether this squared error on test is zero up to rounding, relative to the error of the mean predictor."""
     return row[metric] <= ROUNDING * row["data"]["mean_sse_test"]
 
 
 def confidence(values: Sequence[float]) -> float | None:
-    """Half-width of the 95 % Student t interval of the mean, None with fewer than two values."""
+    """Half-width of the 95 % Student t interval of the mean, or None with fewer than two values."""
     if len(values) < 2:
         return None
     from scipy.stats import t  # a slow import
@@ -226,14 +249,32 @@ def format_number(value: float | None, digits: int = 4) -> str:
     return f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
 
 
-def _vary(found: Sequence[Setting]) -> set[str]:
+def counted(count: float, noun: str) -> str:
+    """A number with its noun, in the plural unless the number is 1: `1 seed`, `3 seeds`, `30.1 components`."""
+    text = str(count) if isinstance(count, int) else format_number(count, 3)
+    return f"{text} {noun}" + "s" * (text != "1")
+
+
+def escape(text: str) -> str:
+    """Text on one line, with special characters escaped, so that Markdown shows it literally, also in a table cell."""
+    return re.sub(r"([\\`*|<>\[\]&$~]|(?<!\w)_|_(?!\w))", r"\\\1", " ".join(str(text).split()))
+
+
+def markdown_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table. Cells are used as they are: escape text that comes from a row."""
+    lines = [headers, ["---"] * len(headers), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _varying_names(settings: Sequence[Setting]) -> set[str]:
     """Names of the texts that are not the same in all of these settings."""
-    texts: dict[str, set[str | None]] = {name: set() for setting in found for name in setting._texts}
-    for name, held in texts.items():
-        held.update(setting._texts.get(name) for setting in found)
-    return {name for name, held in texts.items() if len(held) > 1}
+    names = {name for setting in settings for name in setting._texts}
+    return {name for name in names if len({setting._texts.get(name) for setting in settings}) > 1}
 
 
-def _option(value: Any) -> str:
-    text = f"{value:g}" if isinstance(value, float) else value if isinstance(value, str) else to_json(value)
+def _option_text(value: Any) -> str:
+    if isinstance(value, float):
+        text = f"{value:g}"
+    else:
+        text = value if isinstance(value, str) else to_json(value)
     return text if len(text) <= 40 else text[:39] + "…"

@@ -1,4 +1,4 @@
-"""Verdicts: in words, whether a label's best settings win against PCA, in squared error and by their own scores."""
+"""Verdicts in words: whether a label's best settings win against PCA, in squared error and by their own scores."""
 
 from __future__ import annotations
 
@@ -6,58 +6,79 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from aejax.evaluation.scores import Comparison
-from aejax.reporting.markdown import counted, escape
-from aejax.reporting.settings import Setting, confidence, format_number, is_exact, unique
+from aejax.reporting.settings import Setting, confidence, counted, escape, format_number, is_exact, unique
 
-MATCH = 1e-3  # all seeds within this relative distance of PCA's number: neither a win nor a loss
-_AGAIN = {False: "It ", True: ""}  # how a further sentence on a label starts; True: where PCA is exact
+MATCH = 1e-3
+"""Relative distance to PCA's number within which all seeds must lie to match it: neither a win nor a loss."""
 
 
-def verdict(found: Sequence[Setting], label: str) -> str:
+def verdict(settings: Sequence[Setting], label: str) -> str:
     """One paragraph on a label, from its best setting by validation at each number of codings.
 
-    What its scores hold against PCA comes first: there the squared error is not the whole question.
+    Comparisons by its scores come first, because there the squared error is not the whole question.
     """
-    sentences = []
-    for dataset in unique(s.dataset for s in found if s.label == label):
-        best = [s for s in found if s.best and (s.label, s.dataset) == (label, dataset)]
+    sentences: list[str] = []
+    for dataset in unique(setting.dataset for setting in settings if setting.label == label):
+        of_label = [setting for setting in settings if (setting.label, setting.dataset) == (label, dataset)]
+        best = [setting for setting in of_label if setting.best]
         subject = f"On {escape(dataset)}" if sentences else f"**{escape(label)}** on {escape(dataset)}"
-        start = {False: f"{subject} it " if sentences else f"{subject} ", True: f"{subject}: "}  # True: PCA is exact
-        plain = ""  # what the comparison of squared errors is, after one by a score
-        if not best:
-            sentences.append(f"{start[False]}has no completed run.")
-        for setting in [best[0], best[-1]] if len(best) > 3 else best:
-            at = f" at {counted(setting.codings, 'coding')}" * (len(best) > 1)
-            said = [(_by_a_score(setting, one, at), one.otherwise) for one in setting.against]
-            for text, otherwise in ((text, otherwise) for text, otherwise in said if text):
-                sentences.append(f"{start[False]}{text}.")
-                start = _AGAIN
-                plain = otherwise
-        if plain:
-            start = {False: f"{plain} it ", True: f"{plain}: "}
-        if len(best) > 3:
-            at = {o: ", ".join(str(s.codings) for s in best if outcome(s) == o) for o in map(outcome, best)}
-            outcomes = "; ".join(f"{one} at {codings} codings" for one, codings in at.items())
-            sentences.append(f"{start[best[0].pca_exact]}{outcomes}.")
-            start, best = _AGAIN, [best[0], best[-1]]  # the evidence for the fewest and the most codings
-        for setting in best:
-            at, between = counted(setting.codings, "coding"), ";" if setting.pca_exact else ":"
-            sentence = f"{start[setting.pca_exact]}{outcome(setting)} at {at}{between} {_evidence(setting)}."
-            sentences.append(sentence[0].upper() + sentence[1:])
-            start = _AGAIN
+        sentences += _sentences(best, subject, f"{subject} it " if sentences else f"{subject} ")
     return " ".join(sentences)
 
 
+def _sentences(best: Sequence[Setting], subject: str, start: str) -> list[str]:
+    """The sentences on one dataset. The first one starts with `start`, or with `subject:` where PCA is exact.
+
+    With more than three numbers of codings, the fewest and the most codings stand for all of them as evidence.
+    """
+    if not best:
+        return [f"{start}has no completed run."]
+    evidence = [best[0], best[-1]] if len(best) > 3 else list(best)
+    sentences = []
+    start_if_exact = f"{subject}: "
+    lead_in = ""  # introduces the comparison of squared errors after a comparison by a score
+    for setting in evidence:
+        at = f" at {counted(setting.codings, 'coding')}" * (len(best) > 1)
+        for comparison in setting.comparisons:
+            text = _compare_by_score(setting, comparison, at)
+            if text:
+                sentences.append(f"{start}{text}.")
+                start = "It "
+                lead_in = comparison.otherwise
+    if sentences:
+        start_if_exact = ""
+    if lead_in:
+        start = f"{lead_in} it "
+        start_if_exact = f"{lead_in}: "
+    if len(best) > 3:
+        codings: dict[str, list[str]] = {}
+        for setting in best:
+            codings.setdefault(outcome(setting), []).append(str(setting.codings))
+        outcomes = "; ".join(f"{text} at {', '.join(numbers)} codings" for text, numbers in codings.items())
+        sentences.append(f"{start_if_exact if best[0].pca_exact else start}{outcomes}.")
+        start = "It "
+        start_if_exact = ""
+    for setting in evidence:
+        opening = start_if_exact if setting.pca_exact else start
+        separator = ";" if setting.pca_exact else ":"
+        at = counted(setting.codings, "coding")
+        sentence = f"{opening}{outcome(setting)} at {at}{separator} {_evidence(setting)}."
+        sentences.append(sentence[0].upper() + sentence[1:])
+        start = "It "
+        start_if_exact = ""
+    return sentences
+
+
 def outcome(setting: Setting) -> str:
-    """Whether it wins against PCA with as many components as codings, by squared error on test."""
-    ours, pca = setting.values("sse_test"), setting.values("pca_sse_test")[0]
+    """Whether a setting wins against PCA with as many components as codings, by squared error on test."""
+    pca = setting.values("pca_sse_test")[0]
     if setting.pca_exact:
         return "both are exact" if all(is_exact(row, "sse_test") for row in setting.completed) else "PCA is exact"
-    return _outcome([(value, pca) for value in ours], setting.wins, "PCA")
+    return _outcome([(value, pca) for value in setting.values("sse_test")], setting.wins, "PCA")
 
 
 def interval(setting: Setting) -> str:
-    """Mean squared error on test and, of several seeds, the half-width of its interval."""
+    """Mean squared error on test and, with several seeds, the half-width of its interval."""
     return _interval(setting.values("sse_test"))
 
 
@@ -67,62 +88,73 @@ def _interval(values: Sequence[float]) -> str:
 
 
 def _outcome(pairs: Sequence[tuple[float, float]], wins: int, rival: str) -> str:
-    """In words, from every seed's number beside the rival's."""
+    """The outcome in words, from (ours, theirs) of every seed and the number of seeds that win."""
     if all(abs(ours - theirs) <= MATCH * abs(theirs) for ours, theirs in pairs):
         return f"matches {rival} to {MATCH:.1%}"
     if 0 < wins < len(pairs):
         return f"is undecided against {rival}"
     text = f"wins against {rival}" if wins else f"loses to {rival}"
     gaps = [ours - theirs for ours, theirs in pairs]
-    inside = abs(fmean(gaps)) <= (confidence(gaps) or 0.0)
-    return f"{text} in every completed seed, yet within the 95 % interval," if inside else text
+    if abs(fmean(gaps)) <= (confidence(gaps) or 0.0):
+        text += " in every completed seed, yet within the 95 % interval,"
+    return text
 
 
-def _wins(seeds: int, wins: int, lost: int) -> str:
+def _wins(seeds: int, wins: int, incomplete: int) -> str:
     text = f"{wins} of {counted(seeds, 'seed')}" + (" wins" if 1 in (wins, seeds) else " win")
-    return text + f", {lost} did not complete" * bool(lost)
+    return text + f", {incomplete} did not complete" * bool(incomplete)
 
 
 def _evidence(setting: Setting) -> str:
-    seeds, worth = len(setting.runs), setting.over_seeds("pca_equivalent_dimension")
-    lost = seeds - len(setting.completed)
+    seeds = len(setting.runs)
+    incomplete = seeds - len(setting.completed)
     if setting.pca_exact:
-        text = f"ours is {interval(setting)}" + f", {lost} of {counted(seeds, 'seed')} did not complete" * bool(lost)
+        text = f"the autoencoder's SSE is {interval(setting)}"
+        text += f", {incomplete} of {counted(seeds, 'seed')} did not complete" * bool(incomplete)
     else:
         text = f"SSE {interval(setting)} against {format_number(setting.over_seeds('pca_sse_test'))}"
-        text += f" (ratio {format_number(setting.over_seeds('sse_ratio'), 3)}), {_wins(seeds, setting.wins, lost)}"
-    text += "" if worth is None else f"; it is worth {counted(worth, 'component')}"
+        text += f" (ratio {format_number(setting.over_seeds('sse_ratio'), 3)})"
+        text += f", {_wins(seeds, setting.wins, incomplete)}"
+    components = setting.over_seeds("pca_equivalent_dimension")
+    if components is not None:
+        text += f"; it is worth {counted(components, 'component')}"
     return text + f" (best of {len(setting.rivals)} settings by validation)" * (len(setting.rivals) > 1)
 
 
-def _by_a_score(setting: Setting, one: Comparison, at: str) -> str:
-    """What a score's own comparison says, of the setting or, where it is a curve, of all with the label and codings."""
-    several = [(s, s.pairs(one)) for s in (setting.rivals if one.curve else [setting])]
-    several = sorted((pair for pair in several if pair[1]), key=lambda pair: fmean(ours for ours, _ in pair[1]))
-    if not several:
+def _compare_by_score(setting: Setting, comparison: Comparison, at: str) -> str:
+    """A score's comparison in words, empty where no seed has its numbers.
+
+    It covers the setting or, where the comparison is a curve, all settings with its label and codings.
+    """
+    compared = [(rival, rival.pairs(comparison)) for rival in (setting.rivals if comparison.curve else [setting])]
+    compared = sorted((item for item in compared if item[1]), key=lambda item: fmean(ours for ours, _ in item[1]))
+    if not compared:
         return ""
-    sign = -1 if one.higher else 1
-    outcomes, texts, won = [], [], []
-    for s, pairs in several:
-        wins = sum(sign * ours < sign * theirs for ours, theirs in pairs)
-        outcomes.append(_outcome(pairs, wins, one.rival))
+    outcomes = []
+    texts = []
+    won = []
+    for rival, pairs in compared:
+        wins = sum(ours > theirs if comparison.higher else ours < theirs for ours, theirs in pairs)
+        outcomes.append(_outcome(pairs, wins, comparison.rival))
         won.append(wins == len(pairs) and not outcomes[-1].startswith("matches"))
-        ours, theirs = ([pair[i] for pair in pairs] for i in (0, 1))
-        text = one.words.format(ours=_interval(ours), theirs=format_number(fmean(theirs)))
-        if one.nats:
+        ours = [pair[0] for pair in pairs]
+        theirs = [pair[1] for pair in pairs]
+        text = comparison.words.format(ours=_interval(ours), theirs=format_number(fmean(theirs)))
+        if comparison.nats:
             text += f" (difference {format_number(fmean(ours) - fmean(theirs), 2)})"
         elif all(value > 0 for value in theirs):
             text += f" (ratio {format_number(fmean(ours) / fmean(theirs), 3)})"
-        without = len(s.completed) - len(pairs)
-        text += f", {_wins(len(s.runs) - without, wins, len(s.runs) - len(s.completed))}"
-        texts.append(text + f" ({without} of {len(s.runs)} have no such number)" * bool(without))
+        without = len(rival.completed) - len(pairs)
+        text += f", {_wins(len(rival.runs) - without, wins, len(rival.runs) - len(rival.completed))}"
+        texts.append(text + f" ({without} of {len(rival.runs)} have no such number)" * bool(without))
     if len(set(outcomes)) == 1:
-        said = outcomes[0]
+        summary = outcomes[0]
     elif all(won):
-        said = f"wins against {one.rival} at every setting, at some within the 95 % interval,"
+        summary = f"wins against {comparison.rival} at every setting, at some within the 95 % interval,"
     elif any(won):
-        said = f"is at some of its settings better than {one.rival}"
+        summary = f"is at some of its settings better than {comparison.rival}"
     else:
-        said = f"is at none of its settings better than {one.rival} in every seed"
-    said = said if at else said.removesuffix(",")
-    return f"{said}{at}: {'; '.join(texts)}"
+        summary = f"is at none of its settings better than {comparison.rival} in every seed"
+    if not at:
+        summary = summary.removesuffix(",")
+    return f"{summary}{at}: {'; '.join(texts)}"

@@ -18,40 +18,49 @@ from aejax.reporting.figures.drawing import (
     MOST_CURVES,
     MOST_FEATURES,
     MOST_PANELS,
-    Looks,
+    ImageLine,
+    Styles,
+    by_label,
     dress,
     epochs_axis,
     finish,
     grid,
-    mosaic,
-    need,
+    image_lines,
+    lacks_array,
+    load_optional,
+    load_required,
+    means_and_intervals,
     plain_ticks,
-    short,
     spread,
+    stack_curves,
 )
-from aejax.reporting.settings import Arrays, Setting, confidence, format_number, unique
+from aejax.reporting.images import tile_images
+from aejax.reporting.settings import ArrayLoader, Setting, format_number, unique
 
 
-def error_against_codings(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure:
-    """Test SSE against the number of codings, a panel a dataset; PCA's exact curve in black."""
-    datasets = unique(s.dataset for s in best)
+def error_against_codings(best: Sequence[Setting], styles: Styles, load_arrays: ArrayLoader) -> Figure:
+    """Test SSE against the number of codings: one panel for each dataset, PCA's exact curve in black."""
+    datasets = unique(setting.dataset for setting in best)
     figure, axes = grid(len(datasets), 7.0 if len(datasets) == 1 else 5.2, 4.2)
     handles: dict[str, Any] = {}
     for ax, dataset in zip(axes, datasets, strict=True):
-        here = [s for s in best if s.dataset == dataset]
-        curve = next(need(arrays, [run for s in here for run in s.completed], "pca_curve"))
-        fewest, most = min(s.codings for s in here), max(s.codings for s in here)
-        first = 1 if most >= 16 * fewest else 0
-        k = np.arange(first, min(len(curve), max(most + 2, math.ceil(1.25 * most)) + 1))
-        seen = np.concatenate([curve[k], [value for s in here for value in s.values("sse_test")]])
-        low, high = float(seen[seen > 1e-6 * curve[0]].min(initial=seen.max())), float(seen.max())
-        handles["PCA"] = ax.plot(k[curve[k] >= low], curve[k][curve[k] >= low], color="black", lw=1.6, zorder=1)[0]
-        for label in unique(s.label for s in here):
-            line = [s for s in here if s.label == label]
-            (colour, marker), values = looks[label], [s.values("sse_test") for s in line]
-            means, half = [np.mean(value) for value in values], [confidence(value) or 0.0 for value in values]
+        settings = [setting for setting in best if setting.dataset == dataset]
+        (curve,) = load_required(load_arrays, [row for setting in settings for row in setting.completed], "pca_curve")
+        fewest = min(setting.codings for setting in settings)
+        most = max(setting.codings for setting in settings)
+        wide = most >= 16 * fewest
+        k = np.arange(int(wide), min(len(curve), max(most + 2, math.ceil(1.25 * most)) + 1))
+        errors = np.concatenate([curve[k], [error for setting in settings for error in setting.values("sse_test")]])
+        low = float(errors[errors > 1e-6 * curve[0]].min(initial=errors.max()))
+        high = float(errors.max())
+        k = k[curve[k] >= low]
+        handles["PCA"] = ax.plot(k, curve[k], color="black", lw=1.6, zorder=1)[0]
+        for label in unique(setting.label for setting in settings):
+            line = [setting for setting in settings if setting.label == label]
+            codings = [setting.codings for setting in line]
+            means, half = means_and_intervals([setting.values("sse_test") for setting in line])
+            colour, marker = styles[label]
             style: dict[str, Any] = {"ms": 7, "mec": "white", "mew": 0.6, "lw": 1.6, "capsize": 4}
-            codings = [s.codings for s in line]
             handles[label] = ax.errorbar(codings, means, half, color=colour, marker=marker, **style)
         if high > 10 * low > 0:
             ax.set_yscale("log", nonpositive="clip")
@@ -59,91 +68,92 @@ def error_against_codings(best: Sequence[Setting], looks: Looks, arrays: Arrays)
             plain_ticks(ax.yaxis, high / low)
         else:
             ax.set_ylim(0, high * 1.08 or 1)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-        if most >= 16 * fewest:
+        if wide:
             ax.set_xscale("log")
             plain_ticks(ax.xaxis, most / fewest)
+        else:
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         dress(ax, dataset, "codings", "SSE on test rows")
     return finish(figure, "Test error against the number of codings", list(handles.values()), list(handles))
 
 
-def reconstructions(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure | None:
+def reconstructions(best: Sequence[Setting], styles: Styles, load_arrays: ArrayLoader) -> Figure | None:
     """Test images, their reconstructions by the best run of each label, and PCA's with as many codings."""
-    lines, blocks = [], blocks_of(best)
-    if not blocks:
-        return None
-    for dataset, k in blocks:
-        block = [s for s in best if (s.dataset, s.codings) == (dataset, k)][:MOST_PANELS]
-        run, shape = block[0].shown, block[0].image_shape
-        original, pca = need(arrays, [run], "examples/original", "examples/pca")
-        lines.append((f"{dataset}, {k} codings", "original", mosaic(original, shape, len(original))))
+    lines: list[ImageLine] = []
+    for dataset, codings in reconstructed_blocks(best):
+        block = [setting for setting in best if (setting.dataset, setting.codings) == (dataset, codings)][:MOST_PANELS]
+        row = block[0].best_run
+        shape = block[0].image_shape
+        original, pca = load_required(load_arrays, [row], "examples/original", "examples/pca")
+        lines.append(ImageLine(f"{dataset}, {codings} codings", "original", original, shape))
         for setting in block:
-            images = next(need(arrays, [setting.shown], "examples/reconstruction"))
-            name = f"{setting.label}\nSSE {format_number(setting.shown['sse_test'], 3)}"
-            lines.append(("", name, mosaic(images, shape, len(images))))
-        lines.append(("", f"PCA\nSSE {format_number(run['pca_sse_test'], 3)}", mosaic(pca, shape, len(pca))))
-    heights = [7 * image.shape[0] / image.shape[1] for *_, image in lines]
-    figure = Figure(figsize=(8.5, sum(heights) + 0.1 * len(lines) + 0.35 * len(blocks) + 0.5), layout="constrained")
-    axes = figure.subplots(len(lines), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for ax, (title, name, image) in zip(axes, lines, strict=True):
-        ax.imshow(np.clip(image, 0, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        dress(ax, title, "", "", images=True)
-        ax.set_ylabel(short(name), rotation=0, ha="right", va="center", fontsize=9)
-    return finish(figure, "Test images and their reconstructions (SSE: mean of all test rows)")
+            (images,) = load_required(load_arrays, [setting.best_run], "examples/reconstruction")
+            name = f"{setting.label}\nSSE {format_number(setting.best_run['sse_test'], 3)}"
+            lines.append(ImageLine("", name, images, shape))
+        lines.append(ImageLine("", f"PCA\nSSE {format_number(row['pca_sse_test'], 3)}", pca, shape))
+    title = "Test images and their reconstructions (SSE: mean of all test rows)"
+    return image_lines(lines, 8.5, title) if lines else None
 
 
-def learning_curves(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure:
-    """Error after each epoch, validation solid and train dashed, a panel a label; mean and range over seeds."""
+def learning_curves(best: Sequence[Setting], styles: Styles, load_arrays: ArrayLoader) -> Figure:
+    """Error after each epoch, one panel for each label: validation solid, train dashed, mean and range over seeds."""
     panels = [spread(line, MOST_CURVES) for line in by_label(best)]
     figure, axes = grid(len(panels), 4.6, 3.3)
-    codings = sorted({s.codings for line in panels for s in line})
+    codings = sorted({setting.codings for line in panels for setting in line})
     shades = dict(zip(codings, colormaps["viridis"](np.linspace(0, 0.82, len(codings))), strict=True))
     markers = {"validation": "", "train": ""}
     for ax, line in zip(axes, panels, strict=True):
-        low, high, longest = math.inf, 1e-30, 1
-        for setting, kind in ((s, kind) for s in line for kind in ("train", "validation")):
-            curves = [next(need(arrays, [run], f"history/{kind}_error")) for run in setting.completed]
-            epochs = min(map(len, curves))
-            curve_pe, x = np.stack([curve[:epochs] for curve in curves]), np.arange(1, epochs + 1)
-            dash, alpha, width = ("--", 0.7, 1.1) if kind == "train" else ("-", 1.0, 1.5)
-            colour = shades[setting.codings] if len(codings) > 1 else looks[setting.label][0]
-            marker = {"train": "x", "validation": "o"}[kind] if epochs == 1 else ""
-            ax.plot(x, curve_pe.mean(axis=0), dash, marker=marker, color=colour, lw=width, alpha=alpha)
-            ax.fill_between(x, curve_pe.min(axis=0), curve_pe.max(axis=0), color=colour, alpha=0.2, lw=0)
-            low, high, longest = min(low, curve_pe.min()), max(high, curve_pe.max()), max(longest, epochs)
-            markers[kind] = markers[kind] or marker
+        low = math.inf
+        high = 1e-30
+        longest = 1
+        for setting in line:
+            colour = shades[setting.codings] if len(codings) > 1 else styles[setting.label][0]
+            for kind, dash, width, alpha, dot in (("train", "--", 1.1, 0.7, "x"), ("validation", "-", 1.5, 1.0, "o")):
+                curve_pe = stack_curves(load_arrays, setting.completed, f"history/{kind}_error")
+                epochs = np.arange(1, curve_pe.shape[1] + 1)
+                marker = dot if len(epochs) == 1 else ""
+                ax.plot(epochs, curve_pe.mean(axis=0), dash, marker=marker, color=colour, lw=width, alpha=alpha)
+                ax.fill_between(epochs, curve_pe.min(axis=0), curve_pe.max(axis=0), color=colour, alpha=0.2, lw=0)
+                low = min(low, curve_pe.min())
+                high = max(high, curve_pe.max())
+                longest = max(longest, len(epochs))
+                markers[kind] = markers[kind] or marker
         ax.set_yscale("log")
         plain_ticks(ax.yaxis, high / max(low, 1e-30))
         epochs_axis(ax.xaxis, longest)
         dress(ax, f"{line[0].label}, {line[0].dataset}", "epoch", "mean error per input")
-    looks_of = (("-", markers["validation"]), ("--", markers["train"]))
-    handles: list[Any] = [Line2D([], [], color="black", ls=dash, marker=marker) for dash, marker in looks_of]
-    handles += [Line2D([], [], color=shades[k], lw=4) for k in codings if len(codings) > 1]
-    names = ["validation", "train", *(f"{k} codings" for k in codings)][: len(handles)]
+    handles: list[Any] = [
+        Line2D([], [], color="black", ls="-", marker=markers["validation"]),
+        Line2D([], [], color="black", ls="--", marker=markers["train"]),
+    ]
+    names = ["validation", "train"]
+    if len(codings) > 1:
+        handles += [Line2D([], [], color=shades[k], lw=4) for k in codings]
+        names += [f"{k} codings" for k in codings]
     return finish(figure, "Learning curves: mean and range over seeds", handles, names)
 
 
-def codings_2d(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure | None:
-    """Test rows in the plane of two codings, a panel a label, and in that of the first two principal components.
+def codings_2d(best: Sequence[Setting], styles: Styles, load_arrays: ArrayLoader) -> Figure | None:
+    """Test rows in the plane of two codings, one panel for each label, and in the plane of two principal components.
 
-    A label without a setting of two codings is shown at its most codings, in the plane in which they vary most.
+    A label without a setting of two codings is shown at its most codings, in the plane in which they vary most. Of a
+    dataset that was split in several ways, the first split is shown.
     """
+    first_splits: dict[tuple[str, str], list[Setting]] = {}
+    for line in by_label(best, most=None):
+        first_splits.setdefault((line[0].runs[0]["dataset"], line[0].label), line)
+    lines = [[setting for setting in line if setting.codings >= 2] for line in first_splits.values()]
+    settings = [next((setting for setting in line if setting.codings == 2), line[-1]) for line in lines if line]
+    settings = [setting for setting in settings if not lacks_array(load_arrays, setting.best_run, "codings/test")]
     planes: list[tuple[str, np.ndarray, np.ndarray | None]] = []
-    first: dict[tuple[str, str], list[Setting]] = {}
-    for line in by_label(best, most=None):  # of a dataset that was split in several ways the first split
-        first.setdefault((line[0].runs[0]["dataset"], line[0].label), line)
-    lines = [[s for s in line if s.codings >= 2] for line in first.values()]
-    chosen = [next((s for s in line if s.codings == 2), line[-1]) for line in lines if line]
-    # a run whose arrays are here, but without such a plane, has none
-    chosen = [s for s in chosen if "codings/test" in (arrays(s.shown["run_id"]) or ("codings/test",))]
-    for dataset in unique(s.dataset for s in chosen):
-        here = [s for s in chosen if s.dataset == dataset][:MOST_PANELS]
-        for setting in here:
-            run = setting.shown
-            z_nk, pca_nk = need(arrays, [run], "codings/test", "codings/pca")
-            labels = (arrays(run["run_id"]) or {}).get("codings/labels")
+    for dataset in unique(setting.dataset for setting in settings):
+        shown = [setting for setting in settings if setting.dataset == dataset][:MOST_PANELS]
+        for setting in shown:
+            row = setting.best_run
+            z_nk, pca_nk = load_required(load_arrays, [row], "codings/test", "codings/pca")
+            labels = load_optional(load_arrays, row, "codings/labels")
             planes.append((f"{setting.label}, {dataset}\n{setting.codings} codings", z_nk, labels))
-            if setting is here[-1]:
+            if setting is shown[-1]:
                 planes.append((f"PCA, {dataset}\n2 components", pca_nk, labels))
     if not planes:
         return None
@@ -161,30 +171,30 @@ def codings_2d(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure 
     return finish(figure, title, handles, [str(c) for c in classes])
 
 
-def features(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure | None:
-    """First-layer weights as images, one a hidden unit: the best run of each label at its most codings.
+def features(best: Sequence[Setting], styles: Styles, load_arrays: ArrayLoader) -> Figure | None:
+    """First-layer weights as images, one for each hidden unit: the best run of each label at its most codings.
 
-    Those of dense layers are times the standard deviation of their input on training rows: by how much it moves the
-    unit. The weight of an input that is always 0 gets no gradient from the error: it stays where it started, and would
-    drown the others.
+    Weights of dense layers are multiplied by the standard deviation of their input on training rows: the product says
+    how much the input moves the unit. An input that is always 0 gives its weight no gradient from the error, so that
+    the weight keeps its initial value; unscaled, such weights would hide the others.
     """
-    shown = [line[-1] for line in by_label([s for s in best if s.image_shape])]
-    # a run whose arrays are here, but without features, has none
-    shown = [s for s in shown if "features" in (arrays(s.shown["run_id"]) or ("features",))]
+    shown = [line[-1] for line in by_label([setting for setting in best if setting.image_shape])]
+    shown = [setting for setting in shown if not lacks_array(load_arrays, setting.best_run, "features")]
     if not shown:
         return None
     figure, axes = grid(len(shown), 4.2, 3.9)
     for ax, setting in zip(axes, shown, strict=True):
-        weights = next(need(arrays, [setting.shown], "features"))[:MOST_FEATURES]
-        deviation = (arrays(setting.shown["run_id"]) or {}).get("features/deviation")  # older runs have none
+        (weights,) = load_required(load_arrays, [setting.best_run], "features")
+        weights = weights[:MOST_FEATURES]
+        deviation = load_optional(load_arrays, setting.best_run, "features/deviation")  # runs of old versions lack it
         weights = weights if deviation is None else weights * deviation
         limit = float(np.quantile(np.abs(weights), 0.995)) or 1.0
-        shape = weights.shape[1:] if weights.ndim > 2 else setting.image_shape  # a convolution's are smaller
-        image = mosaic(weights, shape, math.ceil(math.sqrt(len(weights))))
+        shape = weights.shape[1:] if weights.ndim > 2 else setting.image_shape  # a convolution's kernels are smaller
+        image = tile_images(weights, shape, math.ceil(math.sqrt(len(weights))), background=math.inf)
         units = f"{setting.codings} codings, {len(weights)} of {setting.widths[0]} units"
         scaled = "\nweights × input's s.d." * (deviation is not None)
         dress(ax, f"{setting.label}, {setting.dataset}\n{units}{scaled}", images=True)
-        if image.ndim == 3:  # in colour, grey is zero
+        if image.ndim == 3:  # in colour images, zero is grey
             ax.imshow(np.clip(0.5 + image / (2 * limit), 0, 1), interpolation="nearest")
         else:
             drawn = ax.imshow(image, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
@@ -192,18 +202,17 @@ def features(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure | 
     return finish(figure, "First-layer weights: zero is white (in colour images grey), a scale for each label")
 
 
-def by_label(best: Sequence[Setting], most: int | None = MOST_PANELS) -> list[list[Setting]]:
-    """The settings of each dataset and label, by number of codings; at most `most` lists."""
-    keys = unique((s.dataset, s.label) for s in best)[:most]
-    return [[s for s in best if (s.dataset, s.label) == key] for key in keys]
+def reconstructed_blocks(best: Sequence[Setting]) -> list[tuple[str, int]]:
+    """The (dataset, codings) whose reconstructions are drawn, for data sets of images.
 
-
-def blocks_of(best: Sequence[Setting]) -> list[tuple[str, int]]:
-    """Data sets of images and numbers of codings to show reconstructions of: of too many, those most labels have."""
-    shown = [(s.dataset, s.codings) for s in best if s.image_shape]
-    datasets, blocks = unique(dataset for dataset, _ in shown), []
+    Where there are too many numbers of codings, those that most labels have are kept.
+    """
+    shown = [(setting.dataset, setting.codings) for setting in best if setting.image_shape]
+    datasets = unique(dataset for dataset, _ in shown)
+    limit = max(1, MOST_BLOCKS // max(1, len(datasets)))
+    blocks = []
     for dataset in datasets:
-        codings, limit = sorted({k for name, k in shown if name == dataset}), max(1, MOST_BLOCKS // len(datasets))
+        codings = sorted({k for name, k in shown if name == dataset})
         if len(codings) > limit:
             labels = {k: shown.count((dataset, k)) for k in codings}
             codings = [k for k in codings if labels[k] == max(labels.values())]

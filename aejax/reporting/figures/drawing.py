@@ -1,56 +1,92 @@
-"""How every figure looks: panels, axes, legends, mosaics of images. Imports matplotlib's object API, never pyplot."""
+"""How every figure looks: panels, axes, legends, lines of images. Uses matplotlib's object API, never pyplot."""
 
 from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-from aejax.reporting.settings import Arrays, Row
+from aejax.reporting.images import tile_images
+from aejax.reporting.settings import ArrayLoader, Row, Setting, confidence, unique
 
-Looks = dict[str, tuple[str, str]]
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe & Ito's, safe for the colour-blind
+Styles = dict[str, tuple[str, str]]
+"""Colour and marker of each label."""
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""The palette of Okabe and Ito, which colour-blind readers can tell apart."""
 MARKERS = "osD^vPX"
-MOST_PANELS, MOST_BLOCKS, MOST_CURVES, MOST_CLASSES, MOST_FEATURES, MOST_SEEN = 12, 4, 4, 20, 36, 8
+MOST_PANELS = 12
+MOST_BLOCKS = 4
+MOST_CURVES = 4
+MOST_CLASSES = 20
+MOST_FEATURES = 36
+MOST_LABELS = 8
 
 
 class MissingArraysError(Exception):
-    """A figure needs the arrays of a run that are not in this copy; holds its run_id."""
+    """A figure needs the arrays of a run that are not in this copy; holds the run_id."""
 
 
-def need(arrays: Arrays, runs: Sequence[Row], *names: str) -> Iterator[np.ndarray]:
-    """These arrays of the first run that has them all."""
-    for run in runs:
-        found = arrays(run["run_id"]) or {}
-        if all(name in found for name in names):
-            return iter([found[name] for name in names])
-    raise MissingArraysError(runs[0]["run_id"])
+class ImageLine(NamedTuple):
+    """A line of images (m, d) in a figure, with its name on the left and perhaps a title above it."""
+
+    title: str
+    name: str
+    images_md: np.ndarray
+    image_shape: tuple[int, ...]
+
+
+def load_required(load_arrays: ArrayLoader, rows: Sequence[Row], *names: str) -> list[np.ndarray]:
+    """Return these arrays of the first run that has all of them. Raises MissingArraysError."""
+    for row in rows:
+        arrays = load_arrays(row["run_id"]) or {}
+        if all(name in arrays for name in names):
+            return [arrays[name] for name in names]
+    raise MissingArraysError(rows[0]["run_id"])
+
+
+def load_optional(load_arrays: ArrayLoader, row: Row, name: str) -> np.ndarray | None:
+    """Return this array of a run, or None."""
+    return (load_arrays(row["run_id"]) or {}).get(name)
+
+
+def lacks_array(load_arrays: ArrayLoader, row: Row, name: str) -> bool:
+    """Whether a run's arrays are in this copy, but without this one: then the run never had it."""
+    arrays = load_arrays(row["run_id"])
+    return arrays is not None and name not in arrays
+
+
+def stack_curves(load_arrays: ArrayLoader, rows: Sequence[Row], name: str) -> np.ndarray:
+    """Return this curve of every run, (p, epochs), cut to the epochs that all have. Raises MissingArraysError."""
+    curves = [load_required(load_arrays, [row], name)[0] for row in rows]
+    epochs = min(map(len, curves))
+    return np.stack([curve[:epochs] for curve in curves])
+
+
+def by_label(best: Sequence[Setting], most: int | None = MOST_PANELS) -> list[list[Setting]]:
+    """The settings of each dataset and label, by number of codings; at most `most` lists."""
+    keys = unique((setting.dataset, setting.label) for setting in best)[:most]
+    return [[setting for setting in best if (setting.dataset, setting.label) == key] for key in keys]
+
+
+def means_and_intervals(groups: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of each group of values, and the half-width of its interval (0 for a single value)."""
+    means = np.array([np.mean(values) for values in groups])
+    return means, np.array([confidence(values) or 0.0 for values in groups])
 
 
 def spread(values: Sequence[Any], most: int) -> list[Any]:
-    """At most `most` of the values, evenly spread, the last always among them."""
+    """At most `most` of the values, evenly spread, always including the last."""
     return [values[round(i)] for i in np.linspace(len(values) - 1, 0, min(most, len(values)))][::-1]
 
 
-def mosaic(images_md: np.ndarray, image_shape: Sequence[int], columns: int) -> np.ndarray:
-    """Images (m, d) as one, (H, W) or (H, W, 3), with gaps that are NaN in grey and infinite (white) in colour."""
-    height, width, colours = (*image_shape, 1)[:3]
-    gap, rows = max(1, height // 14), math.ceil(len(images_md) / columns)
-    tiles = np.full((rows * columns, height + gap, width + gap, colours), np.nan if colours == 1 else np.inf)
-    tiles[: len(images_md), :height, :width] = np.reshape(images_md, (-1, height, width, colours))
-    image = tiles.reshape(rows, columns, *tiles.shape[1:]).swapaxes(1, 2)
-    image = image.reshape(rows * (height + gap), columns * (width + gap), colours)[:-gap, :-gap]
-    return image[..., 0] if colours == 1 else image
-
-
 def grid(panels: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure of so many panels, each of this size in inches, in at most three columns."""
+    """A figure of this many panels, each of this size in inches, in at most three columns."""
     columns = next(c for c in (panels, 2, 3) if c <= 3 and (c == panels or panels == 4 or c == 3))
     rows = math.ceil(panels / columns)
     figure = Figure(figsize=(max(5.5, columns * width), rows * height + 0.6), layout="constrained")
@@ -60,8 +96,28 @@ def grid(panels: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
     return figure, list(axes[:panels])
 
 
+def image_lines(lines: Sequence[ImageLine], width: float, title: str) -> Figure:
+    """A figure of lines of images below each other, `width` inches wide."""
+    pictures = [tile_images(line.images_md, line.image_shape, len(line.images_md)) for line in lines]
+    heights = [7 * picture.shape[0] / picture.shape[1] for picture in pictures]
+    titles = sum(bool(line.title) for line in lines)
+    height = sum(heights) + 0.1 * len(lines) + 0.35 * titles + 0.5
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(len(lines), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for ax, line, picture in zip(axes, lines, pictures, strict=True):
+        show_image(ax, picture)
+        dress(ax, line.title, images=True)
+        ax.set_ylabel(short(line.name), rotation=0, ha="right", va="center", fontsize=9)
+    return finish(figure, title)
+
+
+def show_image(ax: Axes, image: np.ndarray) -> None:
+    """Show an image with values between 0 (black) and 1 (white)."""
+    ax.imshow(np.clip(image, 0, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+
+
 def finish(figure: Figure, title: str, handles: Sequence[Any] = (), names: Sequence[str] = ()) -> Figure:
-    """Title above, legend below the panels, outside the data."""
+    """Add a title above the panels and a legend below them. Returns the figure."""
     figure.suptitle(title, fontsize=13)
     if handles:
         texts = [short(name) for name in names]
@@ -70,30 +126,38 @@ def finish(figure: Figure, title: str, handles: Sequence[Any] = (), names: Seque
         columns = min(max(columns, 1), len(texts))
         height = 0.2 * math.ceil(len(texts) / columns) * max(map(len, lines))
         figure.set_figheight(figure.get_figheight() + height)
-        texts = [" " * text.startswith("_") + text for text in texts]  # a leading underscore would hide it
+        texts = [" " * text.startswith("_") + text for text in texts]  # a leading underscore would hide the entry
         figure.legend(list(handles), texts, loc="outside lower center", ncols=columns, fontsize=10, frameon=False)
     return figure
 
 
 def dress(ax: Axes, title: str, x: str = "", y: str = "", images: bool = False) -> None:
-    """Title, axis names and frame of a panel."""
+    """Set the title, axis names and frame of a panel."""
     ax.set_title(short(title), fontsize=11, loc="left" if images else "center")
     ax.set_xlabel(x, fontsize=10)
     ax.set_ylabel(y, fontsize=10)
     ax.tick_params(labelsize=9)
-    ax.spines[:].set_visible(False) if images else ax.spines[["top", "right"]].set_visible(False)
-    ax.set(xticks=[], yticks=[]) if images else ax.grid(alpha=0.25)
+    if images:
+        ax.spines[:].set_visible(False)
+        ax.set(xticks=[], yticks=[])
+    else:
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.grid(alpha=0.25)
 
 
-def plain_ticks(axis: Any, span: float) -> None:
-    """Write the ticks of a logarithmic axis as ordinary numbers: 1, 2, 5, 10 … over few decades, else powers of ten."""
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if span < 500 else (1.0,)))
+def plain_ticks(axis: Any, ratio: float, most: float = 500) -> None:
+    """Write the ticks of a logarithmic axis as plain numbers, without minor labels.
+
+    `ratio` is the axis' highest value divided by its lowest: below `most` the ticks are 1, 2, 5, 10, …, else powers
+    of 10.
+    """
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if ratio < most else (1.0,)))
     axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
 def epochs_axis(axis: Any, longest: int) -> None:
-    """Whole epochs; powers of ten where there are many."""
+    """Put ticks at whole epochs; make the axis logarithmic above 200 epochs."""
     if longest > 200:
         axis.axes.set_xscale("log")
         plain_ticks(axis, math.inf)
@@ -102,6 +166,6 @@ def epochs_axis(axis: Any, longest: int) -> None:
 
 
 def short(text: str) -> str:
-    """Text in lines short enough for a panel, and with no formulas in it."""
+    """Text in lines short enough for a panel, with no formulas in it."""
     lines = (part for line in text.splitlines() for part in textwrap.wrap(line, 34))
     return "\n".join(lines).replace("$", r"\$")

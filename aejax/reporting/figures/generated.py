@@ -1,137 +1,154 @@
-"""What decoders make of codings that no row has: samples, interpolations, traversals."""
+"""Images that decoders make of new codings (samples, interpolations, traversals), and images that activate a coding."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from aejax.evaluation.artifacts import DEVIATIONS, LEVELS, STEPS
-from aejax.reporting.figures.drawing import MOST_SEEN, Looks, dress, finish, mosaic, need
-from aejax.reporting.settings import Arrays, Row, Setting, format_number
+from aejax.reporting.figures.drawing import MOST_LABELS, Styles, dress, finish, load_required, show_image
+from aejax.reporting.images import tile_images
+from aejax.reporting.settings import ArrayLoader, Row, Setting, format_number
 
-_KINDS = {"prior": "its prior", "gaussian": "a Gaussian", "mixture": "a Gaussian mixture"}
+_DENSITIES = {"prior": "its prior", "gaussian": "a Gaussian", "mixture": "a Gaussian mixture"}
 
 
-def seen(best: Sequence[Setting], images: bool = True) -> list[Setting]:
-    """Of every dataset and label the best setting at its most codings, if its run kept what these figures show; of a
-    dataset that was split in several ways, the first split.
+class ImageTable(NamedTuple):
+    """Images (r, c, d) as bytes in r rows and c columns, with the names of the rows and of the columns."""
+
+    images: np.ndarray
+    rows: list[str]
+    columns: list[str]
+
+
+def settings_to_show(best: Sequence[Setting], images: bool = True) -> list[Setting]:
+    """For every dataset and label, the best setting at its most codings, if its run has diagnostics.
+
+    `images` asks for data sets of images only. Of a dataset that was split in several ways, the first split is shown.
     """
     splits = by_split(best, images)
-    return [next(iter(found.values()))[-1] for found in list(splits.values())[:MOST_SEEN]]
+    return [next(iter(settings.values()))[-1] for settings in list(splits.values())[:MOST_LABELS]]
 
 
 def by_split(best: Sequence[Setting], images: bool = True) -> dict[tuple[str, str], dict[str, list[Setting]]]:
-    """What can be shown, by dataset and label, and in these by what tells a dataset's splits apart."""
-    found: dict[tuple[str, str], dict[str, list[Setting]]] = {}
-    for s in best:
-        if s.shown.get("health") and (s.image_shape or not images):
-            found.setdefault((s.runs[0]["dataset"], s.label), {}).setdefault(s.dataset, []).append(s)
-    return found
+    """The settings that can be shown, by (dataset, label) and then by the name that tells a dataset's splits apart."""
+    splits: dict[tuple[str, str], dict[str, list[Setting]]] = {}
+    for setting in best:
+        if setting.best_run.get("health") and (setting.image_shape or not images):
+            key = (setting.runs[0]["dataset"], setting.label)
+            splits.setdefault(key, {}).setdefault(setting.dataset, []).append(setting)
+    return splits
 
 
-def samples(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure | None:
+def samples(best: Sequence[Setting], styles: Styles, load_arrays: ArrayLoader) -> Figure | None:
     """Samples of every label's run, and beside each the training row nearest to it."""
     lines: list[tuple[Setting, str, list[np.ndarray]]] = []
-    for setting in seen(best):
-        run = setting.shown
-        for kind in _kinds(run, arrays):
-            names = [f"samples/{kind}/{name}" for name in ("images", "nearest", "distance")]
-            lines.append((setting, kind, list(need(arrays, [run], *names, "samples/test_distance"))))
+    for setting in settings_to_show(best):
+        row = setting.best_run
+        for density in _sampled_densities(row, load_arrays):
+            names = [f"samples/{density}/{name}" for name in ("images", "nearest", "distance")]
+            lines.append((setting, density, load_required(load_arrays, [row], *names, "samples/test_distance")))
     if not lines:
         return None
-    tall = max(_shape(setting)[0] / _shape(setting)[1] for setting, *_ in lines)
-    figure = Figure(figsize=(13.5, len(lines) * (4.1 * tall + 0.6) + 0.5), layout="constrained")
+    aspect = max(_aspect(setting) for setting, *_ in lines)
+    figure = Figure(figsize=(13.5, len(lines) * (4.1 * aspect + 0.6) + 0.5), layout="constrained")
     axes = figure.subplots(len(lines), 2, squeeze=False)
-    for (left, right), (setting, kind, (images, nearest, distance, test_distance)) in zip(axes, lines, strict=True):
+    for (left, right), (setting, density, arrays) in zip(axes, lines, strict=True):
+        images, nearest, distance, test_distance = arrays
         mean_distance = format_number(float(distance.mean()), 3)
-        far = f"{mean_distance} away; test rows {format_number(float(test_distance.mean()), 3)}"
-        what = f"{setting.label}, {setting.dataset}, {setting.codings} codings\n{len(images)} samples of "
-        for ax, title, shown in (
-            (left, what + _KINDS.get(kind, kind), images),
-            (right, "the training rows nearest to them\n" + far, nearest),
-        ):
-            draw(ax, mosaic(shown / 255, setting.image_shape, 10))
+        mean_test_distance = format_number(float(test_distance.mean()), 3)
+        left_title = f"{setting.label}, {setting.dataset}, {setting.codings} codings"
+        left_title += f"\n{len(images)} samples of {_DENSITIES[density]}"
+        right_title = f"the training rows nearest to them\n{mean_distance} away; test rows {mean_test_distance}"
+        for ax, title, shown in ((left, left_title, images), (right, right_title, nearest)):
+            show_image(ax, tile_images(shown / 255, setting.image_shape, 10))
             dress(ax, title, images=True)
     return finish(figure, "New images, and the nearest training row of each (Euclidean distances, means)")
 
 
-def _kinds(run: Row, arrays: Arrays) -> list[str]:
-    found = arrays(run["run_id"])
-    if found is None:
-        return ["gaussian"]  # whose absence will be said
-    kinds = [kind for kind in _KINDS if f"samples/{kind}/images" in found]
-    return [kind for kind in kinds if kind != "gaussian" or "mixture" not in kinds]
+def _sampled_densities(row: Row, load_arrays: ArrayLoader) -> list[str]:
+    """The densities whose samples are drawn: the mixture replaces the single Gaussian."""
+    arrays = load_arrays(row["run_id"])
+    if arrays is None:
+        return ["gaussian"]  # every run has it: loading it raises MissingArraysError
+    densities = [density for density in _DENSITIES if f"samples/{density}/images" in arrays]
+    return [density for density in densities if density != "gaussian" or "mixture" not in densities]
 
 
-def interpolations(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure | None:
-    """Pairs of test rows, and what is decoded on the way between their codings."""
-    return _stacked(best, arrays, "Between the codings of two test rows; left and right the rows themselves", _between)
+def interpolations(best: Sequence[Setting], styles: Styles, load_arrays: ArrayLoader) -> Figure | None:
+    """Pairs of test rows, and the decoded codings between theirs."""
+    title = "Between the codings of two test rows; left and right the rows themselves"
+    return _draw_tables(best, load_arrays, title, _interpolation_table)
 
 
-def traversals(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure | None:
+def traversals(best: Sequence[Setting], styles: Styles, load_arrays: ArrayLoader) -> Figure | None:
     """Each coding moved on its own, the others at their means."""
-    return _stacked(best, arrays, "One coding moved, the others at their mean: those that vary most", _moved)
+    title = "One coding moved, the others at their mean: those that vary most"
+    return _draw_tables(best, load_arrays, title, _traversal_table)
 
 
-def activating(best: Sequence[Setting], looks: Looks, arrays: Arrays) -> Figure | None:
+def activating(best: Sequence[Setting], styles: Styles, load_arrays: ArrayLoader) -> Figure | None:
     """Test images with the largest values of a coding."""
-    return _stacked(best, arrays, "Test images with the largest values of a coding: those that vary most", _largest)
+    title = "Test images with the largest values of a coding: those that vary most"
+    return _draw_tables(best, load_arrays, title, _activating_table)
 
 
-def _between(run: Row, arrays: Arrays) -> tuple[np.ndarray, list[str], list[str]]:
-    images, ends = need(arrays, [run], "interpolations/images", "interpolations/ends")
-    rows = np.concatenate([ends[:, :1], images, ends[:, 1:]], axis=1)
-    return rows, [""] * len(rows), ["row", *[f"{i / (STEPS - 1):.2f}" for i in range(STEPS)], "row"]
+def _interpolation_table(row: Row, load_arrays: ArrayLoader) -> ImageTable:
+    images, ends = load_required(load_arrays, [row], "interpolations/images", "interpolations/ends")
+    images = np.concatenate([ends[:, :1], images, ends[:, 1:]], axis=1)
+    steps = [f"{i / (STEPS - 1):.2f}" for i in range(STEPS)]
+    return ImageTable(images, [""] * len(images), ["row", *steps, "row"])
 
 
-def _moved(run: Row, arrays: Arrays) -> tuple[np.ndarray, list[str], list[str]]:
-    images, units = need(arrays, [run], "traversals/images", "traversals/units")
-    prior = "samples/prior/images" in (arrays(run["run_id"]) or {})
-    steps = [f"{step:+g} sd" for step in DEVIATIONS] if prior else [f"{level:.0%}" for level in LEVELS]
-    return images, [f"coding {i}" for i in units], steps
+def _traversal_table(row: Row, load_arrays: ArrayLoader) -> ImageTable:
+    images, units = load_required(load_arrays, [row], "traversals/images", "traversals/units")
+    has_prior = "samples/prior/images" in (load_arrays(row["run_id"]) or {})
+    steps = [f"{step:+g} sd" for step in DEVIATIONS] if has_prior else [f"{level:.0%}" for level in LEVELS]
+    return ImageTable(images, [f"coding {i}" for i in units], steps)
 
 
-def _largest(run: Row, arrays: Arrays) -> tuple[np.ndarray, list[str], list[str]]:
-    images, units = need(arrays, [run], "activating/images", "activating/units")
-    return images, [f"coding {i}" for i in units], [""] * images.shape[1]
+def _activating_table(row: Row, load_arrays: ArrayLoader) -> ImageTable:
+    images, units = load_required(load_arrays, [row], "activating/images", "activating/units")
+    return ImageTable(images, [f"coding {i}" for i in units], [""] * images.shape[1])
 
 
-def _stacked(best: Sequence[Setting], arrays: Arrays, title: str, take: Any) -> Figure | None:
-    """A panel a label, two in a row, of rows of images (r, c, d) with names."""
-    panels: list[Any] = [(setting, *take(setting.shown, arrays)) for setting in seen(best)]
-    panels = [panel for panel in panels if len(panel[1])]
+def _draw_tables(
+    best: Sequence[Setting],
+    load_arrays: ArrayLoader,
+    title: str,
+    load_table: Callable[[Row, ArrayLoader], ImageTable],
+) -> Figure | None:
+    """One panel for each label, two beside each other; None where no run has such images."""
+    panels = [(setting, load_table(setting.best_run, load_arrays)) for setting in settings_to_show(best)]
+    panels = [(setting, table) for setting, table in panels if len(table.images)]
     if not panels:
         return None
     columns = min(2, len(panels))
     lines = [panels[i : i + columns] for i in range(0, len(panels), columns)]
     width = 6.4
     heights = [  # of the images, then of a title of three lines and the names of the steps
-        max((width - 0.9) * len(rows) / rows.shape[1] * _shape(s)[0] / _shape(s)[1] for s, rows, *_ in line) + 1.3
+        1.3 + max((width - 0.9) * len(t.images) / t.images.shape[1] * _aspect(setting) for setting, t in line)
         for line in lines
     ]
     figure = Figure(figsize=(columns * width, sum(heights) + 0.5), layout="constrained")
     axes = figure.subplots(len(lines), columns, squeeze=False, height_ratios=heights).ravel()
     for ax in axes[len(panels) :]:
         ax.set_axis_off()
-    for ax, (setting, rows, names, steps) in zip(axes, panels, strict=False):
-        image = mosaic(rows.reshape(-1, rows.shape[-1]) / 255, setting.image_shape, rows.shape[1])
-        draw(ax, image)
+    for ax, (setting, table) in zip(axes, panels, strict=False):
+        images_md = table.images.reshape(-1, table.images.shape[-1]) / 255
+        image = tile_images(images_md, setting.image_shape, table.images.shape[1])
+        show_image(ax, image)
         dress(ax, f"{setting.label}, {setting.dataset}, {setting.codings} codings", images=True)
-        for axis, size, texts in ((ax.xaxis, image.shape[1], steps), (ax.yaxis, image.shape[0], names)):
-            if any(texts):
-                axis.set_ticks([(i + 0.5) * size / len(texts) for i in range(len(texts))], texts, fontsize=7)
+        for axis, pixels, names in ((ax.xaxis, image.shape[1], table.columns), (ax.yaxis, image.shape[0], table.rows)):
+            if any(names):
+                axis.set_ticks([(i + 0.5) * pixels / len(names) for i in range(len(names))], names, fontsize=7)
                 axis.set_tick_params(length=0)
     return finish(figure, title)
 
 
-def _shape(setting: Setting) -> tuple[int, int]:
-    return setting.image_shape[0], setting.image_shape[1]
-
-
-def draw(ax: Axes, image: np.ndarray) -> None:
-    """A mosaic of images between 0 and 1."""
-    ax.imshow(np.clip(image, 0, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+def _aspect(setting: Setting) -> float:
+    """Height of an image divided by its width."""
+    return setting.image_shape[0] / setting.image_shape[1]
