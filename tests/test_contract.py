@@ -1,6 +1,7 @@
 """One contract over one table: every variant on every net it is meant for."""
 
 import functools
+import inspect
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from aejax import nets, variants
 from aejax.runtime.errors import ConfigError
+from aejax.runtime.memoise import build_once
 from aejax.training import train
 from aejax.variants.penalties import cross_entropy
 from support import compiles, quickly_compiled, small_dataset
@@ -239,10 +241,15 @@ def test_every_variant_is_in_the_table():
     assert {getattr(build, "func", build) for build, _ in VARIANTS.values()} == set(variants.VARIANTS.values())
 
 
-def test_what_was_built_before_excuses_no_argument():
-    """To an untyped cache 1 is True, so that what was refused at first would be taken later."""
-    found: list[Any] = [*variants.VARIANTS.values()]
-    assert all(function.cache_parameters()["typed"] for function in found)
+def test_every_variant_and_net_is_built_once_for_equal_arguments():
+    """`build_once` is tested in test_memoise: it also keeps 1 and True apart."""
+    wrapper = build_once(abs).__code__  # pyright: ignore[reportFunctionMemberAccess]
+    builders: list[Any] = [*variants.VARIANTS.values(), nets.tied]
+    builders += [inspect.getattr_static(net, "__wrapped__") for net in nets.NETS.values()]
+    assert all(builder.__code__ is wrapper for builder in builders)
+    for build, _ in VARIANTS.values():
+        net = NETS["linear"]
+        assert build(net()) is build(net())
 
 
 @pytest.mark.parametrize("name", [*ON_ANY_NET, *ON_DICTIONARIES, *ON_AFFINE_NETS, *WITH_A_LIKELIHOOD_OF_THEIR_OWN])
