@@ -20,7 +20,7 @@ LOG_VARIANCES = (-30.0, 20.0)
 """Log variances of a posterior are clipped to this range: float32 cannot resolve values beyond it."""
 LEAST_VARIANCE = 1e-6
 """Lower bound of a learned or optimal variance of the rows: data that is reconstructed exactly has no density."""
-MEMORY = 0.9
+RUNNING_MEAN_WEIGHT = 0.9
 """Weight of the old variance in the running mean of optimal variances at each step."""
 RANGES = (("sigma", 1e-6, 1e6), ("warmup", 0.0, 1.0))
 
@@ -166,7 +166,7 @@ def variational(
         old = params["memory"]["variance"]
         new = metrics["variance"]
         if variance == "optimal":
-            new = jnp.where(old > 0, MEMORY * old + (1 - MEMORY) * new, new)
+            new = jnp.where(old > 0, RUNNING_MEAN_WEIGHT * old + (1 - RUNNING_MEAN_WEIGHT) * new, new)
         return {**params, "memory": {"variance": new}}
 
     def sample(params: Params, key: jax.Array, z_bk: jax.Array) -> jax.Array:
