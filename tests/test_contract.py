@@ -1,6 +1,7 @@
-"""One contract over one table: every variant on every net it is meant for."""
+"""Properties that every variant has on every net it supports, tested over one table of pairs."""
 
 import functools
+import inspect
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from aejax import nets, variants
 from aejax.runtime.errors import ConfigError
+from aejax.runtime.memoise import build_once
 from aejax.training import train
 from aejax.variants.penalties import cross_entropy
 from support import compiles, quickly_compiled, small_dataset
@@ -50,7 +52,7 @@ ON_ANY_NET: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, float]
     "nested dropout sampled": (variants.nested_dropout, {"prefixes": "sampled"}, {"continuation": 0.7, "l2": 1e-3}),
     "rotation-augmented": (variants.rotation_augmented, {}, {"rotation": 1.0, "l2": 1e-3}),
 }
-ON_DICTIONARIES = {  # these want a decoder of one dense layer
+ON_DICTIONARIES = {  # these need a decoder of one dense layer
     "l1_sparse": (variants.l1_sparse, {"dead_after": 2}, {"l1": 1e-3, "revive": 0.1, "l2": 1e-3}),
     "topk": (variants.topk, {"dead_after": 2}, TOPK),
     "batch_topk": (variants.batch_topk, {"dead_after": 2}, TOPK),
@@ -88,7 +90,7 @@ WITH_A_LIKELIHOOD_OF_THEIR_OWN = {
 
 
 def with_every_likelihood(table):
-    """Name -> (build, hyper) of each entry with each likelihood."""
+    """A dict from name to (build, hyper), for each entry of the table with each likelihood."""
     return {
         name + likelihood: (functools.partial(function, **options, **arguments), hyper)
         for name, (function, options, hyper) in table.items()
@@ -104,11 +106,11 @@ PAIRS = [
     *itertools.product(("linear", "tied linear"), LINEAR),
 ]
 PAIRS += itertools.product(NETS.keys() - {"stacked", "tied stacked"}, ("plain", "plain cross-entropy"))
-PAIRS += itertools.product(("linear", "tied linear"), ("nested dropout",))  # in moments alone
+PAIRS += itertools.product(("linear", "tied linear"), ("nested dropout",))  # computed from moments
 PAIRS += [(net, "plain") for net in ODD_NETS if net != "one-layer decoder"] + [("one-layer decoder", "topk")]
 PAIRS += itertools.product(("recurrent", "tied convolutional"), ("contractive", "variational optimal"))
 PAIRS += itertools.product(("recurrent", "convolutional"), ("denoising cross-entropy", "hashing"))
-PAIRS.sort()  # in every process of a run in the same order
+PAIRS.sort()  # the same order in every process of a parallel test run
 TABLE = [pytest.param((NETS | ODD_NETS)[net], *VARIANTS[name], id=f"{net} × {name}") for net, name in PAIRS]
 contract = pytest.mark.parametrize(("net", "build", "hyper"), TABLE)
 
@@ -118,7 +120,7 @@ COMPILER_OPTIONS: dict[str, Any] = {}
 
 @pytest.fixture(scope="module", autouse=True)
 def compiler_options():
-    """Hundreds of small programs, none of which runs for long."""
+    """Compile quickly: there are hundreds of small programs, and none runs for long."""
     with quickly_compiled() as options:
         COMPILER_OPTIONS.update(options)
         yield
@@ -158,7 +160,7 @@ def test_shapes_and_dtypes(net, build, hyper, x_bd):
 
 
 @contract
-def test_same_key_same_answer_and_other_key_another(net, build, hyper, x_bd):
+def test_equal_keys_give_equal_values_and_other_keys_other_values(net, build, hyper, x_bd):
     _, init, loss_and_gradients = made(net, build)
     first, again, other = (init(jax.random.key(seed)) for seed in (5, 5, 6))
     assert jax.tree.all(jax.tree.map(lambda a, b: bool(np.array_equal(a, b)), first, again))
@@ -171,8 +173,8 @@ def test_same_key_same_answer_and_other_key_another(net, build, hyper, x_bd):
 def test_every_parameter_gets_a_gradient(net, build, hyper, x_bd):
     _, init, loss_and_gradients = made(net, build)
     _, gradients = loss_and_gradients(init(jax.random.key(0)), x_bd, hyper)
-    remembered = gradients.pop("memory", {})
-    assert not any(np.any(gradient) for gradient in jax.tree.leaves(remembered)), "memory is not trained"
+    memory = gradients.pop("memory", {})
+    assert not any(np.any(gradient) for gradient in jax.tree.leaves(memory)), "memory is not trained"
     for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
         assert np.isfinite(gradient).all(), path
         assert np.any(gradient), path
@@ -180,9 +182,10 @@ def test_every_parameter_gets_a_gradient(net, build, hyper, x_bd):
 
 @contract
 def test_loss_falls_and_the_second_fit_compiles_nothing(net, build, hyper):
-    autoencoder, dataset = build(net()), small_dataset(inputs=INPUTS)
-    ragged = net in ODD_NETS.values() or "error" in getattr(build, "keywords", {})  # with a smaller last batch
-    settings = {"epochs": 9, "batch_size": 16 if ragged else 24, "learning_rate": 0.01, **hyper}
+    autoencoder = build(net())
+    dataset = small_dataset(inputs=INPUTS)
+    smaller_last_batch = net in ODD_NETS.values() or "error" in getattr(build, "keywords", {})
+    settings = {"epochs": 9, "batch_size": 16 if smaller_last_batch else 24, "learning_rate": 0.01, **hyper}
     first = train.fit(autoencoder, dataset, seed=0, **settings)
     with compiles() as count:
         second = train.fit(build(net()), dataset, seed=1, **settings)
@@ -194,13 +197,13 @@ def test_loss_falls_and_the_second_fit_compiles_nothing(net, build, hyper):
 
 
 def check_finite_at_1e4(net, build, hyper, sign, part):
-    """Loss and gradients for constant and one-hot inputs, the last bias of a part being +1e4 or -1e4."""
+    """Loss and gradients are finite for constant and one-hot inputs when the last bias of a part is +1e4 or -1e4."""
     _, init, loss_and_gradients = made(net, build)
     params = init(jax.random.key(0))
     last = f"layer_{len(params[part]) - 1}" if part == "decoder" else list(params[part])[-1]
     bias = {"bias": jnp.full_like(params[part][last]["bias"], sign * 1e4)}
     extreme = {**params, part: {**params[part], last: {**params[part][last], **bias}}}
-    if "idle" in params.get("memory", {}):  # every unit is dead, and what revives them is part of the loss
+    if "idle" in params.get("memory", {}):  # every unit is dead, so their revival is part of the loss
         extreme["memory"] = {**params["memory"], "idle": jnp.full_like(params["memory"]["idle"], 500.0)}
     for x_bd in (jnp.zeros((INPUTS, INPUTS)), jnp.ones((INPUTS, INPUTS)), jnp.eye(INPUTS)):
         (value, _), gradients = loss_and_gradients(extreme, x_bd, hyper)
@@ -212,7 +215,7 @@ def check_finite_at_1e4(net, build, hyper, sign, part):
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("part", ["decoder", "encoder"])
 def test_losses_are_finite_for_logits_of_1e4_and_constant_or_one_hot_inputs(net, build, hyper, part, sign):
-    """What decoders end in, and what encoders do before an activation or a gate."""
+    """The large bias is in the last layer of the decoder, or of the encoder before an activation or a gate."""
     check_finite_at_1e4(net, build, hyper, sign, part)
 
 
@@ -225,7 +228,8 @@ def test_losses_are_finite_for_log_variances_of_1e4(name, sign):
 
 @contract
 def test_unknown_or_missing_hyper_parameters_are_named_before_anything_compiles(net, build, hyper):
-    autoencoder, dataset = build(net()), small_dataset(inputs=INPUTS)
+    autoencoder = build(net())
+    dataset = small_dataset(inputs=INPUTS)
     settings = {"seed": 0, "epochs": 1, "batch_size": 16, "learning_rate": 0.01, **hyper}
     with compiles() as count:
         with pytest.raises(ConfigError, match=r"hyper\.l22: .*did you mean l2\?"):
@@ -239,17 +243,23 @@ def test_every_variant_is_in_the_table():
     assert {getattr(build, "func", build) for build, _ in VARIANTS.values()} == set(variants.VARIANTS.values())
 
 
-def test_what_was_built_before_excuses_no_argument():
-    """To an untyped cache 1 is True, so that what was refused at first would be taken later."""
-    found: list[Any] = [*variants.VARIANTS.values()]
-    assert all(function.cache_parameters()["typed"] for function in found)
+def test_every_variant_and_net_is_built_once_for_equal_arguments():
+    """`build_once` is tested in test_memoise: it also keeps 1 and True apart."""
+    wrapper = build_once(abs).__code__  # pyright: ignore[reportFunctionMemberAccess]
+    builders: list[Any] = [*variants.VARIANTS.values(), nets.tied]
+    builders += [inspect.getattr_static(net, "__wrapped__") for net in nets.NETS.values()]
+    assert all(builder.__code__ is wrapper for builder in builders)
+    for build, _ in VARIANTS.values():
+        net = NETS["linear"]
+        assert build(net()) is build(net())
 
 
 @pytest.mark.parametrize("name", [*ON_ANY_NET, *ON_DICTIONARIES, *ON_AFFINE_NETS, *WITH_A_LIKELIHOOD_OF_THEIR_OWN])
 def test_a_population_trains_under_one_vmap(name):
-    """Members with other seeds and other hyper-parameters, every one of them traced."""
-    (build, hyper), net = VARIANTS[name], NETS["linear" if name in LINEAR else "stacked"]()
-    autoencoder, dataset = build(net), small_dataset(inputs=INPUTS)
+    """The members differ in seed and in every hyper-parameter, all of which are traced."""
+    build, hyper = VARIANTS[name]
+    autoencoder = build(NETS["linear" if name in LINEAR else "stacked"]())
+    dataset = small_dataset(inputs=INPUTS)
     points: list[dict[str, Any]] = [
         {"learning_rate": 0.01 * (1 + seed), **{n: v * (1 + seed) / 2 for n, v in hyper.items()}} for seed in (0, 1)
     ]
@@ -262,19 +272,19 @@ def test_a_population_trains_under_one_vmap(name):
 
 
 MASKED = {name: hyper for name, (_, _, hyper) in (ON_ANY_NET | ON_DICTIONARIES).items()}
-del MASKED["nested dropout sampled"]  # draws one of as many prefixes as there are codings
-del MASKED["matryoshka"]  # its prefixes are parts of the width, and it takes no mask
-MASKED["hashing"] = {"noise": 0.0, "l2": 1e-3}  # as its noise has the codings' shape
+del MASKED["matryoshka"]  # its prefixes depend on the number of codings, and it cannot be masked
+MASKED["hashing"] = {"noise": 0.0, "l2": 1e-3}  # the noise has the shape of the codings
 
 
 @pytest.mark.parametrize("name", MASKED)
 def test_a_masked_loss_is_that_of_the_smaller_net(name, x_bd):
-    """Three of five codings: loss and metrics of the wide net, the others masked, and of one that was cut to three."""
-    build, hidden = VARIANTS[name][0], () if name in ON_DICTIONARIES else (8,)
+    """A net of five codings, two of them masked, has the loss and the metrics of the net sliced to three codings."""
+    build = VARIANTS[name][0]
+    hidden = () if name in ON_DICTIONARIES else (8,)
     wide, small = (build(nets.mlp(INPUTS, (*hidden, codings))) for codings in (5, 3))
     params = wide.init(jax.random.key(0), jnp.asarray(3))
     if "idle" in params.get("memory", {}):
-        params["memory"]["idle"] = jnp.asarray([0.0, 500.0, 0.0, 500.0, 500.0])  # of the first three only one is dead
+        params["memory"]["idle"] = jnp.asarray([0.0, 500.0, 0.0, 500.0, 500.0])  # one dead unit is not masked
     progress = {"progress": 0.5} if "progress" in variants.keyword_names(wide.loss) else {}
     masked, metrics = wide.loss(params, jax.random.key(1), x_bd, **MASKED[name], **progress)
     smaller = nets.slice_codings(params, wide.coding_axes, 3)

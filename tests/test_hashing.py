@@ -1,4 +1,4 @@
-"""Codings that are bits: what noise before a sigmoid means, and what it does."""
+"""Hashing: the noisy loss, the bits and their error, the ramp of the noise, and refused arguments."""
 
 import jax
 import jax.numpy as jnp
@@ -23,29 +23,31 @@ def x_bd():
     return jnp.asarray(np.random.default_rng(0).uniform(0, 1, (16, 12)), jnp.float32)
 
 
-def test_without_noise_it_trains_a_plain_autoencoder_of_sigmoid_codings(x_bd):
-    twin = variants.plain(nets.mlp(12, (8, 3), activation=jnp.tanh, coding_activation=jax.nn.sigmoid))
+def test_without_noise_the_loss_is_that_of_a_plain_autoencoder_with_sigmoid_codings(x_bd):
+    plain = variants.plain(nets.mlp(12, (8, 3), activation=jnp.tanh, coding_activation=jax.nn.sigmoid))
     params = NET.init(jax.random.key(0))
-    found, metrics = HASHING.loss(params, jax.random.key(1), x_bd, noise=0.0, l2=0.01)
-    expected, others = twin.loss(params, jax.random.key(1), x_bd, l2=0.01)
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
-    np.testing.assert_allclose(metrics["error"], others["error"], rtol=1e-6)
+    value, metrics = HASHING.loss(params, jax.random.key(1), x_bd, noise=0.0, l2=0.01)
+    expected, expected_metrics = plain.loss(params, jax.random.key(1), x_bd, l2=0.01)
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    np.testing.assert_allclose(metrics["error"], expected_metrics["error"], rtol=1e-6)
 
 
-def test_codings_are_the_signs_of_the_logits_and_the_binary_error_is_theirs(x_bd):
+def test_codings_are_the_signs_of_the_logits_and_binary_error_is_their_error(x_bd):
     params = NET.init(jax.random.key(0))
     z_bk = HASHING.encode(params, x_bd)
     np.testing.assert_array_equal(z_bk, np.asarray(NET.encode(params, x_bd)) > 0)
     assert 0 < float(z_bk.mean()) < 1
     binary = [HASHING.loss(params, jax.random.key(i), x_bd, noise=3.0, l2=0.0)[1]["binary_error"] for i in (0, 1)]
-    by_hand = np.square(np.asarray(HASHING.decode(params, z_bk)) - np.asarray(x_bd)).mean()
-    np.testing.assert_allclose(binary, [by_hand, by_hand], rtol=1e-6)
+    expected = np.square(np.asarray(HASHING.decode(params, z_bk)) - np.asarray(x_bd)).mean()
+    np.testing.assert_allclose(binary, [expected, expected], rtol=1e-6)
 
 
-def test_the_noisy_loss_has_the_mean_that_quadrature_gives():
-    """For a linear decoder the squared error depends on mean and variance of each noisy sigmoid alone."""
-    net, noise = nets.mlp(6, (2,)), 2.0
-    hashing, params = variants.hashing(net), net.init(jax.random.key(3))
+def test_the_mean_of_the_noisy_loss_agrees_with_quadrature():
+    """With a linear decoder the expected squared error depends only on mean and variance of each noisy sigmoid."""
+    net = nets.mlp(6, (2,))
+    noise = 2.0
+    hashing = variants.hashing(net)
+    params = net.init(jax.random.key(3))
     x_bd = jax.random.normal(jax.random.key(1), (5, 6))
     nodes_s, weights_s = np.polynomial.hermite_e.hermegauss(60)
     weights_s = weights_s / weights_s.sum()
@@ -53,8 +55,8 @@ def test_the_noisy_loss_has_the_mean_that_quadrature_gives():
     mean_bk = sigmoid_bks @ weights_s
     variance_bk = (sigmoid_bks**2) @ weights_s - mean_bk**2
     layer = {name: np.float64(leaf) for name, leaf in params["decoder"]["layer_0"].items()}
-    off_bd = mean_bk @ layer["kernel"] + layer["bias"] - np.asarray(x_bd)
-    expected = (off_bd**2 + variance_bk @ layer["kernel"] ** 2).mean()
+    residual_bd = mean_bk @ layer["kernel"] + layer["bias"] - np.asarray(x_bd)
+    expected = (residual_bd**2 + variance_bk @ layer["kernel"] ** 2).mean()
     draws = 20_000
     losses = jax.jit(jax.vmap(lambda key: hashing.loss(params, key, x_bd, noise=noise, l2=0.0)[0]))(
         jax.random.split(jax.random.key(2), draws)
@@ -63,20 +65,20 @@ def test_the_noisy_loss_has_the_mean_that_quadrature_gives():
     assert abs(float(losses.mean()) - expected) < 4 * standard_error
     assert standard_error < 0.01 * expected
     silent = hashing.loss(params, jax.random.key(0), x_bd, noise=0.0, l2=0.0)[0]
-    assert abs(float(silent) - expected) > 10 * standard_error  # the noise does matter here
+    assert abs(float(silent) - expected) > 10 * standard_error  # without noise the loss differs
 
 
 def factors(rows, seed):
-    """Rows that differ in two things, each there or not, and the truth about them, (rows, 2)."""
+    """Rows that are sums of a base and up to two factors, and which factors each row has, (rows, 2)."""
     base, first, second = np.random.default_rng(0).normal(size=(3, 12))
     rng = np.random.default_rng([seed, 1])
-    there = rng.integers(0, 2, (rows, 2))
-    x_nd = base + there @ np.stack([first, second]) + 0.1 * rng.normal(size=(rows, 12))
-    return x_nd.astype(np.float32), there
+    present = rng.integers(0, 2, (rows, 2))
+    x_nd = base + present @ np.stack([first, second]) + 0.1 * rng.normal(size=(rows, 12))
+    return x_nd.astype(np.float32), present
 
 
-def test_two_bits_hold_two_factors_as_well_as_any_code_of_two_bits_can():
-    """Two bits have four reconstructions, so no code of two bits can beat the best four centres."""
+def test_two_bits_code_two_factors_as_well_as_the_best_four_centres():
+    """Two bits have four reconstructions, so no code of two bits has a smaller error than the best four centres."""
     x = {split: factors(rows, i)[0] for i, (split, rows) in enumerate(SPLITS.items())}
     dataset = assemble("factors", Raw(x, dict.fromkeys(x), None, 1.0), 0)
     hashing = variants.hashing(nets.mlp(12, (16, 2), activation=jnp.tanh))
@@ -89,9 +91,11 @@ def test_two_bits_hold_two_factors_as_well_as_any_code_of_two_bits_can():
     assert reconstruction.sse(hashing, silent.params, dataset.x_test) > sse
     codes_n2 = np.asarray(hashing.encode(noisy.params, jnp.asarray(x["test"])))
     truth_n = factors(SPLITS["test"], 2)[1] @ [2, 1]
-    assert [len({tuple(code) for code in codes_n2[truth_n == one]}) for one in range(4)] == [1] * 4
+    assert [len({tuple(code) for code in codes_n2[truth_n == factors_present]}) for factors_present in range(4)] == [
+        1
+    ] * 4
     assert len({tuple(code) for code in codes_n2}) == 4
-    # noise is what makes bits of sigmoids, and the epoch kept is the one whose bits are best
+    # the noise turns sigmoids into bits, and the epoch with the least binary error is kept
     fuzziness = [fit.history["validation_fuzziness"][-1] for fit in (silent, noisy)]
     assert fuzziness[1] < 0.1 * fuzziness[0]
     assert noisy.best_epoch == noisy.history["validation_binary_error"].argmin()
@@ -102,19 +106,21 @@ SPLITS = {"train": 256, "validation": 64, "test": 256}
 
 
 def test_the_noise_rises_over_its_share_of_the_training(x_bd):
-    params, key = NET.init(jax.random.key(0)), jax.random.key(1)
+    params = NET.init(jax.random.key(0))
+    key = jax.random.key(1)
 
     def error(hashing, noise, **progress):
         return float(hashing.loss(params, key, x_bd, noise=noise, l2=0.0, **progress)[1]["error"])
 
-    half, at_once = HASHING, variants.hashing(NET, ramp=0.0)
+    half = HASHING  # the noise rises over half of the training
+    at_once = variants.hashing(NET, ramp=0.0)
     for progress, share in ((0.0, 0.0), (0.25, 0.5), (0.5, 1.0), (0.9, 1.0)):
         assert error(half, 2.0, progress=progress) == pytest.approx(error(at_once, 2.0 * share), rel=1e-6)
         assert error(at_once, 2.0, progress=progress) == error(at_once, 2.0)
     assert error(half, 2.0) == error(half, 2.0, progress=1.0) != error(half, 2.0, progress=0.1)
 
 
-def test_what_cannot_be(refused):
+def test_invalid_hyper_parameters_and_options_are_refused(refused):
     given = {"dataset": "digits", "epochs": 1, "batch_size": 64, "widths": (4, 2), "variant": variants.hashing}
     hyper = {"learning_rate": 0.01, "l2": 0.0}
     refused(ConfigError, "noise", "missing", call=lambda: sweep.Sweep(**given, hyper=hyper))

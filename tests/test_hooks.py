@@ -1,4 +1,4 @@
-"""What a variant may have besides its loss: progress, what is watched, the criterion, and what follows each step."""
+"""Optional parts of a variant: progress, recorded metrics, the criterion and the post-update. Scores of a sweep."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ def counting():
         error = jnp.mean(jnp.square(reconstruction_bd - x_bd))
         return error, {"error": error, "age": params["memory"]["steps"], "progress": jnp.asarray(progress)}
 
-    def settle(params, metrics):
+    def post_update(params, metrics):
         steps = {"steps": params["memory"]["steps"] + 1, "progress": params["memory"]["progress"] + metrics["progress"]}
         layer = params["decoder"]["layer_0"]
         kernel = layer["kernel"] / jnp.linalg.norm(layer["kernel"], axis=1, keepdims=True)
@@ -44,22 +44,27 @@ def counting():
 
     plain = variants.plain(NET)
     return plain._replace(
-        init=init, loss=loss, post_update=settle, recorded_metrics=("age", "progress"), criterion="age", coding_axes=()
+        init=init,
+        loss=loss,
+        post_update=post_update,
+        recorded_metrics=("age", "progress"),
+        criterion="age",
+        coding_axes=(),
     )
 
 
 AUTOENCODER = counting()
 
 
-def test_progress_is_no_hyper_parameter_and_runs_from_0_to_1():
+def test_progress_is_not_a_hyper_parameter_and_rises_from_0_to_1():
     assert variants.hyper_names(AUTOENCODER) == ()
     fit = train.fit(AUTOENCODER, DATASET, seed=0, **SETTINGS)
-    told = sum(step / STEPS for step in range(STEPS))
-    assert float(fit.last_params["memory"]["progress"]) == pytest.approx(told)
-    np.testing.assert_array_equal(fit.history["validation_progress"], 1.0)  # an evaluation is at the end
+    total = sum(step / STEPS for step in range(STEPS))
+    assert float(fit.last_params["memory"]["progress"]) == pytest.approx(total)
+    np.testing.assert_array_equal(fit.history["validation_progress"], 1.0)  # evaluation passes 1
 
 
-def test_settle_follows_every_step_and_its_memory_is_kept_with_the_parameters():
+def test_post_update_follows_every_step_and_its_memory_is_kept_with_the_parameters():
     fit = train.fit(AUTOENCODER, DATASET, seed=0, **SETTINGS)
     assert float(fit.last_params["memory"]["steps"]) == STEPS
     assert float(fit.params["memory"]["steps"]) == STEPS / 3
@@ -67,7 +72,7 @@ def test_settle_follows_every_step_and_its_memory_is_kept_with_the_parameters():
     np.testing.assert_allclose(lengths, 1.0, rtol=1e-6)
 
 
-def test_the_epoch_is_chosen_by_the_criterion():
+def test_the_criterion_chooses_the_best_epoch():
     fit = train.fit(AUTOENCODER, DATASET, seed=0, **SETTINGS)
     assert fit.history["validation_error"].argmin() == 2
     assert fit.best_epoch == 0
@@ -75,7 +80,7 @@ def test_the_epoch_is_chosen_by_the_criterion():
     np.testing.assert_array_equal(fit.history["validation_age"], [4, 8, 12])
 
 
-def test_the_last_epoch_instead_of_the_best():
+def test_last_gives_the_last_epoch_instead_of_the_best():
     fit = train.fit(AUTOENCODER, DATASET, seed=0, **SETTINGS)
     last = fit.last("age")
     assert (last.best_epoch, last.best_error) == (2, 12)
@@ -83,7 +88,7 @@ def test_the_last_epoch_instead_of_the_best():
     assert float(fit.params["memory"]["steps"]) == STEPS / 3
 
 
-def test_a_population_of_it_has_the_numbers_of_each_alone():
+def test_each_member_of_a_population_equals_the_run_alone():
     runs = [(seed, {"learning_rate": 0.01}) for seed in (0, 1, 2)]
     fits = train.fit_population(AUTOENCODER, DATASET, runs, epochs=3, batch_size=18, how="vmap").fits
     alone = train.fit(AUTOENCODER, DATASET, seed=1, **SETTINGS)
@@ -104,42 +109,42 @@ TINY = {"dataset": "digits", "widths": (4, 3), "epochs": 1, "batch_size": 64}
 TINY |= {"hyper": {"learning_rate": 0.01, "l2": 0.0}}
 
 
-def test_scores_stand_in_the_row_and_in_the_identity(monkeypatch):
+def test_scores_are_stored_in_the_row_and_in_the_config(monkeypatch):
     monkeypatch.setitem(scores.SCORES, "halved", halved)
-    one = Sweep(**TINY, scores=(halved(4),))
-    assert one.config()["scores"] == [{"name": "halved", "power": 4}]
-    assert run_identity.decode_config(one.config())["scores"] == (halved(4),)
-    fit = train.fit(one.build(12), DATASET, seed=0, epochs=1, batch_size=18, learning_rate=0.01, l2=0.0)
-    row, _, arrays = scoring.score_run(one, 0, {"learning_rate": 0.01, "l2": 0.0}, DATASET, fit)
+    sweep = Sweep(**TINY, scores=(halved(4),))
+    assert sweep.config()["scores"] == [{"name": "halved", "power": 4}]
+    assert run_identity.decode_config(sweep.config())["scores"] == (halved(4),)
+    fit = train.fit(sweep.build(12), DATASET, seed=0, epochs=1, batch_size=18, learning_rate=0.01, l2=0.0)
+    row, _, arrays = scoring.score_run(sweep, 0, {"learning_rate": 0.01, "l2": 0.0}, DATASET, fit)
     assert row["scores"] == {"half_codings": 0.75}
     assert arrays["score/one"].shape == (2,)
 
 
-def test_a_number_that_is_not_finite_fails_the_run(monkeypatch):
+def test_a_score_that_is_not_finite_fails_the_run(monkeypatch):
     broken = Score("halved", (), lambda trained: ({"half_codings": float("nan")}, {}))
-    one = Sweep(**TINY, scores=(broken,))
-    fit = train.fit(one.build(12), DATASET, seed=0, epochs=1, batch_size=18, learning_rate=0.01, l2=0.0)
-    row, _, _ = scoring.score_run(one, 0, {"learning_rate": 0.01, "l2": 0.0}, DATASET, fit)
+    sweep = Sweep(**TINY, scores=(broken,))
+    fit = train.fit(sweep.build(12), DATASET, seed=0, epochs=1, batch_size=18, learning_rate=0.01, l2=0.0)
+    row, _, _ = scoring.score_run(sweep, 0, {"learning_rate": 0.01, "l2": 0.0}, DATASET, fit)
     assert (row["status"], row["reason"]) == ("failed", "half_codings not finite")
 
 
-def test_a_score_that_takes_long_can_be_stopped():
-    def ask(trained):
+def test_a_running_score_can_be_interrupted():
+    def check_for_interruption(trained):
         trained.check()
         return {}, {}
 
     def stop():
         raise Interrupted(2)
 
-    one = Sweep(**TINY, scores=(Score("asking", (), ask),))
-    fit = train.fit(one.build(12), DATASET, seed=0, epochs=1, batch_size=18, learning_rate=0.01, l2=0.0)
-    arguments = one, 0, {"learning_rate": 0.01, "l2": 0.0}, DATASET, fit
+    sweep = Sweep(**TINY, scores=(Score("asking", (), check_for_interruption),))
+    fit = train.fit(sweep.build(12), DATASET, seed=0, epochs=1, batch_size=18, learning_rate=0.01, l2=0.0)
+    arguments = sweep, 0, {"learning_rate": 0.01, "l2": 0.0}, DATASET, fit
     with pytest.raises(Interrupted):
         scoring.score_run(*arguments, stop)
     assert scoring.score_run(*arguments)[0]["status"] == "completed"
 
 
-def test_what_is_no_score_or_no_option_is_named(refused):
+def test_invalid_scores_and_options_are_refused(refused):
     refused(ConfigError, "Sweep.scores[0]", "likelihood", call=lambda: Sweep(**{**TINY, "scores": ("likelihood",)}))
     refused(ConfigError, "Sweep.scores[1]", "twice", call=lambda: Sweep(**TINY, scores=(halved(), halved())))
     refused(ConfigError, "Sweep.options.k", "unknown option", call=lambda: Sweep(**TINY, options={"k": 3}))
@@ -149,19 +154,19 @@ def test_what_is_no_score_or_no_option_is_named(refused):
     refused(DataError, "no labels", "halved", call=lambda: call(unlabelled))
 
 
-def test_a_run_that_keeps_the_last_epoch_is_scored_by_it():
+def test_a_run_that_keeps_the_last_epoch_is_scored_with_its_parameters():
     numbers = {}
     hyper: dict[str, Any] = {"learning_rate": 0.01, "l2": 0.0}
     for keep in ("best", "last"):
-        one = Sweep(**{**TINY, "epochs": 3}, keep=keep)
-        fit = train.fit(one.build(12), DATASET, seed=0, epochs=3, batch_size=18, **hyper)
-        worse = fit._replace(best_epoch=0, params=one.build(12).init(jax.random.key(0)))
-        numbers[keep], params, _ = scoring.score_run(one, 0, hyper, DATASET, worse)
+        sweep = Sweep(**{**TINY, "epochs": 3}, keep=keep)
+        fit = train.fit(sweep.build(12), DATASET, seed=0, epochs=3, batch_size=18, **hyper)
+        worse = fit._replace(best_epoch=0, params=sweep.build(12).init(jax.random.key(0)))
+        numbers[keep], params, _ = scoring.score_run(sweep, 0, hyper, DATASET, worse)
     np.testing.assert_array_equal(params["encoder"]["layer_0"]["bias"], fit.last_params["encoder"]["layer_0"]["bias"])
     assert (numbers["best"]["best_epoch"], numbers["last"]["best_epoch"]) == (1, 3)
     assert numbers["last"]["sse_test"] < numbers["best"]["sse_test"]
 
 
-def test_a_config_without_them_keeps_the_identity_it_had():
+def test_default_fields_and_no_scores_are_left_out_of_the_config():
     assert not set(run_identity.DEFAULTS_LEFT_OUT) & set(Sweep(**TINY).config())
     assert Sweep(**TINY, scores=(halved(),)).config() != Sweep(**TINY).config()

@@ -1,5 +1,5 @@
-"""Linear autoencoders against what is known of them exactly: Baldi & Hornik 1989, Kunin et al. 2019, Bao et al. 2020,
-Chen et al. 2012. Every optimum is derived here from the moments of the data, apart from the code.
+"""Linear autoencoders compared with their exact theory: Baldi & Hornik 1989, Kunin et al. 2019, Bao et al. 2020,
+Chen et al. 2012. Every optimum is derived here from the moments of the data, independently of the code.
 """
 
 import functools
@@ -17,13 +17,15 @@ from aejax.runtime.errors import ConfigError
 from aejax.training import optimisers, schedules, train
 from aejax.variants.penalties import cross_entropy, squared_error
 
-N, D, K = 200, 8, 3
+N = 200
+D = 8
+K = 3
 VARIANCES = np.array([4.0, 2.5, 1.5, 0.5, 0.3, 0.2, 0.1, 0.05])
 
 
 @functools.cache
 def dataset(offset=0.0):
-    """Rows with exactly these variances (denominator n) along random axes, around `offset` in every column."""
+    """Rows with variances of exactly VARIANCES (denominator n) along random axes; every column has mean `offset`."""
     rng = np.random.default_rng(0)
     drawn_nd = rng.normal(size=(N, D))
     white_nd = np.sqrt(N) * np.linalg.qr(drawn_nd - drawn_nd.mean(axis=0))[0]
@@ -46,28 +48,28 @@ def trained(variant, tied=False, bias=False, offset=0.0, noise=None, steps=6000,
     settings = {"seed": 1, "epochs": 3, "batch_size": None, "learning_rate": 0.05}
     fit = train.fit(autoencoder, dataset(offset), **settings, **options, **hyper)
     assert fit.status == "completed"
-    encoder_dk, decoder_kd = (np.asarray(one, np.float64) for one in nets.affine_kernels(fit.last_params))
+    encoder_dk, decoder_kd = (np.asarray(kernel, np.float64) for kernel in nets.affine_kernels(fit.last_params))
     return D * fit.history["validation_error"][-1], encoder_dk, decoder_kd
 
 
 def shrunk(l2_k):
     """Singular values of W2 W1 at the optimum of |X - W2 W1 X|^2 + sum_j L_j (|row j of W1|^2 + |column j of W2|^2).
 
-    Along direction u_j a given product w is least penalised, by 2 L w, where both factors have the length sqrt(w): it
-    costs s^2 (1 - w)^2 + 2 L w, which is least at w = 1 - L / s^2 or at 0. Our error is divided by n d and our penalty
-    is half the sum of squares, so that L = n d l2 / 2, and s^2 is n times the variance.
+    Along direction u_j the penalty of a product w is least, 2 L w, where both factors have length sqrt(w). The total
+    s^2 (1 - w)^2 + 2 L w is least at w = 1 - L / s^2, or at 0 where this is negative. Our error is divided by n d and
+    our penalty is half the sum of squares, so L = n d l2 / 2; s^2 is n times the variance.
     """
     return np.maximum(0.0, 1 - N * D * np.asarray(l2_k) / 2 / (N * VARIANCES[:K]))
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_the_global_minimum_is_the_error_of_pca_in_its_subspace(tied):
+def test_the_global_minimum_is_pcas_error_and_subspace(tied):
     error, _, decoder_kd = trained(variants.plain, tied=tied, l2=0.0)
     assert error == pytest.approx(VARIANCES[K:].sum(), rel=1e-5)
     assert distances(decoder_kd, directions())[1] < 1e-6
 
 
-def test_uniform_l2_shrinks_as_kunin_says_makes_transposes_and_stays_rotated():
+def test_uniform_l2_shrinks_as_kunin_derives_gives_transposed_factors_and_leaves_the_rotation_free():
     _, encoder_dk, decoder_kd = trained(variants.plain, l2=0.03)
     values_k = np.linalg.svd(encoder_dk @ decoder_kd, compute_uv=False)[:K]
     np.testing.assert_allclose(values_k, shrunk(0.03), rtol=1e-4)
@@ -77,16 +79,16 @@ def test_uniform_l2_shrinks_as_kunin_says_makes_transposes_and_stays_rotated():
     assert axis > 0.05
 
 
-def test_uniform_l2_above_what_a_component_is_worth_leaves_it_out():
-    """L of 1.2 n times a variance of 1.5: the third pair costs more than it saves."""
+def test_uniform_l2_above_the_variance_of_a_component_drops_it():
+    """L is 1.2 times the squared singular value of the third component, so keeping it costs more than it saves."""
     l2 = 2 * 1.2 * VARIANCES[2] / D
     values_k = np.linalg.svd(np.matmul(*trained(variants.plain, l2=l2)[1:]), compute_uv=False)[:K]
     np.testing.assert_allclose(values_k, shrunk(l2), rtol=1e-4, atol=1e-4)
     assert shrunk(l2)[2] == 0
 
 
-def in_order(decoder_kd, tolerance):
-    """Each decoder row is along the principal direction of its own number."""
+def assert_in_order(decoder_kd, tolerance):
+    """Assert that decoder row j lies along principal direction j."""
     axis, _, cosines_kk = distances(decoder_kd, directions())
     assert axis < tolerance
     np.testing.assert_array_equal(cosines_kk.argmax(axis=1), np.arange(K))
@@ -95,26 +97,26 @@ def in_order(decoder_kd, tolerance):
 def test_nonuniform_l2_finds_the_components_in_order_with_kunins_values():
     l2_k = 0.05 + 0.25 * np.arange(K) / (K - 1)
     _, encoder_dk, decoder_kd = trained(variants.nonuniform_l2, l2=0.05, l2_spread=0.25, steps=30000)
-    in_order(decoder_kd, 1e-6)
+    assert_in_order(decoder_kd, 1e-6)
     np.testing.assert_allclose(np.linalg.norm(decoder_kd, axis=1) ** 2, shrunk(l2_k), rtol=1e-4)
     np.testing.assert_allclose(encoder_dk, decoder_kd.T, atol=1e-4)
 
 
 def test_nested_dropout_finds_the_components_in_order_at_the_error_of_pca():
     error, _, decoder_kd = trained(variants.nested_dropout, continuation=0.5, l2=0.0)
-    in_order(decoder_kd, 1e-6)
+    assert_in_order(decoder_kd, 1e-6)
     assert error == pytest.approx(VARIANCES[K:].sum(), rel=1e-5)
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_rotation_finds_the_components_in_order_and_without_it_nothing_does(tied):
+def test_rotation_finds_the_components_in_order_and_without_it_they_stay_rotated(tied):
     l2 = 0.0 if tied else 0.01
     _, _, decoder_kd = trained(variants.rotation_augmented, tied=tied, rotation=4.0, l2=l2)
-    in_order(decoder_kd, 1e-6)
+    assert_in_order(decoder_kd, 1e-6)
     np.testing.assert_allclose(np.linalg.norm(decoder_kd, axis=1) ** 2, shrunk(l2), rtol=1e-4)
     assert distances(decoder_kd, directions())[1] < 1e-6
-    still = trained(variants.rotation_augmented, tied=tied, rotation=0.0, l2=l2)[2]
-    assert distances(still, directions())[0] > 0.05
+    unrotated = trained(variants.rotation_augmented, tied=tied, rotation=0.0, l2=l2)[2]
+    assert distances(unrotated, directions())[0] > 0.05
 
 
 def stacked_and_affine():
@@ -137,7 +139,7 @@ def started(kind):
 
 
 @EVERY_NET
-def test_turning_changes_no_reconstruction_and_is_what_bao_adds(kind):
+def test_the_rotation_gradient_changes_no_reconstruction_and_is_baos(kind):
     net, params, x_bd = started(kind)
     variant = variants.rotation_augmented(net)
 
@@ -146,9 +148,10 @@ def test_turning_changes_no_reconstruction_and_is_what_bao_adds(kind):
     def total(params, rotation):
         return variant.loss(params, jax.random.key(0), x_bd, rotation=rotation, l2=0.0)[0]
 
-    (value, turned), (plain_value, plain) = total(params, 3.0), total(params, 0.0)
+    value, gradient = total(params, 3.0)
+    plain_value, plain_gradient = total(params, 0.0)
     assert value == plain_value
-    added = jax.tree.map(jnp.subtract, turned, plain)
+    added = jax.tree.map(jnp.subtract, gradient, plain_gradient)
 
     def reconstruct(params):
         return net.decode(params, net.encode(params, x_bd))
@@ -157,19 +160,20 @@ def test_turning_changes_no_reconstruction_and_is_what_bao_adds(kind):
     assert float(jnp.abs(change_bd).max()) < 1e-5 * float(jnp.abs(reconstruction_bd).max())
     z_nk = np.asarray(net.encode(params, x_bd), np.float64)
     upper_kk = np.triu(np.cov(z_nk, rowvar=False, bias=True), 1)
-    gamma_kk = 0.5 * (upper_kk - upper_kk.T)  # W1's gradient becomes grad - gamma W1, W1 being our kernel transposed
-    last = params["encoder"][f"layer_{len(params['encoder']) - 1}"]["kernel"]
-    found = added["encoder"][f"layer_{len(params['encoder']) - 1}"]["kernel"].T
-    np.testing.assert_allclose(found, -3.0 / D * gamma_kk @ np.asarray(last).T, atol=1e-5)
+    gamma_kk = 0.5 * (upper_kk - upper_kk.T)  # the paper's gradient is grad - gamma W1, and W1 is our kernel transposed
+    last = f"layer_{len(params['encoder']) - 1}"
+    expected = -3.0 / D * gamma_kk @ np.asarray(params["encoder"][last]["kernel"]).T
+    np.testing.assert_allclose(added["encoder"][last]["kernel"].T, expected, atol=1e-5)
 
 
 def nested_by_hand(net, params, x_bd, continuation):
-    """E over p of the error of the first p codings, one prefix after the other."""
-    z_bk, expected = net.encode(params, x_bd), 0.0
+    """The expectation over p of the error of the first p codings, summed over p."""
+    z_bk = net.encode(params, x_bd)
+    expected = 0.0
     for p in range(1, K + 1):
-        chance = continuation ** (p - 1) * (1 - continuation if p < K else 1)
-        shown = z_bk * (np.arange(K) < p)[None, :]
-        expected += chance * float(squared_error(net.decode(params, shown), x_bd))
+        probability = continuation ** (p - 1) * (1 - continuation if p < K else 1)
+        prefix_bk = z_bk * (np.arange(K) < p)[None, :]
+        expected += probability * float(squared_error(net.decode(params, prefix_bk), x_bd))
     return expected
 
 
@@ -179,13 +183,13 @@ def test_nested_dropout_is_the_expectation_over_prefixes(kind, continuation):
     net, params, x_bd = started(kind)
     variant = variants.nested_dropout(net)
     assert variant.quadratic is kind.endswith("affine")
-    found = variant.loss(params, jax.random.key(0), x_bd, continuation=continuation, l2=0.0)[1]
-    assert found["nested_error"] == pytest.approx(nested_by_hand(net, params, x_bd, continuation), rel=1e-5)
+    metrics = variant.loss(params, jax.random.key(0), x_bd, continuation=continuation, l2=0.0)[1]
+    assert metrics["nested_error"] == pytest.approx(nested_by_hand(net, params, x_bd, continuation), rel=1e-5)
     whole = squared_error(net.decode(params, net.encode(params, x_bd)), x_bd)
-    assert found["error"] == pytest.approx(float(whole), rel=1e-5)
+    assert metrics["error"] == pytest.approx(float(whole), rel=1e-5)
 
 
-def test_sampled_prefixes_have_that_expectation():
+def test_the_loss_with_sampled_prefixes_has_the_same_expectation():
     net, params, x_bd = started("stacked")
     loss = jax.jit(variants.nested_dropout(net, prefixes="sampled").loss)
     drawn = jax.vmap(lambda key: loss(params, key, x_bd, continuation=0.6, l2=0.0)[0])(
@@ -204,16 +208,16 @@ def test_the_marginalised_loss_is_the_mean_of_the_denoising_loss(kind, noise, le
     drawn = jax.vmap(lambda key: denoising(params, key, x_bd, level=level, l2=0.01)[0])(
         jax.random.split(jax.random.key(1), 4000)
     )
-    found, _ = variants.marginalised_denoising(net, noise=noise).loss(
+    expected_loss, _ = variants.marginalised_denoising(net, noise=noise).loss(
         params, jax.random.key(0), x_bd, level=level, l2=0.01
     )
     spread = float(drawn.std()) / np.sqrt(len(drawn))
-    assert float(found) == pytest.approx(float(drawn.mean()), abs=4 * spread)
-    assert spread < 0.01 * float(found)
+    assert float(expected_loss) == pytest.approx(float(drawn.mean()), abs=4 * spread)
+    assert spread < 0.01 * float(expected_loss)
 
 
 def test_gaussian_denoising_shrinks_each_component_by_its_signal_to_noise():
-    """Along u_j, W = w u u^T costs v (1 - w)^2 + level^2 w^2: least at w = v / (v + level^2), the best k on top."""
+    """Along u_j, W = w u u^T costs v (1 - w)^2 + level^2 w^2, least at w = v / (v + level^2), for the k largest v."""
     error, encoder_dk, decoder_kd = trained(variants.marginalised_denoising, level=1.0, l2=0.0)
     values_k = np.linalg.svd(encoder_dk @ decoder_kd, compute_uv=False)[:K]
     ridge_k = VARIANCES[:K] / (VARIANCES[:K] + 1.0)
@@ -223,10 +227,13 @@ def test_gaussian_denoising_shrinks_each_component_by_its_signal_to_noise():
 
 
 def test_masking_denoising_is_the_reduced_rank_regression_on_masked_rows():
-    """Of x on its masked x', with a bias: with Q the covariance of x' and P that of x' and x, the error of a map J is
-    tr C - tr P^T Q^-1 P + |Q^1/2 J - Q^-1/2 P|^2, so the best of rank k is Q^-1/2 times the k-rank part of Q^-1/2 P.
+    """The regression of x on its masked x', with a bias. Let Q be the covariance of x' and P that of x' and x.
+
+    The error of a map J is tr C - tr P^T Q^-1 P + |Q^1/2 J - Q^-1/2 P|^2, so the best map of rank k is Q^-1/2 times the
+    best approximation of Q^-1/2 P of rank k.
     """
-    level, x_nd = 0.4, dataset(0.5).x_train.astype(np.float64)
+    level = 0.4
+    x_nd = dataset(0.5).x_train.astype(np.float64)
     error, encoder_dk, decoder_kd = trained(
         variants.marginalised_denoising, bias=True, offset=0.5, noise="masking", level=level, l2=0.0
     )
@@ -239,7 +246,7 @@ def test_masking_denoising_is_the_reduced_rank_regression_on_masked_rows():
     assert error == pytest.approx(np.trace(covariance_dd) - np.square(values[:K]).sum(), rel=1e-4)
 
 
-def test_distances_of_known_decoders():
+def test_distances_of_decoders_with_known_distances():
     eye = np.eye(4)
     turned = np.array([[1.0, 1.0, 0.0, 0.0], [1.0, -1.0, 0.0, 0.0]])
     for decoder_kd, axis, subspace in (
@@ -254,11 +261,13 @@ def test_distances_of_known_decoders():
         assert distances(decoder_kd, eye[:2])[:2] == pytest.approx((axis, subspace))
 
 
-def test_what_has_no_closed_form_or_cannot_be_turned_is_refused(refused):
-    stacked, squashed = nets.mlp(D, (5, K)), nets.mlp(D, (K,), coding_activation=jax.nn.tanh)
-    marginalised, sigmoid = variants.marginalised_denoising, {"output": jax.nn.sigmoid, "error": cross_entropy}
-    for one in (stacked, squashed):
-        refused(ConfigError, "variant", "affine", call=lambda one=one: marginalised(one))
+def test_nets_without_closed_form_or_rotation_and_invalid_options_are_refused(refused):
+    stacked = nets.mlp(D, (5, K))
+    squashed = nets.mlp(D, (K,), coding_activation=jax.nn.tanh)
+    marginalised = variants.marginalised_denoising
+    sigmoid = {"output": jax.nn.sigmoid, "error": cross_entropy}
+    for net in (stacked, squashed):
+        refused(ConfigError, "variant", "affine", call=lambda net=net: marginalised(net))
     refused(ConfigError, "variant", "affine", call=lambda: marginalised(nets.mlp(D, (K,)), **sigmoid))
     refused(ConfigError, "noise", "masking", call=lambda: marginalised(nets.mlp(D, (K,)), noise="maskin"))
     refused(ConfigError, "coding_activation", call=lambda: variants.rotation_augmented(squashed))

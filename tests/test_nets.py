@@ -1,4 +1,4 @@
-"""Nets: the chapter's initialiser, and tying as transposition."""
+"""Dense nets: initialisers, layer sizes, tied weights, the L2 penalty and refused arguments."""
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ def test_kernels_start_at_hes_variance_and_biases_at_zero():
         assert not any(np.any(layer["bias"]) for layer in params[part].values())
 
 
-def test_layer_sizes_mirror():
+def test_the_decoder_mirrors_the_encoders_layer_sizes():
     params = nets.mlp(20, WIDTHS).init(jax.random.key(0))
     assert [k.shape for k in kernels(params, "encoder")] == [(20, 9), (9, 7), (7, 3)]
     assert [k.shape for k in kernels(params, "decoder")] == [(3, 7), (7, 9), (9, 20)]
@@ -46,16 +46,17 @@ def test_a_linear_net_is_an_affine_map():
 
 def test_a_tied_net_stores_half_the_kernel_weights_and_all_biases():
     net = nets.mlp(20, WIDTHS)
-    free, tied = net.init(jax.random.key(0)), nets.tied(net).init(jax.random.key(0))
-    size = {name: sum(k.size for part in p for k in kernels(p, part)) for name, p in (("free", free), ("tied", tied))}
-    assert 2 * size["tied"] == size["free"]
-    biases = [[layer["bias"].shape for part in p.values() for layer in part.values()] for p in (free, tied)]
+    untied = net.init(jax.random.key(0))
+    tied = nets.tied(net).init(jax.random.key(0))
+    sizes = [sum(kernel.size for part in params for kernel in kernels(params, part)) for params in (tied, untied)]
+    assert 2 * sizes[0] == sizes[1]
+    biases = [[layer["bias"].shape for part in p.values() for layer in part.values()] for p in (untied, tied)]
     assert biases[0] == biases[1]
     assert kernels(tied, "decoder") == []
 
 
 def untie(params):
-    """The free net's parameters that compute what a tied net's do, transposed by hand."""
+    """Parameters of the untied net that computes the same as a tied net: the decoder kernels transposed by hand."""
     transposed = [k.T for k in reversed(kernels(params, "encoder"))]
     decoder = {f"layer_{i}": {**params["decoder"][f"layer_{i}"], "kernel": k} for i, k in enumerate(transposed)}
     return {"encoder": params["encoder"], "decoder": decoder}
@@ -63,28 +64,32 @@ def untie(params):
 
 def test_the_gradient_of_a_tied_kernel_is_encoder_gradient_plus_transposed_decoder_gradient():
     net = nets.mlp(20, WIDTHS)
-    free, tied = variants.plain(net), variants.plain(nets.tied(net))
-    params, x_bd = tied.init(jax.random.key(0)), jax.random.normal(jax.random.key(1), (32, 20))
+    untied = variants.plain(net)
+    tied = variants.plain(nets.tied(net))
+    params = tied.init(jax.random.key(0))
+    x_bd = jax.random.normal(jax.random.key(1), (32, 20))
     gradient = jax.grad(lambda p: tied.loss(p, jax.random.key(2), x_bd, l2=0.0)[0])(params)
-    parts = jax.grad(lambda p: free.loss(p, jax.random.key(2), x_bd, l2=0.0)[0])(untie(params))
-    for i, found in enumerate(kernels(gradient, "encoder")):
-        twin = kernels(parts, "decoder")[len(WIDTHS) - 1 - i]
-        np.testing.assert_allclose(found, kernels(parts, "encoder")[i] + twin.T, rtol=1e-5, atol=1e-7)
-        assert np.abs(twin).max() > 1e-4  # the decoder's share is no rounding error
+    untied_gradient = jax.grad(lambda p: untied.loss(p, jax.random.key(2), x_bd, l2=0.0)[0])(untie(params))
+    for i, kernel_gradient in enumerate(kernels(gradient, "encoder")):
+        of_encoder = kernels(untied_gradient, "encoder")[i]
+        of_decoder = kernels(untied_gradient, "decoder")[len(WIDTHS) - 1 - i]
+        np.testing.assert_allclose(kernel_gradient, of_encoder + of_decoder.T, rtol=1e-5, atol=1e-7)
+        assert np.abs(of_decoder).max() > 1e-4  # more than a rounding error
 
 
-def test_a_trained_tied_net_still_equals_its_transposes_exactly():
-    dataset, net = small_dataset(inputs=20), nets.mlp(20, WIDTHS)
+def test_a_trained_tied_net_equals_the_net_with_transposed_kernels_bit_for_bit():
+    dataset = small_dataset(inputs=20)
+    net = nets.mlp(20, WIDTHS)
     tied = variants.plain(nets.tied(net))
     fit = train.fit(tied, dataset, seed=0, epochs=5, batch_size=16, learning_rate=0.01, l2=0.001)
     x_bd = jnp.asarray(dataset.floats(dataset.x_test))
-    ours = tied.decode(fit.params, tied.encode(fit.params, x_bd))
-    by_hand = net.decode(untie(fit.params), net.encode(untie(fit.params), x_bd))
-    np.testing.assert_array_equal(ours, by_hand)
+    reconstruction_bd = tied.decode(fit.params, tied.encode(fit.params, x_bd))
+    expected_bd = net.decode(untie(fit.params), net.encode(untie(fit.params), x_bd))
+    np.testing.assert_array_equal(reconstruction_bd, expected_bd)
     assert not np.array_equal(kernels(fit.params, "encoder")[0], kernels(tied.init(jax.random.key(0)), "encoder")[0])
 
 
-def test_l2_is_half_the_squares_of_kernels_without_biases_and_counts_a_tied_kernel_once():
+def test_l2_is_half_the_sum_of_squared_kernels_and_counts_a_tied_kernel_once():
     net = nets.mlp(20, WIDTHS)
     params = jax.tree.map(lambda leaf: leaf + 1.0, nets.tied(net).init(jax.random.key(0)))
     once = sum(float(np.square(k, dtype=np.float64).sum()) for k in kernels(params, "encoder")) / 2
@@ -100,8 +105,9 @@ def test_a_decoder_that_does_not_mirror_cannot_be_tied():
         nets.tied(nets.mlp(20, WIDTHS, decoder_widths=(7, 8)))
 
 
-def test_cross_entropy_against_its_definition_and_at_the_extremes():
-    logits, x = jnp.asarray([[-3.0, 0.0, 2.5]]), jnp.asarray([[0.2, 0.5, 0.9]])
+def test_cross_entropy_equals_its_definition_and_is_finite_for_extreme_logits():
+    logits = jnp.asarray([[-3.0, 0.0, 2.5]])
+    x = jnp.asarray([[0.2, 0.5, 0.9]])
     p = 1 / (1 + np.exp(-np.asarray(logits, np.float64)))
     by_definition = -(x * np.log(p) + (1 - x) * np.log(1 - p)).mean()
     assert float(penalties.cross_entropy(logits, x)) == pytest.approx(float(by_definition), rel=1e-5)
@@ -110,14 +116,14 @@ def test_cross_entropy_against_its_definition_and_at_the_extremes():
 
 
 @pytest.mark.parametrize("widths", [(), (0,), (3, -1), 8, "88", (2.5,), (True,)])
-def test_sizes_that_cannot_be(widths):
+def test_invalid_sizes_are_refused(widths):
     with pytest.raises(ConfigError, match="widths"):
         nets.mlp(64, widths)
     with pytest.raises(ConfigError, match="inputs"):
         nets.mlp(0, (3,))
 
 
-def test_rows_that_a_net_cannot_take_are_named():
+def test_rows_of_the_wrong_type_or_width_are_refused():
     net = nets.mlp(20, (3,))
     params = net.init(jax.random.key(0))
     with pytest.raises(DataError, match=r"uint8 rows; pass floats .* dataset\.floats\(x\)"):
@@ -127,12 +133,13 @@ def test_rows_that_a_net_cannot_take_are_named():
 
 
 def test_equal_arguments_give_the_same_net():
-    assert nets.mlp(20, [9, 7, 3]) is nets.mlp(20, WIDTHS)
+    assert nets.mlp(inputs=20, widths=[9, 7, 3], bias=True) is nets.mlp(20, WIDTHS)
+    assert nets.mlp(20, WIDTHS, decoder_widths=[7, 9]) is nets.mlp(20, WIDTHS)
     assert nets.tied(nets.mlp(20, WIDTHS)) is nets.tied(nets.mlp(20, WIDTHS))
     assert nets.mlp(20, WIDTHS, activation=jax.nn.relu) is not nets.mlp(20, WIDTHS)
 
 
-def test_glorot_starts_a_kernel_and_its_mirror_alike_and_without_biases_there_are_none():
+def test_glorot_gives_a_kernel_and_its_mirror_equal_variance_and_bias_false_leaves_biases_out():
     net = nets.mlp(400, (200,), initialiser="glorot", bias=False)
     params = net.init(jax.random.key(0))
     assert jax.tree.map(jnp.shape, params) == {
@@ -152,7 +159,7 @@ def test_glorot_starts_a_kernel_and_its_mirror_alike_and_without_biases_there_ar
     )
 
 
-def test_fewer_codings_of_a_glorot_net_start_as_those_of_the_smaller_net():
+def test_a_masked_glorot_net_starts_with_the_variance_of_the_smaller_net():
     wide = nets.mlp(400, (200,), initialiser="glorot", bias=False)
     params = nets.slice_codings(wide.init(jax.random.key(0), jnp.float32(100)), wide.coding_axes, 100)
     for kernel in nets.affine_kernels(params):

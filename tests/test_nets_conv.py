@@ -1,4 +1,4 @@
-"""Convolutional nets: adjoints, dense twins, sizes that come back, and what tying means for them."""
+"""Convolutional nets: adjoints, equal dense nets, restored sizes, tied weights and refused arguments."""
 
 import itertools
 from pathlib import Path
@@ -22,14 +22,17 @@ def code(net, params, x_bd):
 
 
 def by_hand(x_hwc, kernel, stride):
-    """Correlation with zeros around, value by value: what falls on the image of a window, half of the padding first."""
-    (height, width, _), (rows, columns, _, channels) = x_hwc.shape, kernel.shape
-    out_height, out_width = -(-height // stride), -(-width // stride)
+    """Zero-padded correlation computed value by value; half of the padding, rounded down, comes before the image."""
+    height, width, _ = x_hwc.shape
+    rows, columns, _, channels = kernel.shape
+    out_height = -(-height // stride)
+    out_width = -(-width // stride)
     top = max((out_height - 1) * stride + rows - height, 0) // 2
     left = max((out_width - 1) * stride + columns - width, 0) // 2
     out = np.zeros((out_height, out_width, channels))
     for i, j, a, b in itertools.product(range(out_height), range(out_width), range(rows), range(columns)):
-        y, x = i * stride + a - top, j * stride + b - left
+        y = i * stride + a - top
+        x = j * stride + b - left
         if 0 <= y < height and 0 <= x < width:
             out[i, j] += x_hwc[y, x] @ kernel[a, b]
     return out
@@ -48,13 +51,13 @@ def by_hand(x_hwc, kernel, stride):
         ((8, 5, 1), 3, 3),
     ],
 )
-def test_a_convolution_by_hand_and_its_adjoint(size, kernel_size, stride):
+def test_convolve_equals_a_loop_over_values_and_convolve_back_is_its_adjoint(size, kernel_size, stride):
     rng = np.random.default_rng(0)
     kernel = rng.normal(size=(kernel_size, kernel_size, size[2], 4))
     x_bhwc = rng.normal(size=(2, *size))
     expected = np.stack([by_hand(image, kernel, stride) for image in x_bhwc])
-    found = convolve(jnp.float32(x_bhwc), jnp.float32(kernel), stride)
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    convolved = convolve(jnp.float32(x_bhwc), jnp.float32(kernel), stride)
+    np.testing.assert_allclose(convolved, expected, atol=1e-4)
     y_bhwd = rng.normal(size=expected.shape)
     back = convolve_back(jnp.float32(y_bhwd), jnp.float32(kernel), stride, size)
     assert back.shape == x_bhwc.shape
@@ -66,8 +69,9 @@ def matrix(function, inputs):
     return function(jnp.eye(inputs)) - function(jnp.zeros((1, inputs)))
 
 
-def test_a_convolution_is_a_dense_layer_of_shared_weights_and_its_adjoint_the_transposed_matrix():
-    size, kernel = (5, 4, 2), jax.random.normal(jax.random.key(0), (3, 3, 2, 3))
+def test_a_convolution_is_a_matrix_of_shared_weights_and_its_adjoint_the_transposed_matrix():
+    size = (5, 4, 2)
+    kernel = jax.random.normal(jax.random.key(0), (3, 3, 2, 3))
 
     def forward(x_bd):
         return convolve(x_bd.reshape(-1, *size), kernel, 2).reshape(len(x_bd), -1)
@@ -79,22 +83,23 @@ def test_a_convolution_is_a_dense_layer_of_shared_weights_and_its_adjoint_the_tr
     assert len(np.unique(np.round(matrix(forward, 40), 5))) <= kernel.size + 1  # shared weights, and zero
 
 
-def test_a_kernel_that_covers_the_image_is_a_dense_net():
-    """One step of a kernel as large as the image: the convolution sums every pixel, as a dense layer does."""
-    shape, size = (5, 5), 25
+def test_a_kernel_as_large_as_the_image_is_a_dense_layer():
+    """The convolution then sums every pixel once, as a dense layer does."""
+    shape = (5, 5)
+    size = 25
     net = nets.conv(size, (4, 2), image_shape=shape, kernel_size=5, stride=5, activation=jnp.tanh)
     dense = nets.mlp(size, (4, 2), activation=jnp.tanh)
     params = jax.jit(net.init)(jax.random.key(0))
-    twin = jax.tree.map(lambda leaf: leaf, params)
-    twin["encoder"]["layer_0"]["kernel"] = params["encoder"]["layer_0"]["kernel"].reshape(size, 4)
-    twin["decoder"]["layer_1"]["kernel"] = params["decoder"]["layer_1"]["kernel"].reshape(size, 4).T
-    twin["decoder"]["layer_1"]["bias"] = jnp.repeat(params["decoder"]["layer_1"]["bias"], size)
+    dense_params = jax.tree.map(lambda leaf: leaf, params)
+    dense_params["encoder"]["layer_0"]["kernel"] = params["encoder"]["layer_0"]["kernel"].reshape(size, 4)
+    dense_params["decoder"]["layer_1"]["kernel"] = params["decoder"]["layer_1"]["kernel"].reshape(size, 4).T
+    dense_params["decoder"]["layer_1"]["bias"] = jnp.repeat(params["decoder"]["layer_1"]["bias"], size)
     x_bd = jax.random.uniform(jax.random.key(1), (3, size))
-    for found, expected in zip(code(net, params, x_bd), code(dense, twin, x_bd), strict=True):
-        np.testing.assert_allclose(found, expected, atol=1e-5)
+    for output, expected in zip(code(net, params, x_bd), code(dense, dense_params, x_bd), strict=True):
+        np.testing.assert_allclose(output, expected, atol=1e-5)
 
 
-def test_every_size_comes_back():
+def test_the_decoder_restores_every_image_size():
     shape = (7, 5, 3)
     inputs = int(np.prod(shape))
     net = nets.conv(inputs, (4, 6, 5), image_shape=shape, kernel_size=5, decoder_widths=(8, 3))
@@ -106,35 +111,40 @@ def test_every_size_comes_back():
     hidden_sbh, by_parts_sbk = jax.jit(lambda p, x: ((h := net.hidden(p, x)), net.coding(p, h)))(params, x_sbd)
     assert hidden_sbh.shape[-1] == net.hidden_width == 6 * 2 * 2
     np.testing.assert_allclose(by_parts_sbk, z_sbk, atol=1e-5)
-    for odd in ((9, 6), (28, 28), (1, 3), (13, 2, 5)):
-        inputs = int(np.prod(odd))
-        other = nets.conv(inputs, (4, 6, 2), image_shape=odd)
+    for other_shape in ((9, 6), (28, 28), (1, 3), (13, 2, 5)):
+        inputs = int(np.prod(other_shape))
+        other = nets.conv(inputs, (4, 6, 2), image_shape=other_shape)
         given = jax.eval_shape(other.init, jax.random.key(0)), jax.ShapeDtypeStruct((3, inputs), jnp.float32)
         assert jax.eval_shape(lambda p, x, net=other: net.decode(p, net.encode(p, x)), *given).shape == (3, inputs)
     assert params["decoder"]["layer_1"]["kernel"].shape == (5, 5, 3, 8)
 
 
-def test_one_dense_layer_alone_is_the_linear_net():
-    net, dense = nets.conv(12, (3,), image_shape=(4, 3)), nets.mlp(12, (3,))
-    params, x_bd = dense.init(jax.random.key(0)), jax.random.normal(jax.random.key(1), (4, 12))
+def test_without_convolutions_it_equals_the_linear_net():
+    net = nets.conv(12, (3,), image_shape=(4, 3))
+    dense = nets.mlp(12, (3,))
+    params = dense.init(jax.random.key(0))
+    x_bd = jax.random.normal(jax.random.key(1), (4, 12))
     np.testing.assert_allclose(net.encode(params, x_bd), dense.encode(params, x_bd), rtol=1e-6)
     np.testing.assert_allclose(net.decode(params, x_bd[:, :3]), dense.decode(params, x_bd[:, :3]), rtol=1e-6)
 
 
-def test_the_variance_of_what_goes_through_is_kept():
-    """He's initialiser: after a ReLU the mean square of values is what it was before, layer by layer."""
+def test_initial_kernels_keep_the_variance_from_layer_to_layer():
+    """With He's initialiser the mean square after a ReLU equals the mean square of the layer before."""
     net = nets.conv(64 * 64, (128, 64), image_shape=(64, 64), decoder_widths=(128,), activation=jax.nn.relu)
     params = jax.jit(net.init)(jax.random.key(0))
     x_bd = jax.random.normal(jax.random.key(1), (4, 64 * 64))
     hidden = net.hidden(params, x_bd)
     assert float(jnp.mean(jnp.square(hidden))) == pytest.approx(1, abs=0.15)
     z_bk = jax.random.normal(jax.random.key(2), (4, 64))
-    assert float(jnp.mean(jnp.square(net.decode(params, z_bk)))) == pytest.approx(2, abs=0.4)  # the last has no ReLU
+    assert float(jnp.mean(jnp.square(net.decode(params, z_bk)))) == pytest.approx(
+        2, abs=0.4
+    )  # the last layer has no ReLU
 
 
 def untie(params):
-    """The free net's parameters that compute what a tied one's do: the same kernels, the dense one transposed."""
-    encoder, decoder = params["encoder"], params["decoder"]
+    """Parameters of the untied net that computes the same as a tied net: equal kernels, the dense one transposed."""
+    encoder = params["encoder"]
+    decoder = params["decoder"]
     kernels = {"layer_0": encoder["layer_2"]["kernel"].T}
     kernels |= {f"layer_{2 - i}": encoder[f"layer_{i}"]["kernel"] for i in (0, 1)}
     return {
@@ -145,18 +155,20 @@ def untie(params):
 
 def test_the_gradient_of_a_tied_kernel_is_encoder_gradient_plus_that_of_the_transposed_convolution():
     net = nets.conv(7 * 5 * 3, (4, 6, 2), image_shape=(7, 5, 3))
-    free, tied = variants.plain(net), variants.plain(nets.tied(net))
-    params, x_bd = jax.jit(tied.init)(jax.random.key(0)), jax.random.normal(jax.random.key(1), (8, 105))
+    untied = variants.plain(net)
+    tied = variants.plain(nets.tied(net))
+    params = jax.jit(tied.init)(jax.random.key(0))
+    x_bd = jax.random.normal(jax.random.key(1), (8, 105))
     assert all(set(layer) == {"bias"} for layer in params["decoder"].values())
-    np.testing.assert_allclose(code(tied, params, x_bd)[1], code(free, untie(params), x_bd)[1], atol=1e-5)
+    np.testing.assert_allclose(code(tied, params, x_bd)[1], code(untied, untie(params), x_bd)[1], atol=1e-5)
     gradient = jax.jit(jax.grad(lambda p: tied.loss(p, jax.random.key(2), x_bd, l2=0.0)[0]))(params)
-    parts = jax.jit(jax.grad(lambda p: free.loss(p, jax.random.key(2), x_bd, l2=0.0)[0]))(untie(params))
+    untied_gradient = jax.jit(jax.grad(lambda p: untied.loss(p, jax.random.key(2), x_bd, l2=0.0)[0]))(untie(params))
     for i in range(3):
-        twin = parts["decoder"][f"layer_{2 - i}"]["kernel"]
-        twin = twin.T if i == 2 else twin
-        expected = parts["encoder"][f"layer_{i}"]["kernel"] + twin
+        of_decoder = untied_gradient["decoder"][f"layer_{2 - i}"]["kernel"]
+        of_decoder = of_decoder.T if i == 2 else of_decoder
+        expected = untied_gradient["encoder"][f"layer_{i}"]["kernel"] + of_decoder
         np.testing.assert_allclose(gradient["encoder"][f"layer_{i}"]["kernel"], expected, rtol=1e-4, atol=1e-7)
-        assert np.abs(twin).max() > 1e-4  # the decoder's share is no rounding error
+        assert np.abs(of_decoder).max() > 1e-4  # more than a rounding error
 
 
 def test_l2_counts_a_tied_kernel_once_and_no_bias():
@@ -167,20 +179,20 @@ def test_l2_counts_a_tied_kernel_once_and_no_bias():
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_fewer_codings_are_the_smaller_net(tied):
+def test_a_masked_net_equals_the_smaller_net(tied):
     net, small = (nets.conv(35, (4, k), image_shape=(7, 5)) for k in (5, 3))
-    net, small = (nets.tied(one) if tied else one for one in (net, small))
+    net, small = (nets.tied(untied) if tied else untied for untied in (net, small))
     params = jax.jit(net.init)(jax.random.key(0), 3)
     x_bd = jax.random.normal(jax.random.key(1), (4, 35))
     z_bk, x_again_bd = code(net, params, x_bd)
     assert not np.any(z_bk[:, 3:])
-    cut = nets.slice_codings(params, net.coding_axes, 3)
-    assert jax.tree.map(jnp.shape, cut) == jax.tree.map(jnp.shape, jax.eval_shape(small.init, jax.random.key(0)))
-    np.testing.assert_allclose(code(small, cut, x_bd)[1], x_again_bd, atol=1e-5)
+    sliced = nets.slice_codings(params, net.coding_axes, 3)
+    assert jax.tree.map(jnp.shape, sliced) == jax.tree.map(jnp.shape, jax.eval_shape(small.init, jax.random.key(0)))
+    np.testing.assert_allclose(code(small, sliced, x_bd)[1], x_again_bd, atol=1e-5)
 
 
-def test_sizes_that_cannot_be(refused):
-    good = {"inputs": 35, "widths": (4, 2), "image_shape": (7, 5)}
+def test_invalid_sizes_are_refused(refused):
+    valid = {"inputs": 35, "widths": (4, 2), "image_shape": (7, 5)}
     for name, value, part in (
         ("image_shape", (7, 6), "35 inputs"),
         ("image_shape", (35,), "(height, width)"),
@@ -190,7 +202,7 @@ def test_sizes_that_cannot_be(refused):
         ("decoder_widths", (4, 4), "1 convolutions"),
         ("widths", (), "at least one"),
     ):
-        refused(ConfigError, name, part, call=lambda name=name, value=value: nets.conv(**{**good, name: value}))
+        refused(ConfigError, name, part, call=lambda name=name, value=value: nets.conv(**{**valid, name: value}))
     wider = nets.conv(35, (4, 2), image_shape=(7, 5), decoder_widths=(6,))
     refused(ConfigError, "tied", "do not mirror", call=lambda: nets.tied(wider))
 
@@ -200,13 +212,13 @@ def test_equal_arguments_give_the_same_net():
     assert nets.conv(35, (4, 2), image_shape=(7, 5)) is not nets.conv(35, (4, 2), image_shape=(5, 7))
 
 
-def test_a_sweep_of_it_is_stored_and_read_back(refused):
+def test_a_sweep_of_a_convolutional_net_is_stored_and_read_back(refused):
     given = {"dataset": "digits", "epochs": 1, "batch_size": 64, "hyper": {"learning_rate": 0.01, "l2": 0.0}}
-    one = sweep.Sweep(**given, net=nets.conv, widths=(4, 2), tied=True, options={"kernel_size": 5})
-    assert (one.name, one.linear) == ("tied conv", False)
-    again = sweep.from_config(one.config(), {"learning_rate": 0.01, "l2": 0.0}, 0)
-    assert again.build(64, (8, 8)) is one.build(64, (8, 8))
-    assert run_identity.decode_config(one.config())["net"] == "conv"
+    original = sweep.Sweep(**given, net=nets.conv, widths=(4, 2), tied=True, options={"kernel_size": 5})
+    assert (original.name, original.linear) == ("tied conv", False)
+    read_back = sweep.from_config(original.config(), {"learning_rate": 0.01, "l2": 0.0}, 0)
+    assert read_back.build(64, (8, 8)) is original.build(64, (8, 8))
+    assert run_identity.decode_config(original.config())["net"] == "conv"
     refused(
         ConfigError,
         "Sweep.net",
@@ -216,15 +228,15 @@ def test_a_sweep_of_it_is_stored_and_read_back(refused):
 
 
 def committed(label, **hyper):
-    """Numbers of the committed rows with this label, and with these hyper-parameters."""
+    """The committed rows with this label and these hyper-parameters."""
     rows = rows_of(Path(__file__).resolve().parents[1] / "results/conv")
-    found = [row for row in rows if row["label"] == label and hyper.items() <= row["hyper"].items()]
-    assert len(found) == 3
-    return found
+    selected = [row for row in rows if row["label"] == label and hyper.items() <= row["hyper"].items()]
+    assert len(selected) == 3
+    return selected
 
 
-def test_the_committed_numbers_reach_what_is_claimed():
-    """All beat PCA, tied or not; with convolutions, tying costs next to nothing."""
+def test_the_committed_results_support_the_claims():
+    """All nets are better than PCA, tied or not. Tying a convolutional net changes its error by less than 5 %."""
     error = {}
     for label in ("dense", "tied dense", "convolutional", "tied convolutional"):
         rows = committed(label, learning_rate=0.01)

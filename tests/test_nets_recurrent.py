@@ -1,4 +1,4 @@
-"""Recurrent nets: against the unit's equations written as a loop, and on sequences that PCA cannot code."""
+"""Recurrent nets: equal to the unit's equations in a loop, and better than PCA on curved sequences."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-def steps_of(cell, x_btf, h_bh):
+def states_by_hand(cell, x_btf, h_bh):
     """The states after each step of a gated recurrent unit (Cho et al. 2014), in float64."""
     w = jax.tree.map(np.float64, cell)
     states = []
@@ -41,24 +41,26 @@ def steps_of(cell, x_btf, h_bh):
 
 
 def by_hand(params, x_btf, units, decoder_units):
-    """Codings and reconstruction of a net with so many units in its layers."""
-    params, rows = jax.tree.map(np.float64, params), len(x_btf)
-    encoder, decoder = params["encoder"], params["decoder"]
+    """Codings and reconstruction by the equations; `units` and `decoder_units` are the units of each layer."""
+    params = jax.tree.map(np.float64, params)
+    rows = len(x_btf)
+    encoder = params["encoder"]
+    decoder = params["decoder"]
     h_bth = x_btf
     for i, width in enumerate(units):
-        h_bth = steps_of(encoder[f"layer_{i}"], h_bth, np.zeros((rows, width)))
+        h_bth = states_by_hand(encoder[f"layer_{i}"], h_bth, np.zeros((rows, width)))
     layer = encoder[f"layer_{len(units)}"]
     z_bk = h_bth[:, -1] @ layer["kernel"] + layer["bias"]
     h_bth = np.repeat(z_bk[:, None], x_btf.shape[1], axis=1)
     for i, width in enumerate(decoder_units):
         first = np.tanh(z_bk @ decoder["layer_0"]["kernel"] + decoder["layer_0"]["bias"])
-        h_bth = steps_of(decoder[f"layer_{i + 1}"], h_bth, first if i == 0 else np.zeros((rows, width)))
+        h_bth = states_by_hand(decoder[f"layer_{i + 1}"], h_bth, first if i == 0 else np.zeros((rows, width)))
     layer = decoder[f"layer_{len(decoder_units) + 1}"]
     return z_bk, (h_bth @ layer["kernel"] + layer["bias"]).reshape(rows, -1)
 
 
 @pytest.mark.parametrize(("widths", "decoder_widths"), [((5, 2), None), ((5, 4, 2), (6,))])
-def test_it_is_the_units_equations_in_a_loop(widths, decoder_widths):
+def test_codings_and_reconstruction_follow_the_units_equations(widths, decoder_widths):
     net = nets.recurrent(6 * 3, widths, image_shape=(6, 3), decoder_widths=decoder_widths)
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda leaf: leaf + 0.1 * rng.normal(size=leaf.shape), jax.jit(net.init)(jax.random.key(0)))
@@ -69,42 +71,43 @@ def test_it_is_the_units_equations_in_a_loop(widths, decoder_widths):
     np.testing.assert_allclose(found_bk, z_bk, atol=1e-5)
     np.testing.assert_allclose(found_bd, expected_bd, atol=1e-5)
     assert net.hidden_width == widths[-2]
-    for shape in ((2, 2), ()) if decoder_widths is None else ():  # more axes in front, or none
+    for shape in ((2, 2), ()) if decoder_widths is None else ():  # two leading axes, or none
         some_bk, some_bd = code(net, params, x_bd.reshape(2, 2, 18) if shape else x_bd[0])
         np.testing.assert_allclose(some_bk, z_bk.reshape(2, 2, 2) if shape else z_bk[0], atol=1e-5)
         np.testing.assert_allclose(some_bd, expected_bd.reshape(2, 2, 18) if shape else expected_bd[0], atol=1e-5)
 
 
 def test_pixels_are_read_row_by_row():
-    """What comes in the last row only the last step sees: with its input cut off, the codings do not change."""
+    """The first two steps read the first two rows, and the last step reads the last row."""
     net = nets.recurrent(3 * 2 * 2, (4, 2), image_shape=(3, 2, 2))
     params = jax.jit(net.init)(jax.random.key(0))
     x_bd = jax.random.normal(jax.random.key(1), (1, 12))
-    first_two = steps_of(params["encoder"]["layer_0"], np.asarray(x_bd).reshape(1, 3, 4)[:, :2], np.zeros((1, 4)))
-    whole = steps_of(params["encoder"]["layer_0"], np.asarray(x_bd).reshape(1, 3, 4)[:, 2:], first_two[:, -1])
+    first_two = states_by_hand(params["encoder"]["layer_0"], np.asarray(x_bd).reshape(1, 3, 4)[:, :2], np.zeros((1, 4)))
+    whole = states_by_hand(params["encoder"]["layer_0"], np.asarray(x_bd).reshape(1, 3, 4)[:, 2:], first_two[:, -1])
     np.testing.assert_allclose(net.hidden(params, x_bd), whole[:, -1], atol=1e-6)
 
 
-def test_on_a_constant_sequence_the_state_goes_to_its_fixed_point():
-    """A step at the fixed point changes nothing, so twice as many steps change the codings by next to nothing."""
+def test_on_a_constant_sequence_the_state_reaches_its_fixed_point():
+    """A step at the fixed point changes nothing, so twice as many steps give the same state."""
     short, long = (nets.recurrent(steps * 2, (4, 2), image_shape=(steps, 2)) for steps in (60, 120))
     params = short.init(jax.random.key(0))
     x_f = jnp.asarray([0.3, -0.7])
     states = [net.hidden(params, jnp.tile(x_f, steps)[None]) for net, steps in ((short, 60), (long, 120))]
     np.testing.assert_allclose(states[0], states[1], atol=1e-4)
-    again = steps_of(params["encoder"]["layer_0"], np.asarray(x_f)[None, None], np.float64(states[1]))
-    np.testing.assert_allclose(again[:, 0], states[1], atol=1e-5)
+    next_state = states_by_hand(params["encoder"]["layer_0"], np.asarray(x_f)[None, None], np.float64(states[1]))
+    np.testing.assert_allclose(next_state[:, 0], states[1], atol=1e-5)
 
 
 def waves(rows, steps, seed=0):
-    """Sine waves that differ in phase and frequency: two numbers a row, on a sheet that no plane comes near."""
+    """Sine waves that differ in phase and frequency: a curved surface of two dimensions, far from every plane."""
     rng = np.random.default_rng(seed)
-    phase_n, cycles_n = rng.uniform(0, np.pi, rows), rng.uniform(0.5, 2, rows)
+    phase_n = rng.uniform(0, np.pi, rows)
+    cycles_n = rng.uniform(0.5, 2, rows)
     t = np.arange(steps) / steps
     return np.sin(2 * np.pi * cycles_n[:, None] * t + phase_n[:, None]).astype(np.float32)
 
 
-def test_two_codings_of_sine_waves_hold_phase_and_frequency_where_two_components_cannot():
+def test_two_codings_of_sine_waves_reconstruct_much_better_than_two_components():
     steps = 16
     x = {split: waves(rows, steps, seed) for seed, (split, rows) in enumerate(SPLITS.items())}
     dataset = assemble("waves", Raw(x, dict.fromkeys(x), (steps, 1), 1.0), 0)
@@ -118,35 +121,36 @@ def test_two_codings_of_sine_waves_hold_phase_and_frequency_where_two_components
 SPLITS = {"train": 512, "validation": 128, "test": 256}
 
 
-def test_fewer_codings_are_the_smaller_net():
+def test_a_masked_net_equals_the_smaller_net():
     net, small = (nets.recurrent(15, (4, k), image_shape=(5, 3)) for k in (5, 3))
     params = jax.jit(net.init)(jax.random.key(0), 3)
     x_bd = jax.random.normal(jax.random.key(1), (4, 15))
     z_bk, x_again_bd = code(net, params, x_bd)
     assert not np.any(z_bk[:, 3:])
-    cut = nets.slice_codings(params, net.coding_axes, 3)
-    assert jax.tree.map(jnp.shape, cut) == jax.tree.map(jnp.shape, jax.eval_shape(small.init, jax.random.key(0)))
-    np.testing.assert_allclose(code(small, cut, x_bd)[1], x_again_bd, atol=1e-5)
+    sliced = nets.slice_codings(params, net.coding_axes, 3)
+    assert jax.tree.map(jnp.shape, sliced) == jax.tree.map(jnp.shape, jax.eval_shape(small.init, jax.random.key(0)))
+    np.testing.assert_allclose(code(small, sliced, x_bd)[1], x_again_bd, atol=1e-5)
     full = jax.jit(net.init)(jax.random.key(0))
-    for (path, found), (_, whole) in zip(*(jax.tree_util.tree_leaves_with_path(p) for p in (cut, full)), strict=True):
-        if path[0].key == "decoder" and found.shape != whole.shape:  # scaled to what three inputs ask for
-            np.testing.assert_allclose(found, whole[:3] * np.sqrt(5 / 3), rtol=1e-5)
+    for (path, leaf), (_, whole) in zip(*(jax.tree_util.tree_leaves_with_path(p) for p in (sliced, full)), strict=True):
+        if path[0].key == "decoder" and leaf.shape != whole.shape:  # scaled to the variance for three inputs
+            np.testing.assert_allclose(leaf, whole[:3] * np.sqrt(5 / 3), rtol=1e-5)
 
 
-def test_what_cannot_be(refused):
-    good = {"inputs": 15, "widths": (4, 2), "image_shape": (5, 3)}
+def test_invalid_arguments_are_refused(refused):
+    valid = {"inputs": 15, "widths": (4, 2), "image_shape": (5, 3)}
     for name, value, part in (
         ("image_shape", (5, 4), "15 inputs"),
         ("widths", (2,), "no recurrent layer"),
         ("decoder_widths", (), "no recurrent layer"),
     ):
-        refused(ConfigError, name, part, call=lambda name=name, value=value: nets.recurrent(**{**good, name: value}))
-    refused(ConfigError, "tied", "no mirror", "tied=False", call=lambda: nets.tied(nets.recurrent(**good)))
+        refused(ConfigError, name, part, call=lambda name=name, value=value: nets.recurrent(**{**valid, name: value}))
+    refused(ConfigError, "tied", "no mirror", "tied=False", call=lambda: nets.tied(nets.recurrent(**valid)))
     given = {"dataset": "digits", "epochs": 1, "batch_size": 64, "hyper": {"learning_rate": 0.01, "l2": 0.0}}
     given |= {"net": nets.recurrent, "widths": (4, 2)}
     refused(ConfigError, "tied", "no mirror", call=lambda: sweep.Sweep(**given, tied=True))
-    one = sweep.Sweep(**given, activation=jnp.tanh)
-    assert sweep.from_config(one.config(), one.points()[0], 0).build(64, (8, 8)) is one.build(64, (8, 8))
+    original = sweep.Sweep(**given, activation=jnp.tanh)
+    read_back = sweep.from_config(original.config(), original.points()[0], 0)
+    assert read_back.build(64, (8, 8)) is original.build(64, (8, 8))
 
 
 def test_equal_arguments_give_the_same_net():
@@ -154,27 +158,28 @@ def test_equal_arguments_give_the_same_net():
     assert nets.recurrent(15, (4, 2), image_shape=(5, 3)) is not nets.recurrent(15, (4, 2), image_shape=(3, 5))
 
 
-def test_highest_precision_is_asked_of_every_product():
-    found = {}
+def test_highest_precision_applies_to_every_matrix_product():
+    counts = {}
     for precision in ("default", "highest"):
         net = nets.recurrent(15, (4, 2), image_shape=(5, 3), precision=precision)
-        params, x_bd = jax.eval_shape(net.init, jax.random.key(0)), jax.ShapeDtypeStruct((2, 15), jnp.float32)
+        params = jax.eval_shape(net.init, jax.random.key(0))
+        x_bd = jax.ShapeDtypeStruct((2, 15), jnp.float32)
         text = str(jax.make_jaxpr(lambda p, x, net=net: net.decode(p, net.encode(p, x)))(params, x_bd))
         products = text.count("dot_general[")
-        found[precision] = (products, text.count("Precision.HIGHEST"))
-    assert found["default"][1] == 0
-    assert found["highest"][1] >= found["highest"][0] > 10
+        counts[precision] = (products, text.count("Precision.HIGHEST"))
+    assert counts["default"][1] == 0
+    assert counts["highest"][1] >= counts["highest"][0] > 10
 
 
 def committed(label, **hyper):
-    """Numbers of the committed rows with this label, and with these hyper-parameters."""
+    """The committed rows with this label and these hyper-parameters."""
     rows = rows_of(Path(__file__).resolve().parents[1] / "results/recurrent")
-    found = [row for row in rows if row["label"] == label and hyper.items() <= row["hyper"].items()]
-    assert len(found) == 3
-    return found
+    selected = [row for row in rows if row["label"] == label and hyper.items() <= row["hyper"].items()]
+    assert len(selected) == 3
+    return selected
 
 
-def test_the_committed_numbers_reach_what_is_claimed():
+def test_the_committed_results_support_the_claims():
     recurrent, dense = (committed(label, learning_rate=0.01) for label in ("recurrent", "dense"))
     assert all(row["sse_ratio"] < 0.53 for row in recurrent)
     assert max(row["sse_test"] for row in recurrent) < 0.85 * min(row["sse_test"] for row in dense)

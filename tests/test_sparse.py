@@ -1,4 +1,4 @@
-"""Sparse variants, each against a second derivation."""
+"""Sparse variants, each compared with its formula written in NumPy."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,9 @@ from aejax.variants.sparse.kl import kl_of_mean
 from aejax.variants.sparse.selection import largest
 from support import small_dataset
 
-INPUTS, CODINGS, ROWS = 12, 16, 20
+INPUTS = 12
+CODINGS = 16
+ROWS = 20
 NET = nets.mlp(INPUTS, (CODINGS,))
 TIED = nets.tied(NET)
 TOPK = {"active": 3.0, "revive": 0.0, "l2": 0.0}
@@ -33,7 +35,7 @@ def x_bd():
 
 
 def moved(autoencoder, seed=3):
-    """Starting parameters with biases, thresholds and all else moved from their round values; memory as it was."""
+    """Initial parameters plus noise, so that no bias or threshold has a round value. The memory is unchanged."""
     params = autoencoder.init(jax.random.key(seed))
     trained = {name: part for name, part in params.items() if name != "memory"}
     leaves, tree = jax.tree.flatten(trained)
@@ -43,7 +45,7 @@ def moved(autoencoder, seed=3):
 
 
 def units_of(params, x_bd):
-    """Encoder's linear output in float64 of rows less the decoder's bias, and the decoder's parts."""
+    """The encoder's linear output for rows less the decoder's bias, and the decoder's kernel and bias, in float64."""
     encoder, decoder = (params[name]["layer_0"] for name in ("encoder", "decoder"))
     kernel_dk, bias_k, kernel_kd, bias_d = (
         np.asarray(layer[name], np.float64) for layer in (encoder, decoder) for name in ("kernel", "bias")
@@ -52,27 +54,27 @@ def units_of(params, x_bd):
 
 
 def error_of(z_bk, kernel_kd, bias_d, x_bd):
-    """Mean squared error of what these codings decode to."""
+    """Mean squared error of the reconstruction from these codings."""
     return float(np.mean((z_bk @ kernel_kd + bias_d - np.asarray(x_bd, np.float64)) ** 2))
 
 
 def top(units_bk, count):
-    """The `count` largest of each row by numpy, cut off at zero; the others zero."""
+    """The `count` largest of each row by NumPy, after a ReLU; the others are 0."""
     kept_bk = np.zeros_like(units_bk)
-    chosen = np.argpartition(units_bk, -count, axis=1)[:, -count:]
-    np.put_along_axis(kept_bk, chosen, np.take_along_axis(units_bk, chosen, axis=1), axis=1)
+    largest_indices = np.argpartition(units_bk, -count, axis=1)[:, -count:]
+    np.put_along_axis(kept_bk, largest_indices, np.take_along_axis(units_bk, largest_indices, axis=1), axis=1)
     return np.maximum(kept_bk, 0)
 
 
 @pytest.mark.parametrize("count", [1, 5, CODINGS, CODINGS + 3])
-def test_the_largest_are_those_numpy_finds(count):
+def test_largest_agrees_with_numpy(count):
     values_bk = np.random.default_rng(1).normal(size=(ROWS, CODINGS)).astype(np.float32)
     values_bk[0] = 0.0
     mask_bk = np.asarray(largest(jnp.asarray(values_bk), count))
     assert (mask_bk.sum(axis=1) == min(count, CODINGS)).all()
     for value_k, mask_k in zip(values_bk[1:], mask_bk[1:], strict=True):
         assert set(value_k[mask_k]) == set(np.sort(value_k)[-count:])
-    assert list(np.flatnonzero(mask_bk[0])) == list(range(min(count, CODINGS)))  # of equal ones the first
+    assert list(np.flatnonzero(mask_bk[0])) == list(range(min(count, CODINGS)))  # the first of equal values
     whole = np.asarray(largest(jnp.asarray(values_bk), count * ROWS / 2, of_batch=True))
     assert whole.sum() == min(count * ROWS / 2, values_bk.size)
     smallest = np.sort(values_bk, axis=None)[-int(whole.sum())]
@@ -80,7 +82,7 @@ def test_the_largest_are_those_numpy_finds(count):
     assert whole[values_bk > smallest].all()
 
 
-def test_how_many_are_kept_may_be_traced_and_infinities_are_values():
+def test_largest_takes_a_traced_count_and_infinite_values():
     values_bk = jnp.asarray([[-jnp.inf, 2.0, -1.0, 2.0], [3.0, jnp.inf, -jnp.inf, -jnp.inf]])
     masks = jax.jit(jax.vmap(lambda count: largest(values_bk, count)))(jnp.asarray([1.0, 1.5, 3.0]))
     expected = [
@@ -91,7 +93,7 @@ def test_how_many_are_kept_may_be_traced_and_infinities_are_values():
     np.testing.assert_array_equal(masks, expected)
 
 
-def test_topk_keeps_what_numpy_keeps_and_remembers_how_many(x_bd):
+def test_topk_keeps_the_largest_units_and_remembers_their_number(x_bd):
     autoencoder = variants.topk(NET)
     params = moved(autoencoder)
     loss, metrics = autoencoder.loss(params, KEY, x_bd, active=3.0, revive=0.0, l2=0.1)
@@ -102,12 +104,12 @@ def test_topk_keeps_what_numpy_keeps_and_remembers_how_many(x_bd):
     assert float(metrics["error"]) == pytest.approx(error, rel=1e-5)
     assert float(loss) == pytest.approx(error + 0.1 * l2, rel=1e-5)
     assert autoencoder.post_update is not None
-    settled = autoencoder.post_update(params, metrics)
-    np.testing.assert_allclose(autoencoder.encode(settled, x_bd), z_bk, rtol=1e-4, atol=1e-5)
-    np.testing.assert_array_equal(settled["memory"]["idle"], np.where((z_bk > 0).any(axis=0), 0, 1))
+    updated = autoencoder.post_update(params, metrics)
+    np.testing.assert_allclose(autoencoder.encode(updated, x_bd), z_bk, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(updated["memory"]["idle"], np.where((z_bk > 0).any(axis=0), 0, 1))
 
 
-def test_kl_is_scipys_and_finite_where_a_mean_would_round():
+def test_kl_of_mean_agrees_with_scipy_and_is_finite_for_extreme_logits():
     logits_bk = np.random.default_rng(2).normal(size=(ROWS, CODINGS)).astype(np.float32) * 3
     mean_k = scipy.special.expit(logits_bk.astype(np.float64)).mean(axis=0)
     expected_k = scipy.special.rel_entr(0.05, mean_k) + scipy.special.rel_entr(0.95, 1 - mean_k)
@@ -118,8 +120,9 @@ def test_kl_is_scipys_and_finite_where_a_mean_would_round():
         assert np.isfinite(gradient).all()
 
 
-def test_kl_sparse_adds_the_divergence_of_codings_that_are_not_masked(x_bd):
-    autoencoder, hyper = variants.kl_sparse(NET), {"sparsity": 0.5, "target": 0.1, "l2": 0.0}
+def test_kl_sparse_adds_the_divergence_of_unmasked_codings(x_bd):
+    autoencoder = variants.kl_sparse(NET)
+    hyper = {"sparsity": 0.5, "target": 0.1, "l2": 0.0}
     params = autoencoder.init(KEY)
     mean_k = np.asarray(autoencoder.encode(params, x_bd), np.float64).mean(axis=0)
     kl = (scipy.special.rel_entr(0.1, mean_k) + scipy.special.rel_entr(0.9, 1 - mean_k)).sum()
@@ -127,11 +130,11 @@ def test_kl_sparse_adds_the_divergence_of_codings_that_are_not_masked(x_bd):
     assert float(loss - metrics["error"]) == pytest.approx(0.5 * kl, rel=1e-4)
     masked = nets.mask_codings(params, autoencoder.coding_axes, 5)
     smaller = nets.slice_codings(params, autoencoder.coding_axes, 5)
-    own = variants.kl_sparse(nets.mlp(INPUTS, (5,))).loss(smaller, KEY, x_bd, **hyper)[0]
-    assert float(autoencoder.loss(masked, KEY, x_bd, **hyper)[0]) == pytest.approx(float(own), rel=1e-5)
+    expected = variants.kl_sparse(nets.mlp(INPUTS, (5,))).loss(smaller, KEY, x_bd, **hyper)[0]
+    assert float(autoencoder.loss(masked, KEY, x_bd, **hyper)[0]) == pytest.approx(float(expected), rel=1e-5)
 
 
-def test_batch_topk_keeps_so_many_of_the_batch_and_encodes_by_a_remembered_threshold(x_bd):
+def test_batch_topk_keeps_the_largest_units_of_the_batch_and_encodes_with_a_running_threshold(x_bd):
     autoencoder = variants.batch_topk(NET, memory_of=0.75)
     params = moved(autoencoder)
     units_bk, kernel_kd, bias_d = units_of(params, x_bd)
@@ -139,16 +142,16 @@ def test_batch_topk_keeps_so_many_of_the_batch_and_encodes_by_a_remembered_thres
     assert smallest > 0
     z_bk = np.where(units_bk >= smallest, units_bk, 0)
     assert (z_bk > 0).sum() == 3 * ROWS
-    assert len(set((z_bk > 0).sum(axis=1))) > 1  # not as many in every row
+    assert len(set((z_bk > 0).sum(axis=1))) > 1  # rows keep different numbers
     _, metrics = autoencoder.loss(params, KEY, x_bd, **TOPK, progress=0.5)
     assert float(metrics["error"]) == pytest.approx(error_of(z_bk, kernel_kd, bias_d, x_bd), rel=1e-5)
     assert autoencoder.post_update is not None
-    settled = autoencoder.post_update(params, metrics)
-    assert float(settled["memory"]["threshold"]) == pytest.approx(smallest, rel=1e-5)
-    _, metrics = autoencoder.loss(settled, KEY, x_bd, **{**TOPK, "active": 1.0}, progress=0.5)
-    fewer = np.sort(units_bk, axis=None)[-ROWS]
-    later = autoencoder.post_update(settled, metrics)
-    threshold = 0.75 * smallest + 0.25 * fewer
+    updated = autoencoder.post_update(params, metrics)
+    assert float(updated["memory"]["threshold"]) == pytest.approx(smallest, rel=1e-5)
+    _, metrics = autoencoder.loss(updated, KEY, x_bd, **{**TOPK, "active": 1.0}, progress=0.5)
+    smallest_of_fewer = np.sort(units_bk, axis=None)[-ROWS]
+    later = autoencoder.post_update(updated, metrics)
+    threshold = 0.75 * smallest + 0.25 * smallest_of_fewer
     assert float(later["memory"]["threshold"]) == pytest.approx(threshold, rel=1e-5)
     kept_bk = np.where(units_bk > threshold, units_bk, 0)
     np.testing.assert_allclose(autoencoder.encode(later, x_bd), kept_bk, rtol=1e-4, atol=1e-5)
@@ -156,22 +159,25 @@ def test_batch_topk_keeps_so_many_of_the_batch_and_encodes_by_a_remembered_thres
     assert float(evaluated) == pytest.approx(error_of(kept_bk, kernel_kd, bias_d, x_bd), rel=1e-5)
 
 
-def test_a_steps_pseudo_derivative_is_that_of_its_expectation_under_uniform_noise():
-    bandwidth, h = 0.2, 0.01
+def test_the_pseudo_derivative_of_step_is_the_derivative_of_its_mean_under_uniform_noise():
+    bandwidth = 0.2
+    h = 0.01
     noise_n = (np.arange(100_000) + 0.5) / 100_000 - 0.5
     for unit in (0.1, 0.45, 0.53, 0.57, 0.9):
 
         def expected(threshold, unit=unit):
             return np.mean(unit + bandwidth * noise_n > threshold)
 
-        found = jax.grad(lambda t, u=unit: step(jnp.full((1, 1), u), jnp.full((1, 1), t), bandwidth)[0, 0])(0.5)
-        assert float(found) == pytest.approx((expected(0.5 + h) - expected(0.5 - h)) / (2 * h), rel=1e-3, abs=1e-6)
+        gradient = jax.grad(lambda t, u=unit: step(jnp.full((1, 1), u), jnp.full((1, 1), t), bandwidth)[0, 0])(0.5)
+        assert float(gradient) == pytest.approx((expected(0.5 + h) - expected(0.5 - h)) / (2 * h), rel=1e-3, abs=1e-6)
 
 
-def test_a_jumps_pseudo_derivative_is_that_of_the_expectation_over_units():
-    n, h = 200_000, 0.02
-    units_n1 = scipy.special.ndtri((np.arange(n) + 0.5) / n)[:, None]  # normal quantiles: a mean is an expectation
-    threshold, u = 0.8, jnp.asarray(units_n1, jnp.float32)
+def test_the_pseudo_derivative_of_jump_is_the_derivative_of_its_mean_over_units():
+    n = 200_000
+    h = 0.02
+    units_n1 = scipy.special.ndtri((np.arange(n) + 0.5) / n)[:, None]  # normal quantiles: their mean is the expectation
+    threshold = 0.8
+    u = jnp.asarray(units_n1, jnp.float32)
 
     def expected(t):
         return np.mean(np.where(units_n1 > t, units_n1, 0))
@@ -188,7 +194,7 @@ def test_a_jumps_pseudo_derivative_is_that_of_the_expectation_over_units():
     np.testing.assert_array_equal(by_unit, units_n1.astype(np.float32) > np.float32(threshold))
 
 
-def test_jump_relu_charges_for_every_active_coding(x_bd):
+def test_the_jump_relu_loss_is_the_error_plus_a_price_per_active_coding(x_bd):
     autoencoder = variants.jump_relu(NET, first_threshold=0.3)
     params = unit_columns(moved(autoencoder))
     units_bk, kernel_kd, bias_d = units_of(params, x_bd)
@@ -200,7 +206,7 @@ def test_jump_relu_charges_for_every_active_coding(x_bd):
     assert float(loss) == pytest.approx(error + 0.01 * (z_bk > 0).sum(axis=1).mean(), rel=1e-5)
 
 
-def test_gated_is_its_definition_and_its_auxiliary_error_leaves_the_decoder_alone(x_bd):
+def test_gated_follows_its_formula_and_the_auxiliary_error_has_no_decoder_gradient(x_bd):
     autoencoder = variants.gated(NET)
     params = unit_columns(moved(autoencoder))
     gate_bk, kernel_kd, bias_d = units_of(params, x_bd)
@@ -213,15 +219,15 @@ def test_gated_is_its_definition_and_its_auxiliary_error_leaves_the_decoder_alon
     loss = autoencoder.loss(params, KEY, x_bd, l1=0.01, revive=0.0, l2=0.0)[0]
     assert float(loss) == pytest.approx(sum(errors) + 0.01 * open_bk.sum(axis=1).mean(), rel=1e-5)
 
-    def part(name):
+    def gradient_of(name):
         return jax.grad(lambda p: autoencoder.loss(p, KEY, x_bd, l1=0.01, revive=0.0, l2=0.0)[1][name])(params)
 
-    assert not np.any(part("auxiliary")["decoder"]["layer_0"]["kernel"])
-    assert np.any(part("auxiliary")["encoder"]["layer_0"]["bias"])
-    assert not np.any(part("error")["encoder"]["layer_0"]["bias"])  # the gate's own bias: a step has no derivative
+    assert not np.any(gradient_of("auxiliary")["decoder"]["layer_0"]["kernel"])
+    assert np.any(gradient_of("auxiliary")["encoder"]["layer_0"]["bias"])
+    assert not np.any(gradient_of("error")["encoder"]["layer_0"]["bias"])  # the gate's bias: its step has no derivative
 
 
-def test_l1_is_the_sum_of_the_codings_and_its_columns_have_length_1(x_bd):
+def test_the_l1_loss_is_the_error_plus_the_sum_of_the_codings_for_columns_of_length_1(x_bd):
     autoencoder = variants.l1_sparse(NET)
     params = unit_columns(moved(autoencoder))
     units_bk, kernel_kd, bias_d = units_of(params, x_bd)
@@ -231,12 +237,13 @@ def test_l1_is_the_sum_of_the_codings_and_its_columns_have_length_1(x_bd):
     assert float(loss) == pytest.approx(error + 0.01 * z_bk.sum(axis=1).mean(), rel=1e-5)
     gradients = jax.grad(lambda p: autoencoder.loss(p, KEY, x_bd, l1=0.01, revive=0.0, l2=0.0)[0])(params)
     along_k = (np.asarray(gradients["decoder"]["layer_0"]["kernel"]) * kernel_kd).sum(axis=1)
-    np.testing.assert_allclose(along_k, 0, atol=1e-6)  # nothing to gain by a longer column
+    np.testing.assert_allclose(along_k, 0, atol=1e-6)  # a longer column does not lower the loss
 
 
 @thresholded
 def test_columns_stay_at_length_1_and_masked_ones_at_0(name, hyper):
-    hyper, ones_bd = {**hyper, "revive": 0.1, "l2": 0.1}, jnp.ones((2, INPUTS))
+    hyper = {**hyper, "revive": 0.1, "l2": 0.1}
+    ones_bd = jnp.ones((2, INPUTS))
     for net in (NET, TIED):
         autoencoder = getattr(variants, name)(net, dead_after=1)
         params = autoencoder.init(KEY, 5)
@@ -252,15 +259,17 @@ def test_columns_stay_at_length_1_and_masked_ones_at_0(name, hyper):
         assert not np.any(z_bk[:, 5:])
 
 
-def test_matryoshka_without_prefixes_is_topk_and_with_them_adds_their_errors(x_bd):
-    whole, nested = variants.topk(NET), variants.matryoshka(NET, prefixes=(3, 8))
-    params, hyper = moved(whole), {**TOPK, "revive": 0.1, "l2": 0.01}
+def test_matryoshka_without_prefixes_is_topk_and_each_prefix_adds_its_error(x_bd):
+    topk = variants.topk(NET)
+    nested = variants.matryoshka(NET, prefixes=(3, 8))
+    params = moved(topk)
+    hyper = {**TOPK, "revive": 0.1, "l2": 0.01}
     params["memory"]["idle"] = params["memory"]["idle"].at[2].set(500.0)
-    by_topk, by_none = (
+    of_topk, without_prefixes = (
         jax.value_and_grad(lambda p, a=a: a.loss(p, KEY, x_bd, **hyper)[0])(params)
-        for a in (whole, variants.matryoshka(NET, prefixes=()))
+        for a in (topk, variants.matryoshka(NET, prefixes=()))
     )
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), by_topk, by_none)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), of_topk, without_prefixes)
     units_bk, kernel_kd, bias_d = units_of(params, x_bd)
     z_bk = top(units_bk, 3)
     errors = [error_of(z_bk[:, :m], kernel_kd[:m], bias_d, x_bd) for m in (3, 8, CODINGS)]
@@ -274,12 +283,12 @@ SWEEP = {"dataset": "digits", "widths": (80,), "epochs": 1, "batch_size": 64, "v
 SWEEP |= {"hyper": {"learning_rate": 0.01, "active": (3, 6), "revive": 0.0, "l2": 0.0}, "scores": (scores.sparsity(),)}
 
 
-def test_more_codings_than_inputs_or_rows_are_welcome():
+def test_there_may_be_more_codings_than_inputs_or_rows():
     Sweep(**SWEEP).check_shape(100, 64)
     Sweep(**{**SWEEP, "widths": (200,)}).check_data(small_dataset())
 
 
-def test_what_cannot_be_is_named(refused):
+def test_invalid_options_and_hyper_parameters_are_refused(refused):
     stacked = nets.mlp(INPUTS, (8, 3))
     for name in ("l1_sparse", "topk", "batch_topk", "jump_relu", "gated", "matryoshka"):
         build = getattr(variants, name)

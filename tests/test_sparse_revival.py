@@ -1,4 +1,4 @@
-"""Dead units come back, by AuxK or drawn to their threshold, and nothing that living ones share is changed by it."""
+"""Revival brings dead units back, by AuxK or by their shortfall, and has no gradient for other units' parameters."""
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,8 @@ def x_bd():
     return jnp.asarray(np.random.default_rng(0).uniform(0, 1, (ROWS, INPUTS)), jnp.float32)
 
 
-def planted(autoencoder):
-    """The same, but its first unit starts a hundred times weaker than it did: never among the largest."""
+def with_a_weak_unit(autoencoder):
+    """The same autoencoder, with an initial kernel of the first unit so small that the unit is never kept."""
 
     def init(key, codings=None):
         params = autoencoder.init(key, codings)
@@ -30,8 +30,9 @@ def planted(autoencoder):
     return autoencoder._replace(init=init)
 
 
-def test_revival_brings_back_a_planted_dead_unit_that_stays_dead_without_it():
-    dataset, autoencoder = small_dataset(), planted(variants.topk(NET, dead_after=12))
+def test_revival_brings_back_a_dead_unit_that_stays_dead_without_it():
+    dataset = small_dataset()
+    autoencoder = with_a_weak_unit(variants.topk(NET, dead_after=12))
     runs = [(0, {"learning_rate": 0.02, "active": 3.0, "revive": revive, "l2": 0.0}) for revive in (0.0, 1.0)]
     dead, alive = train.fit_population(autoencoder, dataset, runs, epochs=60, batch_size=18, how="vmap").fits
     assert float(dead.last_params["memory"]["idle"][0]) == 240  # steps
@@ -42,8 +43,9 @@ def test_revival_brings_back_a_planted_dead_unit_that_stays_dead_without_it():
         assert counts(z_nk)[0]["l0"] <= 3
 
 
-def test_revival_is_the_error_of_dead_units_for_what_is_left(x_bd):
-    autoencoder, dead = variants.topk(NET, revived=2), np.asarray([1, 4, 9])
+def test_revival_is_the_error_of_reconstructing_the_left_over_from_dead_units(x_bd):
+    autoencoder = variants.topk(NET, revived=2)
+    dead = np.asarray([1, 4, 9])
     params = moved(autoencoder)
     layer = params["encoder"]["layer_0"]
     weak = {"kernel": layer["kernel"].at[:, dead].multiply(0.01), "bias": layer["bias"].at[dead].set(0.0)}
@@ -52,10 +54,10 @@ def test_revival_is_the_error_of_dead_units_for_what_is_left(x_bd):
     units_bk, kernel_kd, bias_d = units_of(params, x_bd)
     z_bk = top(units_bk, 2)
     assert not z_bk[:, dead].any()
-    left_bd = np.asarray(x_bd) - (z_bk @ kernel_kd + bias_d)
+    left_over_bd = np.asarray(x_bd) - (z_bk @ kernel_kd + bias_d)
     revived_bk = top(units_bk[:, dead], 2)
     assert (revived_bk > 0).any()
-    expected = np.mean((revived_bk @ kernel_kd[dead] - left_bd) ** 2)
+    expected = np.mean((revived_bk @ kernel_kd[dead] - left_over_bd) ** 2)
 
     def loss(p, revive):
         return autoencoder.loss(p, KEY, x_bd, active=2.0, revive=revive, l2=0.0)[0]
@@ -63,17 +65,19 @@ def test_revival_is_the_error_of_dead_units_for_what_is_left(x_bd):
     assert float(loss(params, 1.0) - loss(params, 0.0)) == pytest.approx(expected, rel=1e-4)
     with_revival, without = (jax.grad(loss)(params, revive)["encoder"]["layer_0"]["kernel"] for revive in (1.0, 0.0))
     learns_k = np.any(np.asarray(with_revival != without), axis=0)
-    assert set(np.flatnonzero(learns_k)) == set(dead)  # and nothing of the others, as what is left is a target
+    assert set(np.flatnonzero(learns_k)) == set(dead)  # no other unit learns: the left-over is a target
 
 
 @thresholded
-def test_dead_units_are_drawn_to_their_threshold_by_their_own_parameters_alone(name, hyper, x_bd):
+def test_shortfall_moves_only_the_parameters_of_dead_units(name, hyper, x_bd):
     autoencoder = getattr(variants, name)(NET, dead_after=5)
-    params = autoencoder.init(KEY, CODINGS - 1)  # the last one is masked, and stays as it is
-    dead, asleep, masked = 3, 7, CODINGS - 1
-    bias_k = params["encoder"]["layer_0"]["bias"].at[jnp.array([dead, asleep])].set(-20.0)
+    params = autoencoder.init(KEY, CODINGS - 1)  # the last one is masked and does not change
+    dead = 3
+    inactive = 7
+    masked = CODINGS - 1
+    bias_k = params["encoder"]["layer_0"]["bias"].at[jnp.array([dead, inactive])].set(-20.0)
     params = {**params, "encoder": {"layer_0": {**params["encoder"]["layer_0"], "bias": bias_k}}}
-    idle_k = params["memory"]["idle"].at[dead].set(4.0)  # the fifth step without it
+    idle_k = params["memory"]["idle"].at[dead].set(4.0)  # this is the fifth step without it
     params = {**params, "memory": {"idle": idle_k.at[masked].set(99.0)}}
 
     def loss(p, revive):
@@ -81,26 +85,26 @@ def test_dead_units_are_drawn_to_their_threshold_by_their_own_parameters_alone(n
 
     units_bk, *_ = units_of(unit_columns(params), x_bd)
     threshold = 0.1 if name == "jump_relu" else 0.0
-    more = float(loss(params, 0.5)[0]) - float(loss(params, 0.0)[0])
-    assert more == pytest.approx(0.5 * np.mean(threshold - units_bk[:, dead]), rel=1e-4)
+    added = float(loss(params, 0.5)[0]) - float(loss(params, 0.0)[0])
+    assert added == pytest.approx(0.5 * np.mean(threshold - units_bk[:, dead]), rel=1e-4)
     with_it, without = (jax.grad(lambda p, r=r: loss(p, r)[0])(params) for r in (0.5, 0.0))
-    pulled = jax.tree.map(lambda a, b: np.asarray(a - b), with_it, without)
-    layer = pulled["encoder"].pop("layer_0")
+    gradient = jax.tree.map(lambda a, b: np.asarray(a - b), with_it, without)
+    layer = gradient["encoder"].pop("layer_0")
     assert layer["bias"][dead] == pytest.approx(-0.5)
     centred_bd = np.asarray(x_bd) - np.asarray(params["decoder"]["layer_0"]["bias"])
     np.testing.assert_allclose(layer["kernel"][:, dead], -0.5 * centred_bd.mean(axis=0), rtol=1e-4)
-    others = [np.delete(layer["bias"], dead), np.delete(layer["kernel"], dead, axis=1), *jax.tree.leaves(pulled)]
-    assert len(others) > 4  # the decoder and the memory among them, the threshold or magnitude where there is one
+    others = [np.delete(layer["bias"], dead), np.delete(layer["kernel"], dead, axis=1), *jax.tree.leaves(gradient)]
+    assert len(others) > 4  # decoder, memory, and threshold or magnitude
     for other in others:
         np.testing.assert_allclose(other, 0, atol=1e-6)
     idle_after_k = loss(params, 0.5)[1]["memory"]["idle"]
-    assert (idle_after_k[dead], idle_after_k[asleep]) == (5, 1)
-    awake_bk = autoencoder.encode({**params, "memory": {"idle": idle_k}}, x_bd)
-    assert set(np.flatnonzero(np.asarray(idle_after_k) == 0)) == set(np.flatnonzero(np.any(awake_bk != 0, axis=0)))
+    assert (idle_after_k[dead], idle_after_k[inactive]) == (5, 1)
+    z_bk = autoencoder.encode({**params, "memory": {"idle": idle_k}}, x_bd)
+    assert set(np.flatnonzero(np.asarray(idle_after_k) == 0)) == set(np.flatnonzero(np.any(z_bk != 0, axis=0)))
 
 
 @thresholded
-def test_revival_changes_no_hidden_layer(name, hyper, x_bd):
+def test_shortfall_has_no_gradient_for_hidden_layers(name, hyper, x_bd):
     autoencoder = getattr(variants, name)(nets.mlp(INPUTS, (9, CODINGS), decoder_widths=()), dead_after=5)
     params = autoencoder.init(KEY)
     params["memory"] = {"idle": params["memory"]["idle"].at[3].set(4.0)}
@@ -110,10 +114,10 @@ def test_revival_changes_no_hidden_layer(name, hyper, x_bd):
         jax.grad(lambda p, r=r: autoencoder.loss(p, KEY, x_bd, **hyper, revive=r, l2=0.0)[0])(params)
         for r in (0.5, 0.0)
     )
-    pulled = jax.tree.map(lambda a, b: np.asarray(a - b), with_it, without)
-    own = pulled["encoder"].pop("layer_1")
-    assert own["bias"][3] == pytest.approx(-0.5)
-    assert np.any(own["kernel"][:, 3])
-    assert "layer_0" in pulled["encoder"]
-    for other in (np.delete(own["kernel"], 3, axis=1), *jax.tree.leaves(pulled)):
+    gradient = jax.tree.map(lambda a, b: np.asarray(a - b), with_it, without)
+    last_layer = gradient["encoder"].pop("layer_1")
+    assert last_layer["bias"][3] == pytest.approx(-0.5)
+    assert np.any(last_layer["kernel"][:, 3])
+    assert "layer_0" in gradient["encoder"]
+    for other in (np.delete(last_layer["kernel"], 3, axis=1), *jax.tree.leaves(gradient)):
         np.testing.assert_allclose(other, 0, atol=1e-6)

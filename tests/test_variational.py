@@ -1,4 +1,4 @@
-"""Variational: every formula by a second derivation, and the linear one against probabilistic PCA, which is exact."""
+"""Variational: every formula compared with a second derivation, and refused options."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def build(net=NET, **options) -> Any:
 
 
 def initial(autoencoder, **changed):
-    """Parameters whose posteriors are no prior: every bias is moved."""
+    """Parameters whose posteriors differ from the prior: the biases of the log variances are not zero."""
     params = jax.jit(autoencoder.init)(jax.random.key(3))
     params["posterior"]["log_variance"]["bias"] = jnp.asarray([-1.0, 0.5, -2.0])
     return {**params, **changed}
@@ -35,58 +35,63 @@ def initial(autoencoder, **changed):
 
 def metrics_of(autoencoder, params, key=0, progress=1.0, **hyper):
     value, metrics = jax.jit(autoencoder.loss)(params, jax.random.key(key), X_BD, progress=progress, **PLAIN | hyper)
-    return float(value), {name: float(one) for name, one in metrics.items()}
+    return float(value), {name: float(metric) for name, metric in metrics.items()}
 
 
-def test_bernoulli_is_scipys_and_its_gradient_that_of_the_plain_formula():
-    logits, x = RNG.normal(0, 4, (5, 300)), RNG.uniform(0, 1, (5, 300))
-    found = likelihoods.log_bernoulli(jnp.asarray(logits, jnp.float32), jnp.asarray(x, jnp.float32))
+def test_log_bernoulli_and_its_gradient_agree_with_the_plain_formula():
+    logits = RNG.normal(0, 4, (5, 300))
+    x = RNG.uniform(0, 1, (5, 300))
+    log_p = likelihoods.log_bernoulli(jnp.asarray(logits, jnp.float32), jnp.asarray(x, jnp.float32))
     p = scipy.special.expit(logits)
-    np.testing.assert_allclose(found, (x * np.log(p) + (1 - x) * np.log1p(-p)).sum(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(log_p, (x * np.log(p) + (1 - x) * np.log1p(-p)).sum(axis=1), rtol=1e-5)
 
-    def plainly(logits_bd, x_bd):
+    def plain_formula(logits_bd, x_bd):
         return jnp.sum(x_bd * jax.nn.log_sigmoid(logits_bd) + (1 - x_bd) * jax.nn.log_sigmoid(-logits_bd))
 
     arrays = jnp.asarray(logits, jnp.float32), jnp.asarray(x, jnp.float32)
     gradients = jax.grad(lambda *both: likelihoods.log_bernoulli(*both).sum(), argnums=(0, 1))(*arrays)
-    for one, other in zip(gradients, jax.grad(plainly, argnums=(0, 1))(*arrays), strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-5)
+    for gradient, expected in zip(gradients, jax.grad(plain_formula, argnums=(0, 1))(*arrays), strict=True):
+        np.testing.assert_allclose(gradient, expected, atol=1e-5)
     extreme = likelihoods.log_bernoulli(jnp.asarray([[1e4, -1e4], [-1e4, 1e4]]), jnp.asarray([[1.0, 0.0]] * 2))
     np.testing.assert_allclose(extreme, [0.0, -2e4])
 
 
-def test_normal_and_kl_are_scipys_and_what_draws_say():
-    mean, log_variance = np.array([0.5, 0.0, -2.0]), np.array([-1.0, 0.0, 0.7])
+def test_log_normal_kl_and_log_ratio_agree_with_scipy_and_with_draws():
+    mean = np.array([0.5, 0.0, -2.0])
+    log_variance = np.array([-1.0, 0.0, 0.7])
     kl_k = likelihoods.kl_normal(jnp.asarray(mean, jnp.float32), jnp.asarray(log_variance, jnp.float32))
-    deviation, wanted = np.exp(log_variance / 2), []
+    deviation = np.exp(log_variance / 2)
+    expected = []
     for m, s in zip(mean, deviation, strict=True):
         u = np.linspace(-12, 12, 20_001)
         log_q = scipy.stats.norm.logpdf(u, m, s)
-        wanted.append(np.trapezoid(np.exp(log_q) * (log_q - scipy.stats.norm.logpdf(u)), u))
-    np.testing.assert_allclose(kl_k, wanted, atol=1e-6)
+        expected.append(np.trapezoid(np.exp(log_q) * (log_q - scipy.stats.norm.logpdf(u)), u))
+    np.testing.assert_allclose(kl_k, expected, atol=1e-6)
     assert kl_k[1] == 0
     noise = RNG.normal(size=(100_000, 3)).astype(np.float32)
     z = mean + deviation * noise
     ratios = likelihoods.log_ratio(
         jnp.asarray(z, jnp.float32), jnp.asarray(log_variance, jnp.float32)[None], jnp.asarray(noise)
     )
-    np.testing.assert_allclose(-ratios.mean(axis=0), wanted, atol=0.02)
-    x, of_rows = RNG.normal(size=(4, 3)), 0.3
-    density = scipy.stats.norm.logpdf(x, mean, np.sqrt(of_rows)).sum(axis=1)
+    np.testing.assert_allclose(-ratios.mean(axis=0), expected, atol=0.02)
+    x = RNG.normal(size=(4, 3))
+    x_variance = 0.3
+    density = scipy.stats.norm.logpdf(x, mean, np.sqrt(x_variance)).sum(axis=1)
     arrays = jnp.asarray(x, jnp.float32), jnp.broadcast_to(jnp.asarray(mean, jnp.float32), (4, 3))
-    np.testing.assert_allclose(likelihoods.log_normal(*arrays, jnp.float32(of_rows)), density, rtol=1e-5)
+    np.testing.assert_allclose(likelihoods.log_normal(*arrays, jnp.float32(x_variance)), density, rtol=1e-5)
 
 
 @pytest.mark.parametrize("options", [{"variance": "learned"}, BERNOULLI])
-def test_the_loss_is_the_bound_that_the_generative_functions_give(options):
-    """nelbo by its closed-form KL agrees with the mean of log weights; kl with the posteriors."""
+def test_the_loss_is_the_bound_estimated_by_log_weights(options):
+    """`nelbo`, which has the KL in closed form, agrees with the mean of log weights, and `kl` with the posteriors."""
     autoencoder = build(**options)
-    params, generative = initial(autoencoder), autoencoder.generative
+    params = initial(autoencoder)
+    generative = autoencoder.generative
     weigh = jax.jit(jax.vmap(lambda key: generative.log_weights(params, key, X_BD)))
     logs = weigh(jax.random.split(jax.random.key(1), 4000))
     many = [metrics_of(autoencoder, params, key) for key in range(200)]
-    error = np.std([one["nelbo"] for _, one in many]) / np.sqrt(200)
-    assert np.mean([one["nelbo"] for _, one in many]) == pytest.approx(-float(logs.mean()), abs=5 * error)
+    error = np.std([metrics["nelbo"] for _, metrics in many]) / np.sqrt(200)
+    assert np.mean([metrics["nelbo"] for _, metrics in many]) == pytest.approx(-float(logs.mean()), abs=5 * error)
     assert many[0][0] == pytest.approx(many[0][1]["nelbo"], rel=1e-6)
     mean, log_variance = (np.asarray(array, np.float64) for array in generative.posterior(params, X_BD))
     kl = 0.5 * (np.exp(log_variance) + mean**2 - 1 - log_variance).sum(axis=1).mean()
@@ -94,21 +99,21 @@ def test_the_loss_is_the_bound_that_the_generative_functions_give(options):
     np.testing.assert_allclose(mean, autoencoder.encode(params, X_BD), rtol=1e-6)
 
 
-def test_beta_warmup_and_free_bits_change_the_loss_and_not_the_bound():
+def test_beta_warmup_and_free_bits_change_the_loss_and_not_the_metrics():
     autoencoder = build(**BERNOULLI)
     params = initial(autoencoder)
     loss, plain = metrics_of(autoencoder, params)
     distortion = loss - plain["kl"]
     for beta, warmup, progress, weight in ((3, 0, 0, 3), (3, 0.4, 0.1, 0.75), (3, 0.4, 0.4, 3), (1, 0.5, 0, 0)):
-        value, found = metrics_of(autoencoder, params, beta=beta, warmup=warmup, progress=progress)
+        value, metrics = metrics_of(autoencoder, params, beta=beta, warmup=warmup, progress=progress)
         assert value == pytest.approx(distortion + weight * plain["kl"], rel=1e-5)
-        assert found == pytest.approx(plain)
+        assert metrics == pytest.approx(plain)
     mean, log_variance = autoencoder.generative.posterior(params, X_BD)
     kl_k = np.asarray(likelihoods.kl_normal(mean, log_variance)).mean(axis=0)
-    between = float(np.sort(kl_k)[:2].mean())  # one coding is below, two are above
-    value, found = metrics_of(autoencoder, params, free_bits=between)
+    between = float(np.sort(kl_k)[:2].mean())  # one coding is below it, two are above
+    value, metrics = metrics_of(autoencoder, params, free_bits=between)
     assert value == pytest.approx(distortion + np.maximum(kl_k, between).sum(), rel=1e-5)
-    assert found == pytest.approx(plain)
+    assert metrics == pytest.approx(plain)
 
     def loss_at(params):
         return autoencoder.loss(params, jax.random.key(0), X_BD, progress=1.0, **PLAIN | {"free_bits": 1e6})[0]
@@ -116,12 +121,13 @@ def test_beta_warmup_and_free_bits_change_the_loss_and_not_the_bound():
     def distortion_at(params):
         return autoencoder.loss(params, jax.random.key(0), X_BD, progress=1.0, **PLAIN | {"beta": 0.0})[0]
 
-    free, without = jax.jit(jax.grad(loss_at))(params), jax.jit(jax.grad(distortion_at))(params)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), free, without)
+    free = jax.jit(jax.grad(loss_at))(params)
+    without_kl = jax.jit(jax.grad(distortion_at))(params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), free, without_kl)
 
 
 def test_the_importance_weighted_bound_is_the_log_of_the_mean_weight():
-    """Two samples: computed again from the same draws in float64."""
+    """Two samples: the bound computed in float64 from the same draws."""
     autoencoder = build(variance="learned", samples=2)
     params = initial(autoencoder)
     hyper = {name: value for name, value in PLAIN.items() if name != "free_bits"}
@@ -129,16 +135,17 @@ def test_the_importance_weighted_bound_is_the_log_of_the_mean_weight():
     mean, log_variance = (np.asarray(a, np.float64) for a in autoencoder.generative.posterior(params, X_BD))
     noise = np.asarray(jax.random.normal(jax.random.split(jax.random.key(0))[1], (2, 16, 3)), np.float64)
     z = mean + np.exp(log_variance / 2) * noise
-    logs, ratios = [], []
-    for one in z:
-        decoded = np.asarray(autoencoder.decode(params, jnp.asarray(one, jnp.float32)), np.float64)
+    logs = []
+    ratios = []
+    for z_bk in z:
+        decoded = np.asarray(autoencoder.decode(params, jnp.asarray(z_bk, jnp.float32)), np.float64)
         log_p = scipy.stats.norm.logpdf(np.asarray(X_BD, np.float64), decoded, np.sqrt(1 + 1e-6)).sum(axis=1)
-        log_q = scipy.stats.norm.logpdf(one, mean, np.exp(log_variance / 2)).sum(axis=1)
-        ratios.append(scipy.stats.norm.logpdf(one).sum(axis=1) - log_q)
+        log_q = scipy.stats.norm.logpdf(z_bk, mean, np.exp(log_variance / 2)).sum(axis=1)
+        ratios.append(scipy.stats.norm.logpdf(z_bk).sum(axis=1) - log_q)
         logs.append(log_p + ratios[-1])
-    wanted = (scipy.special.logsumexp(logs, axis=0) - np.log(2)).mean()
-    assert float(value) == pytest.approx(-wanted, rel=1e-5)
-    assert float(metrics["bound"]) == pytest.approx(-wanted, rel=1e-5)
+    expected = (scipy.special.logsumexp(logs, axis=0) - np.log(2)).mean()
+    assert float(value) == pytest.approx(-expected, rel=1e-5)
+    assert float(metrics["bound"]) == pytest.approx(-expected, rel=1e-5)
     kl = 0.5 * (np.exp(log_variance) + mean**2 - 1 - log_variance).sum(axis=1).mean()
     distortion = -np.mean([np.subtract(log, ratio) for log, ratio in zip(logs, ratios, strict=True)])
     assert float(metrics["nelbo"]) == pytest.approx(kl + distortion, rel=1e-5)
@@ -146,32 +153,30 @@ def test_the_importance_weighted_bound_is_the_log_of_the_mean_weight():
 
 
 def test_optimal_and_learned_variances_have_the_same_fixed_point():
-    """The gradient of the learned one is zero at the optimal one's value, where both have the same loss."""
+    """Where the learned variance equals the optimal one, its gradient is zero and both losses are equal."""
     learned, optimal = (build(variance=name) for name in ("learned", "optimal"))
-    of_optimal = initial(optimal)
-    value, metrics = metrics_of(optimal, of_optimal)
+    optimal_params = initial(optimal)
+    value, metrics = metrics_of(optimal, optimal_params)
     log_sigma = 0.5 * np.log(metrics["variance"] - 1e-6)
-    params = {name: part for name, part in of_optimal.items() if name != "memory"}
+    params = {name: part for name, part in optimal_params.items() if name != "memory"}
     params["likelihood"] = {"log_sigma": jnp.float32(log_sigma)}
     assert metrics_of(learned, params)[0] == pytest.approx(value, rel=1e-6)
 
-    def loss(one, params):
-        return one.loss(params, jax.random.key(0), X_BD, progress=1.0, **PLAIN)[0]
+    def loss(autoencoder, params):
+        return autoencoder.loss(params, jax.random.key(0), X_BD, progress=1.0, **PLAIN)[0]
 
-    of_learned, of_other = (
-        jax.jit(jax.grad(lambda p: loss(learned, p)))(params),
-        jax.jit(jax.grad(lambda p: loss(optimal, p)))(of_optimal),
-    )
-    assert abs(float(of_learned.pop("likelihood")["log_sigma"])) < 1e-4
-    del of_other["memory"]
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), of_learned, of_other)
-    first = optimal.post_update(of_optimal, metrics)
+    learned_gradient = jax.jit(jax.grad(lambda p: loss(learned, p)))(params)
+    optimal_gradient = jax.jit(jax.grad(lambda p: loss(optimal, p)))(optimal_params)
+    assert abs(float(learned_gradient.pop("likelihood")["log_sigma"])) < 1e-4
+    del optimal_gradient["memory"]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), learned_gradient, optimal_gradient)
+    first = optimal.post_update(optimal_params, metrics)
     assert first["memory"]["variance"] == metrics["variance"]
     second = optimal.post_update(first, {"variance": 2 * metrics["variance"]})
     assert float(second["memory"]["variance"]) == pytest.approx(1.1 * metrics["variance"])
     fixed = build()
-    kept = fixed.post_update(initial(fixed), {"variance": jnp.float32(0.25)})["memory"]["variance"]
-    assert kept == 0.25
+    remembered = fixed.post_update(initial(fixed), {"variance": jnp.float32(0.25)})["memory"]["variance"]
+    assert remembered == 0.25
 
 
 @pytest.mark.parametrize("options", [{"variance": "learned"}, {"variance": "optimal", "samples": 2}, BERNOULLI])
@@ -194,17 +199,19 @@ def test_log_variances_and_means_of_1e4_are_finite(options):
 
 
 def test_a_masked_coding_has_no_kl_and_costs_no_free_bits():
-    """Whatever the activation of zero is: a sigmoid's is not zero."""
+    """Also where the activation of 0 is not 0, as that of a sigmoid."""
     net = nets.mlp(12, (8, 3), coding_activation=jax.nn.sigmoid)
     autoencoder = build(net, **BERNOULLI)
     masked = jax.jit(autoencoder.init)(jax.random.key(0), 2)
     smaller = build(nets.mlp(12, (8, 2), coding_activation=jax.nn.sigmoid), **BERNOULLI)
-    cut = nets.slice_codings(masked, autoencoder.coding_axes, 2)
+    sliced = nets.slice_codings(masked, autoencoder.coding_axes, 2)
     hyper = {**PLAIN, "free_bits": 1e3}
     value, metrics = jax.jit(autoencoder.loss)(masked, jax.random.key(0), X_BD, progress=1.0, **hyper)
-    of_smaller = jax.jit(smaller.loss)(cut, jax.random.key(0), X_BD, progress=1.0, **hyper)
+    of_smaller = jax.jit(smaller.loss)(sliced, jax.random.key(0), X_BD, progress=1.0, **hyper)
     assert float(metrics["kl"]) == pytest.approx(float(of_smaller[1]["kl"]), rel=1e-6)
-    assert abs(float(value) - float(of_smaller[0])) < 10  # other draws; a coding's free bits would be 1000
+    assert (
+        abs(float(value) - float(of_smaller[0])) < 10
+    )  # the draws differ; free bits of the masked coding would add 1000
 
 
 def test_binarised_rows_are_draws_of_their_probabilities():
@@ -221,7 +228,7 @@ def test_binarised_rows_are_draws_of_their_probabilities():
     assert set(np.unique(drawn)) == {0.0, 1.0}
 
 
-def test_options_that_do_not_belong_together_are_named(refused):
+def test_options_that_do_not_fit_each_other_are_refused(refused):
     refusals: list[tuple[str, dict[str, Any]]] = [
         ("variance", {"variance": "free"}),
         ("variance", {"variance": "learned", **BERNOULLI}),
@@ -230,11 +237,11 @@ def test_options_that_do_not_belong_together_are_named(refused):
         ("samples", {"samples": 0}),
         ("error", {"error": cross_entropy}),
     ]
-    build(binarise=True, **BERNOULLI)  # which excuses no 1 later
+    build(binarise=True, **BERNOULLI)  # the accepted True must not make 1 accepted
     for name, options in refusals:
         refused(ConfigError, name, call=lambda options=options: build(**options))
-    some = {"fixed": build(), "learned": build(variance="learned"), "weighted": build(samples=5)}
-    names = {name: variants.hyper_names(one) for name, one in some.items()}
+    built = {"fixed": build(), "learned": build(variance="learned"), "weighted": build(samples=5)}
+    names = {name: variants.hyper_names(autoencoder) for name, autoencoder in built.items()}
     assert names["fixed"] == ("beta", "warmup", "free_bits", "sigma", "l2")
     assert names["learned"] == ("beta", "warmup", "free_bits", "l2")
     assert names["weighted"] == ("beta", "warmup", "sigma", "l2")

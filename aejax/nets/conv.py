@@ -15,40 +15,45 @@ from aejax.nets.base import (
     Net,
     Params,
     check_rows,
+    check_sizes,
     dense_apply,
     dense_init,
     identity,
-    image_size,
     layer_precision,
     mask_initial,
+    mirrored,
 )
 from aejax.runtime import validate
 from aejax.runtime.errors import ConfigError
+from aejax.runtime.memoise import build_once
 
 Size = tuple[int, int, int]
 """Height, width and channels of a feature map."""
 
 
 def convolve(x_bhwc: jax.Array, kernel: jax.Array, stride: int, precision: str | None = None) -> jax.Array:
-    """Correlate (b, H, W, C) with a kernel (h, w, C, D), zeros around it, to (b, ⌈H / stride⌉, ⌈W / stride⌉, D)."""
-    layout = ("NHWC", "HWIO", "NHWC")
+    """Correlate zero-padded maps (b, H, W, C) with a kernel (h, w, C, D), to (b, ⌈H / stride⌉, ⌈W / stride⌉, D)."""
+    axes = ("NHWC", "HWIO", "NHWC")
     return jax.lax.conv_general_dilated(
-        x_bhwc, kernel, (stride, stride), "SAME", dimension_numbers=layout, precision=precision
+        x_bhwc, kernel, (stride, stride), "SAME", dimension_numbers=axes, precision=precision
     )
 
 
 def convolve_back(
     y_bhwd: jax.Array, kernel: jax.Array, stride: int, size: Size, precision: str | None = None
 ) -> jax.Array:
-    """Exact adjoint: `<convolve(x), y> = <x, back(y)>` for every y and every x of this size.
+    """The exact adjoint of a convolution: `<convolve(x), y> = <x, back(y)>` for all x of this size and all y.
 
-    So every size comes back as it was, odd ones too, where a transposed convolution defined by padding has to guess.
+    It returns maps of the given size, (b, H, W, C), for odd heights and widths too. A transposed convolution defined by
+    its padding cannot: several sizes of x give the same size of y.
     """
     forward = functools.partial(convolve, kernel=kernel, stride=stride, precision=precision)
     x_bhwc = jax.ShapeDtypeStruct((len(y_bhwd), *size), y_bhwd.dtype)
     return jax.linear_transpose(forward, x_bhwc)(y_bhwd)[0]
 
 
+@check_sizes
+@build_once
 def conv(
     inputs: int,
     widths: Sequence[int],
@@ -61,51 +66,46 @@ def conv(
     decoder_widths: Sequence[int] | None = None,
     precision: str = "default",
 ) -> Net:
-    """Convolutions with `widths[:-1]` channels, each `stride` times smaller, then a dense layer to the codings.
+    """Convolutions and a dense layer to the codings; the decoder is a dense layer and adjoint convolutions.
 
-    The decoder is a dense layer back to the last feature map, then the adjoint of each convolution with a kernel and
-    biases of its own (`convolve_back`); `decoder_widths` are the channels of its feature maps from the smallest up
-    where they are not the encoder's mirrored. Its tied net uses the encoder's very kernels. Rows are flat outside,
-    images (H, W) or (H, W, C) = `image_shape` inside. Kernels start from He's initialiser, for the number of values
-    that one output sums (in the decoder `kernel_size² / stride²` a channel, on average), biases from zero.
+    Rows are flat outside the net and images of shape `image_shape` inside it. Each convolution divides height and width
+    by `stride`. The decoder's dense layer gives the smallest feature map; then each `convolve_back`, with its own
+    kernel and biases, undoes one convolution. A tied decoder uses the encoder's kernels unchanged. Kernels start from
+    He's initialiser for the number of values that one output sums (in the decoder `kernel_size² / stride²` per channel,
+    on average), biases from zero.
 
-    Equal arguments give the same `Net`. Raises ConfigError on sizes that cannot be.
+    widths: channels of each convolution, then the number of codings.
+    image_shape: (H, W) or (H, W, C), of `inputs` values.
+    kernel_size: height and width of the kernels, in pixels.
+    stride: step of the kernels, in pixels.
+    activation: after every convolution of the encoder and before every one of the decoder.
+    coding_activation: after the dense layer to the codings.
+    decoder_widths: channels of the decoder's feature maps, from the smallest map; by default the encoder's, mirrored.
+    precision: JAX's matmul precision: "default", "high" or "highest".
+
+    Equal arguments give the same `Net`. Raises ConfigError on sizes that are not positive whole numbers or do not fit
+    each other.
     """
-    inputs = validate.whole_number("inputs", inputs, minimum=1)
-    sizes = validate.whole_numbers("widths", widths, minimum=1)
-    mirrored = sizes[-2::-1]
-    if decoder_widths is not None:
-        mirrored = validate.whole_numbers("decoder_widths", decoder_widths, minimum=1, empty=None)
-        if len(mirrored) != len(sizes) - 1:
-            found = f"{mirrored}, where {len(sizes) - 1} convolutions have to be undone"
-            raise ConfigError("decoder_widths", found, "give as many channels as there are convolutions, or none")
+    layers = len(widths) - 1
+    if decoder_widths is None:
+        decoder_widths = mirrored(widths)
+    if len(decoder_widths) != layers:
+        found = f"{tuple(decoder_widths)}, where {layers} convolutions have to be undone"
+        raise ConfigError("decoder_widths", found, "give as many channels as there are convolutions, or none")
     kernel_size = validate.whole_number("kernel_size", kernel_size, minimum=1)
     stride = validate.whole_number("stride", stride, minimum=1)
-    size = image_size(inputs, image_shape)
-    return _conv(inputs, sizes, size, kernel_size, stride, activation, coding_activation, mirrored, precision)
 
-
-@functools.lru_cache(maxsize=256)
-def _conv(
-    inputs: int,
-    widths: tuple[int, ...],
-    size: Size,
-    kernel_size: int,
-    stride: int,
-    activation: Activation,
-    coding_activation: Activation,
-    decoder_widths: tuple[int, ...],
-    precision: str,
-) -> Net:
-    passes, codings, layers = layer_precision(precision), widths[-1], len(widths) - 1
-    maps = [size]  # the encoder's feature maps, the image first
-    for width in widths[:-1]:
-        height, across, _ = maps[-1]
-        maps.append((-(-height // stride), -(-across // stride), width))
-    # the decoder's, of the same heights and widths
-    undone = [size, *((*maps[i][:2], decoder_widths[layers - i]) for i in range(1, layers + 1))]
-    hidden_width, first_width = math.prod(maps[-1]), math.prod(undone[-1])
-    window = (kernel_size, kernel_size)
+    height, width, channels = image_shape
+    size = (height, width, channels)
+    encoder_maps = [size]  # sizes of the encoder's feature maps, from the image
+    for channels in widths[:-1]:
+        height, width, _ = encoder_maps[-1]
+        encoder_maps.append((-(-height // stride), -(-width // stride), channels))
+    decoder_maps = [size]  # of the decoder's: the same heights and widths, also from the image
+    for (height, width, _), channels in zip(encoder_maps[1:], reversed(decoder_widths), strict=True):
+        decoder_maps.append((height, width, channels))
+    hidden_width = math.prod(encoder_maps[-1])
+    first_decoder_width = math.prod(decoder_maps[-1])
 
     last = f"layer_{layers}"
     axes: CodingAxes = (
@@ -113,19 +113,21 @@ def _conv(
         (("encoder", last, "bias"), 0),
         (("decoder", "layer_0", "kernel"), 0),
     )
+    window = (kernel_size, kernel_size)
+    passes = layer_precision(precision)
     he = jax.nn.initializers.he_normal()
-    # an adjoint sums over the kernel's last axis, and over one window position in stride² only
+    # an adjoint sums over the kernel's last axis, and over only one in stride² of the window's positions
     he_back = jax.nn.initializers.variance_scaling(2.0 * stride**2, "fan_in", "truncated_normal", -1, -2)
 
     def init(key: jax.Array, codings: jax.Array | None = None) -> Params:
-        encoder_key, decoder_key = (jax.random.split(part, layers + 1) for part in jax.random.split(key))
-        encoder = {last: dense_init(encoder_key[layers], hidden_width, widths[-1])}
-        decoder = {"layer_0": dense_init(decoder_key[0], widths[-1], first_width)}
+        encoder_keys, decoder_keys = (jax.random.split(part_key, layers + 1) for part_key in jax.random.split(key))
+        encoder = {last: dense_init(encoder_keys[layers], hidden_width, widths[-1])}
+        decoder = {"layer_0": dense_init(decoder_keys[0], widths[-1], first_decoder_width)}
         for i in range(layers):
-            kernel = he(encoder_key[i], (*window, maps[i][2], maps[i + 1][2]))
-            encoder[f"layer_{i}"] = {"kernel": kernel, "bias": jnp.zeros(maps[i + 1][2])}
-            kernel = he_back(decoder_key[layers - i], (*window, undone[i][2], undone[i + 1][2]))
-            decoder[f"layer_{layers - i}"] = {"kernel": kernel, "bias": jnp.zeros(undone[i][2])}
+            kernel = he(encoder_keys[i], (*window, encoder_maps[i][2], encoder_maps[i + 1][2]))
+            encoder[f"layer_{i}"] = {"kernel": kernel, "bias": jnp.zeros(encoder_maps[i + 1][2])}
+            kernel = he_back(decoder_keys[layers - i], (*window, decoder_maps[i][2], decoder_maps[i + 1][2]))
+            decoder[f"layer_{layers - i}"] = {"kernel": kernel, "bias": jnp.zeros(decoder_maps[i][2])}
         params: Params = {"encoder": encoder, "decoder": decoder}
         return params if codings is None else mask_initial(params, axes, widths[-1], codings)
 
@@ -146,10 +148,10 @@ def _conv(
 
     def decode(params: Params, z_bk: jax.Array) -> jax.Array:
         h_bh = dense_apply(params["decoder"]["layer_0"], z_bk, passes)
-        h_bhwc = h_bh.reshape(-1, *undone[-1])
+        h_bhwc = h_bh.reshape(-1, *decoder_maps[-1])
         for i in reversed(range(layers)):
             layer = params["decoder"][f"layer_{layers - i}"]
-            h_bhwc = convolve_back(activation(h_bhwc), layer["kernel"], stride, undone[i], passes)
+            h_bhwc = convolve_back(activation(h_bhwc), layer["kernel"], stride, decoder_maps[i], passes)
             h_bhwc = h_bhwc + layer["bias"][None, None, None, :]
         return h_bhwc.reshape(*z_bk.shape[:-1], inputs)
 
@@ -157,4 +159,4 @@ def _conv(
         kernels = {f"layer_{layers - i}": encoder_params[f"layer_{i}"]["kernel"] for i in range(layers)}
         return {**kernels, "layer_0": encoder_params[last]["kernel"].T}
 
-    return Net(init, encode, decode, inputs, codings, axes, hidden, coding, hidden_width, mirror)
+    return Net(init, encode, decode, inputs, widths[-1], axes, hidden, coding, hidden_width, mirror)

@@ -313,15 +313,3 @@ def _csv(settings: Sequence[Setting]) -> str:
     writer.writeheader()
     writer.writerows(lines)
     return text.getvalue()
-
-
-def rebuild(folder: Path, warn: Callable[[str], None] | None = None) -> list[Path]:
-    """Rebuild runs.jsonl, summary and figures of a results folder from its stored runs. Returns the files written.
-
-    Raises ResultsError where there are none, or another call is writing there.
-    """
-    if not (folder / "runs.jsonl").is_file() and not (folder / "runs").is_dir():
-        raise ResultsError(str(folder), "no runs there", "give a results folder, for example results/quickstart")
-    with lock.hold(folder):
-        rows = run_folders.write_index(folder, warn)
-        return write(folder, rows, lambda run_id: run_folders.read_arrays(folder, run_id))

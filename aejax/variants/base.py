@@ -1,9 +1,9 @@
 """What a variant is: a record of pure functions with one loss signature,
 `loss(params, key, x_bd, **hyper) -> (scalar, metrics)`.
 
-The keyword-only arguments of `loss` are the variant's hyper-parameters, all of them required: what is not written in a
-config is not silently something. `progress` alone is none: a loss that takes it is told how much of the training is
-over, from 0 to 1, and 1 when it is evaluated.
+The keyword-only arguments of `loss` are the variant's hyper-parameters. None has a default, so a config states the
+value of each. `progress` is not a hyper-parameter: training passes to a loss that takes it the share of the training
+that is over, from 0 to 1, and evaluation passes 1.
 """
 
 from __future__ import annotations
@@ -16,30 +16,35 @@ import jax
 
 from aejax.nets import Activation, CodingAxes, Net, Params
 from aejax.runtime.errors import ConfigError, suggest
-from aejax.variants.penalties import cross_entropy
+from aejax.variants.penalties import ErrorFunction, cross_entropy
 
 Loss = Callable[..., tuple[jax.Array, dict[str, Any]]]
 Ranges = tuple[tuple[str, float, float], ...]
-"""Name, least and most of every hyper-parameter that has bounds of its own; the others are numbers of at least 0."""
+"""Name, least and greatest value of every hyper-parameter with bounds of its own; all others are at least 0."""
 PROGRESS = "progress"
 
 
 class Autoencoder(NamedTuple):
-    """`init(key) -> params`, `encode(params, x_bd) -> z_bk`, `decode(params, z_bk) -> x_bd`, and the loss.
+    """A variant of a net of d inputs and k codings, as pure functions.
 
-    `metrics` of the loss always hold `error`, the reconstruction error alone. `coding_axes` says which parameters have
-    an axis of codings, so that fewer can be trained in the same shapes (`nets.narrow`); `init` takes their number as a
-    second argument then.
-
-    `watched` names further scalars among the metrics whose mean over validation is recorded after each epoch;
-    `criterion`, one of them or `error`, is what the best epoch is chosen by, lower being better. `settle(params,
-    metrics) -> params` follows every step of the optimiser: projections, and what `params["memory"]` holds, which no
-    gradient reaches. `overcomplete` variants may have more codings than inputs. The full-batch loss of a `quadratic`
-    variant of an affine net depends on the rows through their mean and covariance alone. `generative` holds the
-    functions of a model of the data's density. `ranges` bounds hyper-parameters: others are refused in a config. A
-    variant that `activates` ends the encoder in an activation of its own, after the net's, which should be none.
-    `features(params, x_bd) -> z_bk` stands for `encode` where a classifier is trained through it: for codings that have
-    no gradient.
+    init: `init(key, codings=None) -> params`, as that of `nets.Net`. What `params["memory"]` holds gets no gradient.
+    encode: `encode(params, x_bd) -> z_bk`.
+    decode: `decode(params, z_bk) -> x_bd`, the output activation included.
+    loss: `loss(params, key, x_bd, **hyper) -> (scalar, metrics)`. The metrics hold `error`, the reconstruction error
+        alone, and other scalars; where there is a memory, they hold its next state as `memory`.
+    coding_axes: path and axis of every parameter with one entry per coding. They let one shape train fewer codings
+        (`nets.mask_codings`); without them the number of codings cannot be varied.
+    recorded_metrics: names of further metrics whose validation mean is recorded after each epoch.
+    criterion: `error` or one of `recorded_metrics`. The best epoch is the one where it is least.
+    post_update: `post_update(params, metrics) -> params`, called after every step of the optimiser. It projects
+        parameters and updates the memory.
+    overcomplete: whether there may be more codings than inputs.
+    quadratic: whether the full-batch loss depends on the rows through their mean and covariance alone, on affine nets.
+    generative: the functions of a variant that models the density of the data.
+    hyper_ranges: bounds of hyper-parameters; a config with a value outside them is refused.
+    activates_codings: whether the variant applies an activation to the codings. The net's should be the identity then.
+    features: `features(params, x_bd) -> z_bk`, used instead of `encode` to train a classifier on the codings, for
+        variants whose codings have no gradient.
     """
 
     init: Callable[..., Params]
@@ -59,12 +64,16 @@ class Autoencoder(NamedTuple):
 
 
 class Generative(NamedTuple):
-    """Of a variant that is a density: `sample(params, key, z_bk) -> x_bd` draws rows given codings from the standard
-    normal prior; `log_weights(params, key, x_bd) -> (b,)` draws one coding a row from the posterior and gives
-    log p(x, z) - log q(z | x) in nats: their mean over draws is the ELBO, their log-mean-exp the log-likelihood.
-    `posterior(params, x_bd)` is mean and log variance, (b, k), of the codings of rows. `observed(key, x_bd)` are the
-    rows that it is a density of: those given, or draws of zeros and ones. `binary` says whether its rows are these.
-    `variance(params)` is that of each input of other rows around what is decoded.
+    """The density p(x, z) of a variant, with a standard normal prior p(z) and a posterior q(z | x).
+
+    sample: `sample(params, key, z_bk) -> x_bd`, one draw of p(x | z) for each coding.
+    log_weights: `log_weights(params, key, x_bd) -> (b,)`, log p(x, z) - log q(z | x) in nats for one draw z of q(z | x)
+        per row. Its mean over draws is the evidence lower bound; its log-mean-exp estimates log p(x).
+    posterior: `posterior(params, x_bd)`, mean and log variance of q(z | x), (b, k) each.
+    observed: `observed(key, x_bd) -> x_bd`, the rows whose density is modelled: the given rows, or draws of zeros and
+        ones with the given rows as probabilities.
+    binary: whether these rows are zeros and ones.
+    variance: `variance(params)`, the variance of each input around its reconstruction; None for binary rows.
     """
 
     sample: Callable[[Params, jax.Array, jax.Array], jax.Array]
@@ -78,9 +87,11 @@ class Generative(NamedTuple):
 Decode = Callable[[Params, jax.Array], jax.Array]
 
 
-def decode_and_target(net: Net, output: Activation, error: Callable[..., jax.Array]) -> tuple[Decode, Decode]:
-    """`decode`, which ends in the output activation, and what `error` compares with the rows: with cross-entropy the
-    logits, else the same. Raises ConfigError when error and output do not belong together.
+def decode_and_target(net: Net, output: Activation, error: ErrorFunction) -> tuple[Decode, Decode]:
+    """`decode`, which ends in the output activation, and `predict`, whose result `error` compares with the rows.
+
+    `predict` returns the logits where the error is the cross-entropy, and is `decode` otherwise. Raises ConfigError
+    where the error is the cross-entropy and the output is not a sigmoid.
     """
     if error is cross_entropy and output is not jax.nn.sigmoid:
         raise ConfigError(
@@ -96,7 +107,7 @@ def decode_and_target(net: Net, output: Activation, error: Callable[..., jax.Arr
 
 
 def hyper_names(autoencoder: Autoencoder) -> tuple[str, ...]:
-    """Names of the hyper-parameters that the loss takes: its keyword-only arguments but `progress`."""
+    """Names of the hyper-parameters of a variant: the keyword-only arguments of its loss, without `progress`."""
     return tuple(name for name in keyword_names(autoencoder.loss) if name != PROGRESS)
 
 
@@ -107,22 +118,23 @@ def keyword_names(function: Callable[..., Any]) -> tuple[str, ...]:
 
 
 def fix_hyper(loss: Loss, **values: Any) -> Loss:
-    """The loss with some of its hyper-parameters fixed: it takes the others only."""
+    """The loss with fixed values for some of its hyper-parameters. They are no longer in its signature."""
     if not values:
         return loss
 
-    def of_the_others(*arguments: Any, **others: Any):
+    def loss_of_others(*arguments: Any, **others: Any):
         return loss(*arguments, **others, **values)
 
     signature = inspect.signature(loss)
-    left = [parameter for name, parameter in signature.parameters.items() if name not in values]
-    of_the_others.__signature__ = signature.replace(parameters=left)  # pyright: ignore[reportFunctionMemberAccess]
-    return of_the_others
+    others = [parameter for name, parameter in signature.parameters.items() if name not in values]
+    loss_of_others.__signature__ = signature.replace(parameters=others)  # pyright: ignore[reportFunctionMemberAccess]
+    return loss_of_others
 
 
 def check_hyper(given: Iterable[str], allowed: Iterable[str], field: str = "hyper") -> None:
     """Raise ConfigError naming the first hyper-parameter that is unknown or missing."""
-    given, allowed = list(given), list(allowed)
+    given = list(given)
+    allowed = list(allowed)
     for name in given:
         if name not in allowed:
             raise ConfigError(f"{field}.{name}", "unknown hyper-parameter", suggest(name, allowed))

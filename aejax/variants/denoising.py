@@ -1,37 +1,44 @@
-"""The denoising autoencoder (Vincent et al. 2008, 2010): a noisy input, the clean one as its target."""
+"""The denoising autoencoder (Vincent et al. 2008, 2010): a noisy input and a clean target."""
 
 from __future__ import annotations
-
-import functools
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from aejax.nets import Activation, Net, Params, identity
 from aejax.runtime.errors import ConfigError, suggest
+from aejax.runtime.memoise import build_once
 from aejax.variants import penalties
 from aejax.variants.base import Autoencoder, decode_and_target
 
 NOISES = ("gaussian", "masking", "salt_and_pepper")
 
 
-@functools.lru_cache(maxsize=256, typed=True)
+@build_once
 def denoising(
     net: Net,
     *,
     output: Activation = identity,
-    error: Callable[[jax.Array, jax.Array], jax.Array] = penalties.squared_error,
+    error: penalties.ErrorFunction = penalties.squared_error,
     noise: str = "gaussian",
     pepper: float = 0.0,
     salt: float = 1.0,
 ) -> Autoencoder:
-    """Reconstruct the clean input from a noisy one: `error(output(decoder(encoder(noisy(x)))), x) + l2 * l2_penalty`.
+    """Reconstruct the clean input x (b, d) from codings z (b, k) of a noisy one (Vincent et al. 2008, 2010).
 
-    The noise is drawn anew at every step, and for validation always the same; `corrupt` says what each noise does. The
-    metric `error` is of noisy rows against clean ones. Hyper-parameters: `level` of the noise and `l2` >= 0. There may
-    be more codings than inputs. Raises ConfigError on a noise or values that cannot be, and when error and output do
-    not belong together.
+        z    = encoder(corrupt(x))
+        loss = error(output(decoder(z)), x) + l2 * l2_penalty
+
+    Every step draws new noise; validation always draws the same. The metric `error` compares reconstructions of noisy
+    rows with clean rows. There may be more codings than inputs.
+
+    Hyper-parameters:
+        level: strength of the noise (see `corrupt`). A standard deviation in units of the inputs for "gaussian", a
+            probability from 0 to 1 for the other noises.
+        l2: weight of `penalties.l2`, at least 0, in units of the error per squared weight.
+
+    Options `noise`, `pepper` and `salt` are those of `corrupt`. Raises ConfigError on an unknown noise, on values of
+    pepper and salt that do not fit the noise, and where error and output do not fit.
     """
     check_noise(noise, pepper, salt)
     decode, predict = decode_and_target(net, output, error)
@@ -49,11 +56,12 @@ def denoising(
 def corrupt(
     key: jax.Array, x_bd: jax.Array, level: jax.Array | float, noise: str, *, pepper: float = 0.0, salt: float = 1.0
 ) -> jax.Array:
-    """Noisy rows, (b, d), not cut off at the ends of the data's range; `level` may be traced.
+    """Noisy rows (b, d). They are not clipped to the range of the data. `level` may be traced.
 
-    "gaussian" adds noise of standard deviation `level`; "masking" sets each value to 0 with probability `level`, and
-    does not scale up the others; "salt_and_pepper" sets it, with probability `level`, to `pepper` or `salt`, each half
-    of the time. These are 0 and 1, the ends of the range of pixels: data of another range needs values of its own.
+    "gaussian" adds normal noise of standard deviation `level`.
+    "masking" sets each value to 0 with probability `level` and leaves the other values as they are.
+    "salt_and_pepper" sets each value with probability `level` / 2 to `pepper` and with the same probability to `salt`.
+    The defaults 0 and 1 are the ends of the range of pixels; data with another range needs other values.
     """
     if noise == "gaussian":
         return x_bd + level * jax.random.normal(key, x_bd.shape, x_bd.dtype)
@@ -65,7 +73,10 @@ def corrupt(
 
 
 def check_noise(noise: str, pepper: float, salt: float, field: str = "") -> None:
-    """Raise ConfigError on a noise, or on values of salt and pepper, that cannot be."""
+    """Raise ConfigError on an unknown noise, and on values of pepper and salt that do not fit it.
+
+    `field` is the prefix of the field's name in the message.
+    """
     if noise not in NOISES:
         raise ConfigError(f"{field}noise", repr(noise), suggest(str(noise), NOISES))
     for name, value in (("pepper", pepper), ("salt", salt)):

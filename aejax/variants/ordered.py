@@ -1,13 +1,11 @@
-"""Variants whose codings come in the order of the principal components, where plain ones only span the same subspace.
+"""Variants whose codings come in the order of the principal components. Plain codings only span the same subspace.
 
-All three leave the best reconstruction as it is and break the symmetry between the codings: by a penalty that grows
-along them, by reconstructing from the first few, or by turning them until their covariance is diagonal.
+All three keep the best reconstruction and break the symmetry between the codings: `nonuniform_l2` by a penalty that
+grows along them, `nested_dropout` by reconstructing from the first few, `rotation_augmented` by rotating them until
+their covariance is diagonal.
 """
 
 from __future__ import annotations
-
-import functools
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -15,26 +13,35 @@ import jax.numpy as jnp
 from aejax import nets
 from aejax.nets import Activation, Net, Params, affine_kernels, identity
 from aejax.runtime.errors import ConfigError, suggest
+from aejax.runtime.memoise import build_once
 from aejax.variants import penalties
 from aejax.variants.base import Autoencoder, decode_and_target
 
 PREFIXES = ("all", "sampled")
 
 
-@functools.lru_cache(maxsize=256, typed=True)
+@build_once
 def nonuniform_l2(
     net: Net,
     *,
     output: Activation = identity,
-    error: Callable[[jax.Array, jax.Array], jax.Array] = penalties.squared_error,
+    error: penalties.ErrorFunction = penalties.squared_error,
 ) -> Autoencoder:
-    """Penalise each coding's kernels more than the coding before: `error + l2 * l2_penalty + l2_spread * growing`.
+    """Penalise the kernels of each coding more than those of the coding before (Kunin et al. 2019; Bao et al. 2020).
 
-    `growing` is half the sum of squares of what makes coding j and of what it is decoded by, times (j - 1) / (k - 1).
-    So in a linear autoencoder coding j has the weight `l2 + l2_spread * (j - 1) / (k - 1)` on both factors, and is the
-    j-th principal component where its weight is below what that is worth (Kunin et al. 2019; Bao et al. 2020).
-    Hyper-parameters: `l2` and `l2_spread` >= 0. Raises ConfigError for a net whose codings have no kernels of their
-    own, and when error and output do not belong together.
+        z       = encoder(x),    x (b, d), z (b, k)
+        growing = sum_j (j - 1) / (k - 1) * |kernels of coding j|^2 / 2,    j = 1 … k
+        loss    = error(output(decoder(z)), x) + l2 * l2_penalty + l2_spread * growing
+
+    The kernels of coding j are its column of the encoder's last kernel and its row of the decoder's first. In a linear
+    autoencoder both have the weight `l2 + l2_spread * (j - 1) / (k - 1)`, and coding j is the j-th principal component
+    where this weight is below what the component is worth.
+
+    Hyper-parameters:
+        l2: weight of `penalties.l2`, at least 0, in units of the error per squared weight.
+        l2_spread: additional weight of the last coding, at least 0, in the same units.
+
+    Raises ConfigError for a net whose codings have no kernels of their own, and where error and output do not fit.
     """
     kernels = tuple((path, axis) for path, axis in net.coding_axes if path[-1] == "kernel")
     if not kernels:
@@ -44,8 +51,8 @@ def nonuniform_l2(
     def loss(params: Params, key: jax.Array, x_bd: jax.Array, *, l2: jax.Array, l2_spread: jax.Array):
         del key  # nothing random
         reconstruction_error = error(predict(params, net.encode(params, x_bd)), x_bd)
-        codings = jnp.sum(nets.coding_mask(params, net.coding_axes, net.codings))  # those that no mask has taken away
-        share_k = jnp.arange(net.codings) / jnp.maximum(codings - 1, 1)
+        trained_codings = jnp.sum(nets.coding_mask(params, net.coding_axes, net.codings))
+        share_k = jnp.arange(net.codings) / jnp.maximum(trained_codings - 1, 1)
         squares_k = sum(_squares(_leaf(params, path), axis) for path, axis in kernels)
         penalty = l2 * penalties.l2(params) + l2_spread * 0.5 * jnp.sum(share_k * squares_k)
         return reconstruction_error + penalty, {"error": reconstruction_error, "penalty": penalty}
@@ -53,22 +60,30 @@ def nonuniform_l2(
     return Autoencoder(net.init, net.encode, decode, loss, net.coding_axes, quadratic=error is penalties.squared_error)
 
 
-@functools.lru_cache(maxsize=256, typed=True)
+@build_once
 def nested_dropout(
     net: Net,
     *,
     output: Activation = identity,
-    error: Callable[[jax.Array, jax.Array], jax.Array] = penalties.squared_error,
+    error: penalties.ErrorFunction = penalties.squared_error,
     prefixes: str = "all",
 ) -> Autoencoder:
-    """Reconstruct from the first p codings alone, p being geometric (Rippel et al. 2014).
+    """Reconstruct from the first p codings only, for a geometric random p (Rippel et al. 2014).
 
-    At least j codings are kept with probability `continuation` ** (j - 1), so all k of them with that of j = k: with 1
-    this is the plain autoencoder. `prefixes="all"` takes the expectation exactly: one reconstruction for each p, or for
-    the squared error of an affine net all of them out of (k, k) moments, which makes it `quadratic`; "sampled" draws
-    one p for each row and step. The metric `error` is of all codings together; the epoch is chosen by `nested_error`.
-    Hyper-parameters: `continuation` from 0 to 1, `l2` >= 0. Raises ConfigError on other `prefixes`, and when error and
-    output do not belong together.
+        z            = encoder(x),    x (b, d), z (b, k)
+        nested_error = E_p error(output(decoder(z_1 … z_p, 0 … 0)), x),    P(p >= j) = continuation^(j - 1),  p <= k
+        loss         = nested_error + l2 * l2_penalty
+
+    Hyper-parameters:
+        continuation: probability, from 0 to 1, of keeping one more coding; 1 is the plain autoencoder.
+        l2: weight of `penalties.l2`, at least 0, in units of the error per squared weight.
+
+    Option `prefixes`: "all" computes the expectation exactly, with one reconstruction for each p; for the squared error
+    of an affine net it comes from (k, k) moments, which makes the variant `quadratic`. "sampled" draws one p for each
+    row and step.
+
+    The metric `error` is that of all codings. The best epoch is chosen by `nested_error`. Raises ConfigError on other
+    `prefixes`, and where error and output do not fit.
     """
     if prefixes not in PREFIXES:
         raise ConfigError("prefixes", repr(prefixes), suggest(str(prefixes), PREFIXES))
@@ -78,7 +93,7 @@ def nested_dropout(
 
     def loss(params: Params, key: jax.Array, x_bd: jax.Array, *, continuation: jax.Array, l2: jax.Array):
         z_bk = net.encode(params, x_bd)
-        kept_k = continuation ** jnp.arange(k)  # the probability that at least the first j codings are kept
+        kept_k = continuation ** jnp.arange(k)  # the probability that coding j is kept
         if quadratic:
             nested_error, reconstruction_error = _prefix_errors(net, params, z_bk, x_bd, kept_k)
         elif prefixes == "all":
@@ -112,10 +127,11 @@ def nested_dropout(
 def _prefix_errors(
     net: Net, params: Params, z_bk: jax.Array, x_bd: jax.Array, kept_k: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Squared error per input of an affine decoder b + z D, expected over prefixes, and of all codings.
+    """Squared error per input of an affine decoder b + z D: its expectation over prefixes, and that of all codings.
 
-    Of the first p codings it is E|y|^2 - 2 sum_{j<=p} c_j + sum_{i,j<=p} h_ij with y = x - b, c_j = E[z_j y] D_j and
-    h_ij = E[z_i z_j] D_i D_j. In the expectation c_j counts as often as coding j is kept, h_ij as often as both are.
+    The error of the first p codings is E|y|^2 - 2 sum_{j<=p} c_j + sum_{i,j<=p} h_ij with y = x - b,
+    c_j = E[z_j y] D_j and h_ij = E[z_i z_j] D_i D_j. In the expectation c_j has the probability that coding j is kept
+    as its weight, and h_ij the probability that both codings are.
     """
     rows, inputs = x_bd.shape
     decoder_kd = affine_kernels(params)[1]
@@ -123,29 +139,38 @@ def _prefix_errors(
     share_k = jnp.sum((z_bk.T @ residual_bd) * decoder_kd, axis=1) / rows
     cross_kk = (z_bk.T @ z_bk) * (decoder_kd @ decoder_kd.T) / rows
     total = jnp.sum(jnp.square(residual_bd)) / rows
-    both_kk = jnp.minimum(kept_k[:, None], kept_k[None, :])
-    nested = total - 2 * jnp.sum(kept_k * share_k) + jnp.sum(both_kk * cross_kk)
+    both_kept_kk = jnp.minimum(kept_k[:, None], kept_k[None, :])
+    nested = total - 2 * jnp.sum(kept_k * share_k) + jnp.sum(both_kept_kk * cross_kk)
     return nested / inputs, (total - 2 * jnp.sum(share_k) + jnp.sum(cross_kk)) / inputs
 
 
-@functools.lru_cache(maxsize=256, typed=True)
+@build_once
 def rotation_augmented(
     net: Net,
     *,
     output: Activation = identity,
-    error: Callable[[jax.Array, jax.Array], jax.Array] = penalties.squared_error,
+    error: penalties.ErrorFunction = penalties.squared_error,
 ) -> Autoencoder:
-    """The plain loss, whose gradient also turns the codings until they are uncorrelated, the widest first.
+    """The plain loss with a gradient that also rotates the codings to the principal axes (Bao et al. 2020).
 
-    With M the covariance of the codings, A = (above the diagonal of M - below it) / 2 is skew: the step that adds
-    `rotation * A` to the codings' kernels and to those that decode them turns both alike, so that no reconstruction
-    changes, and M flows to a diagonal in falling order (the rotation augmented gradient of Bao et al. 2020, whose own
-    weight is 1 beside the gradient of the error summed over inputs). The term that does it has the value zero.
+        z    = encoder(x),    x (b, d), z (b, k)
+        loss = error(output(decoder(z)), x) + l2 * l2_penalty + rotation * 0
+        the 0 has the gradient  W A / d  in every kernel W of the codings,
+        A = (above the diagonal of M - below it) / 2,    M (k, k) the covariance of the codings
 
-    A diagonal M makes each coding a principal component only where encoder and decoder are each other's transposes:
-    where they are not tied, a small `l2` sees to that. Turning is no scaling of single parameters: with Adam, which
-    scales them, it does not arrive; take sgd or nesterov. Hyper-parameters: `rotation` and `l2` >= 0. Raises
-    ConfigError for a net whose codings are not linear, and when error and output do not belong together.
+    A is skew, so a step along this gradient rotates the codings and the decoder alike and changes no reconstruction.
+    M becomes diagonal with falling entries. The paper's weight is 1 beside the gradient of the error summed over
+    inputs; our error is a mean over inputs, so A is divided by d.
+
+    A diagonal M makes each coding a principal component only where encoder and decoder are each other's transposes. A
+    net that is not tied needs a small `l2` for this. Adam scales single parameters, and a rotation with scaled
+    parameters is no rotation: use sgd or nesterov.
+
+    Hyper-parameters:
+        rotation: weight of the rotation's gradient, at least 0, without unit.
+        l2: weight of `penalties.l2`, at least 0, in units of the error per squared weight.
+
+    Raises ConfigError for a net whose codings are not linear, and where error and output do not fit.
     """
     if not (net.linear_codings and net.coding_axes):
         found = "rotation_augmented, with codings that an activation or their net keeps from being turned"
@@ -159,24 +184,25 @@ def rotation_augmented(
         centred_bk = z_bk - jnp.mean(z_bk, axis=0, keepdims=True)
         covariance_kk = centred_bk.T @ centred_bk / len(x_bd)
         skew_kk = (jnp.triu(covariance_kk, 1) - jnp.tril(covariance_kk, -1)) / 2 / net.inputs
-        turning = jnp.zeros(())
+        rotation_term = jnp.zeros(())  # stays 0; its gradient rotates
         for path, axis in net.coding_axes:
             leaf = _leaf(params, path)
-            turned = jnp.moveaxis(jnp.tensordot(leaf, skew_kk, axes=(axis, 0)), -1, axis)
-            turning += jnp.vdot(jax.lax.stop_gradient(turned), leaf - jax.lax.stop_gradient(leaf))
+            rotated = jnp.moveaxis(jnp.tensordot(leaf, skew_kk, axes=(axis, 0)), -1, axis)
+            rotation_term += jnp.vdot(jax.lax.stop_gradient(rotated), leaf - jax.lax.stop_gradient(leaf))
         penalty = l2 * penalties.l2(params)
         metrics = {"error": reconstruction_error, "penalty": penalty}
-        return reconstruction_error + penalty + rotation * turning, metrics
+        return reconstruction_error + penalty + rotation * rotation_term, metrics
 
     return Autoencoder(net.init, net.encode, decode, loss, net.coding_axes, quadratic=error is penalties.squared_error)
 
 
 def _squares(leaf: jax.Array, axis: int) -> jax.Array:
-    """Sum of squares of what belongs to each entry of an axis."""
+    """Sum of squares over all axes but one."""
     return jnp.sum(jnp.square(leaf), axis=tuple(i for i in range(leaf.ndim) if i != axis))
 
 
 def _leaf(params: Params, path: tuple[str, ...]) -> jax.Array:
+    """The parameter at a path."""
     for name in path:
         params = params[name]
     return params  # pyright: ignore[reportReturnType]

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-
 import jax
 
 from aejax.nets import Activation, Net, Params, identity
+from aejax.runtime.memoise import build_once
 from aejax.variants import penalties
 from aejax.variants.base import Autoencoder, decode_and_target
 
 
-@functools.lru_cache(maxsize=256, typed=True)
+@build_once
 def plain(
     net: Net,
     *,
     output: Activation = identity,
-    error: Callable[[jax.Array, jax.Array], jax.Array] = penalties.squared_error,
+    error: penalties.ErrorFunction = penalties.squared_error,
 ) -> Autoencoder:
-    """Reconstruct the input: `error(output(decoder(encoder(x))), x) + l2 * l2_penalty`.
+    """Reconstruct the input x (b, d) from its codings z (b, k).
 
-    `error=cross_entropy` reads the decoder's linear output as logits and needs `output=jax.nn.sigmoid` and inputs in
-    [0, 1]. Hyper-parameter: `l2` >= 0. Raises ConfigError when error and output do not belong together.
+        z    = encoder(x)
+        loss = error(output(decoder(z)), x) + l2 * l2_penalty
+
+    Hyper-parameter:
+        l2: weight of `penalties.l2`, at least 0, in units of the error per squared weight.
+
+    `error=cross_entropy` takes the decoder's linear output as logits. It needs `output=jax.nn.sigmoid` and inputs in
+    [0, 1]. Raises ConfigError where error and output do not fit.
     """
     decode, predict = decode_and_target(net, output, error)
 

@@ -1,6 +1,8 @@
-"""Sparse variants: codings of which few are active in a row, often more of them than inputs.
+"""Sparse variants: few codings are active in each row, and there are often more codings than inputs.
 
-All but `kl_sparse` want a decoder of one dense layer: its columns are a dictionary that the codings weight.
+All but `kl_sparse` need a decoder of one dense layer. Its kernel is a dictionary: the codings are weights of its
+columns. `dictionary.py` holds what these variants share, `revival.py` the two ways to revive dead units, `selection.py`
+the choice of the largest codings.
 """
 
 from aejax.variants.sparse.batch_topk import batch_topk

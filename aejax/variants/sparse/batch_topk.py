@@ -1,52 +1,60 @@
-"""BatchTopK (Bussmann et al. 2024): a number of codings for the batch, which each row takes its share of."""
+"""BatchTopK (Bussmann et al. 2024): the largest codings of the batch, so hard rows get more than easy ones."""
 
 from __future__ import annotations
-
-import functools
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from aejax.nets import Activation, Net, Params, identity
 from aejax.runtime.errors import ConfigError
+from aejax.runtime.memoise import build_once
 from aejax.variants import penalties
 from aejax.variants.base import Autoencoder, decode_and_target
-from aejax.variants.sparse.dictionary import centring, check_dictionary, starting
+from aejax.variants.sparse.dictionary import centring, dictionary_autoencoder
 from aejax.variants.sparse.revival import check_revival, idle_steps, revival_error
 from aejax.variants.sparse.selection import largest
 
 
-@functools.lru_cache(maxsize=256, typed=True)
+@build_once
 def batch_topk(
     net: Net,
     *,
     output: Activation = identity,
-    error: Callable[[jax.Array, jax.Array], jax.Array] = penalties.squared_error,
+    error: penalties.ErrorFunction = penalties.squared_error,
     dead_after: int = 200,
     revived: int | None = None,
     memory_of: float = 0.99,
 ) -> Autoencoder:
-    """The `active * b` largest codings of a batch of b rows, and ReLU: `error + revive * revival_error +
-    l2 * l2_penalty`. Rows that are hard to reconstruct take more of them than easy ones.
+    """Keep the largest codings of the batch (Bussmann et al. 2024).
 
-    A row's codings must not depend on other rows: `encode` keeps what exceeds a threshold, the mean over training of
-    the smallest coding kept, each step weighing `memory_of` times the next one. Validation is judged by it, too.
-    `params["memory"]` holds it, and the steps since each unit was active, as in `topk`, whose other options and
-    hyper-parameters this variant shares. Raises ConfigError as `topk` does.
+        u    = encoder(x - b)                         x (b, d), b the reconstruction of codings of zero
+        z    = relu(u) for the `active * b` largest u of the batch, else 0                        z (b, k)
+        loss = error(output(decoder(z)), x) + revive * revival_error + l2 * l2_penalty
+
+    The codings of a row must not depend on other rows, so `encode` keeps the u above a threshold instead. This is a
+    running mean of the smallest coding that a training batch kept. Validation uses it, too.
+    `params["memory"]["threshold"]` holds it; -1 means that there is none yet.
+
+    Hyper-parameters:
+        active: codings kept per row, on average over the batch, from 1 to k.
+        revive: weight of `revival_error` (AuxK), at least 0, without unit; Gao et al. (2024) take 1/32.
+        l2: weight of `penalties.l2`, at least 0, in units of the error per squared weight.
+
+    Options:
+        dead_after: a unit that is active in no row for so many steps is dead.
+        revived: how many dead units per row, the largest, learn to reconstruct what z leaves over; by default d / 2.
+        memory_of: weight of the old threshold in the running mean at each step, at least 0 and below 1.
+
+    Raises ConfigError as `topk` does, and on a `memory_of` outside its range.
     """
-    check_dictionary(net)
     most = check_revival(net, dead_after, revived)
     if isinstance(memory_of, bool) or not isinstance(memory_of, int | float) or not 0 <= memory_of < 1:
         raise ConfigError("memory_of", repr(memory_of), "give a number of at least 0 and below 1")
     decode, predict = decode_and_target(net, output, error)
-    centred = centring(decode, net.codings)
-
-    def units(params: Params, x_bd: jax.Array) -> jax.Array:
-        return net.encode(params, centred(params, x_bd))
+    centre = centring(decode, net.codings)
 
     def encode(params: Params, x_bd: jax.Array) -> jax.Array:
-        units_bk = units(params, x_bd)
+        units_bk = net.encode(params, centre(params, x_bd))
         return jnp.where(units_bk > params["memory"]["threshold"], jax.nn.relu(units_bk), 0.0)
 
     def loss(
@@ -60,7 +68,7 @@ def batch_topk(
         progress: jax.Array,
     ):
         del key  # nothing random
-        units_bk = units(params, x_bd)
+        units_bk = net.encode(params, centre(params, x_bd))
         kept_bk = largest(units_bk, active * len(x_bd), of_batch=True)
         kept_bk = jnp.where(progress < 1, kept_bk, units_bk > params["memory"]["threshold"])
         z_bk = jnp.where(kept_bk, jax.nn.relu(units_bk), 0.0)
@@ -69,32 +77,20 @@ def batch_topk(
         left_over_bd = x_bd - decode(params, z_bk)
         revival = revival_error(net, params, units_bk, left_over_bd, idle_k >= dead_after, most)
         penalty = revive * revival + l2 * penalties.l2(params)
-        memory = {"threshold": remembered(params["memory"]["threshold"], z_bk), "idle": idle_k}
+        memory = {"threshold": next_threshold(params["memory"]["threshold"], z_bk), "idle": idle_k}
         return reconstruction_error + penalty, {"error": reconstruction_error, "penalty": penalty, "memory": memory}
 
-    def remembered(threshold: jax.Array, z_bk: jax.Array) -> jax.Array:
-        """The next threshold; a negative one is none yet, and a batch without a coding changes nothing."""
+    def next_threshold(threshold: jax.Array, z_bk: jax.Array) -> jax.Array:
+        """The running mean after this batch; a batch without active codings does not change it."""
         smallest = jnp.min(jnp.where(z_bk > 0, z_bk, jnp.inf))
         moved = jnp.where(threshold < 0, smallest, memory_of * threshold + (1 - memory_of) * smallest)
         return jax.lax.stop_gradient(jnp.where(jnp.isfinite(smallest), moved, threshold))
 
-    def init(key: jax.Array, codings: jax.Array | None = None) -> Params:
-        memory = {"threshold": jnp.full((), -1.0), "idle": jnp.zeros(net.codings)}
-        return {**starting(net)(key, codings), "memory": memory}
-
-    def settle(params: Params, metrics: dict) -> Params:
-        return {**params, "memory": metrics["memory"]}
-
-    axes = (*net.coding_axes, (("memory", "idle"), 0))
-    ranges = (("active", 1, net.codings),)
-    return Autoencoder(
-        init,
+    return dictionary_autoencoder(
+        net,
         encode,
         decode,
         loss,
-        axes,
-        post_update=settle,
-        overcomplete=True,
-        hyper_ranges=ranges,
-        activates_codings=True,
+        remembered={"threshold": -1.0},
+        hyper_ranges=(("active", 1, net.codings),),
     )

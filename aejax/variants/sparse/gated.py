@@ -1,9 +1,6 @@
-"""The gated sparse autoencoder (Rajamanoharan et al. 2024a): one path says which units are active, one how much."""
+"""The gated sparse autoencoder (Rajamanoharan et al. 2024a): gates say which units are active, magnitudes how much."""
 
 from __future__ import annotations
-
-import functools
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -11,46 +8,60 @@ import jax.numpy as jnp
 from aejax.nets import Activation, Net, Params, identity
 from aejax.runtime import validate
 from aejax.runtime.errors import ConfigError
+from aejax.runtime.memoise import build_once
 from aejax.variants import penalties
 from aejax.variants.base import Autoencoder, decode_and_target
-from aejax.variants.sparse.dictionary import centring, check_dictionary, starting, unit_columns
+from aejax.variants.sparse.dictionary import centring, dictionary_autoencoder, unit_columns
 from aejax.variants.sparse.revival import idle_steps, shortfall
 
 
-@functools.lru_cache(maxsize=256, typed=True)
+@build_once
 def gated(
     net: Net,
     *,
     output: Activation = identity,
-    error: Callable[[jax.Array, jax.Array], jax.Array] = penalties.squared_error,
+    error: penalties.ErrorFunction = penalties.squared_error,
     dead_after: int = 200,
 ) -> Autoencoder:
-    """Magnitudes where the gate is open: `error + l1 * mean_b sum_k relu(gate_bk) + auxiliary + revive * shortfall +
-    l2 * l2_penalty`.
+    """Codings are magnitudes where a gate is open; the L1 penalty shrinks the gates (Rajamanoharan et al. 2024a).
 
-    `gate` is the net's own last layer, W h + b; the magnitude is relu(exp(log_scale) * W h + bias), so the two share W.
-    L1 shrinks the gate, not the magnitude. The gate's step has no derivative: it learns from `auxiliary`, the error of
-    relu(gate) as codings, whose decoder is frozen. The decoder's columns have length 1; the reconstruction of no
-    codings at all is subtracted from the input. A unit that was active on no row of `dead_after` steps is dead, and its
-    gate is drawn towards 0 from below by its `shortfall`. Hyper-parameters: `l1`, `revive` and `l2` >= 0. Raises
-    ConfigError where the decoder is not one dense layer, the net has no biases, an option cannot be, or error and
-    output do not belong together.
+        gate      = encoder(x - b) = W h + c          x (b, d), b the reconstruction of codings of zero
+        magnitude = relu(exp(log_scale) * W h + bias)
+        z         = magnitude where gate > 0, else 0                                              z (b, k)
+        auxiliary = error(output(frozen decoder(relu(gate))), x)
+        loss      = error(output(decoder(z)), x) + auxiliary + l1 * mean_b sum_k relu(gate_bk)
+                    + revive * shortfall + l2 * l2_penalty
+
+    h are the hidden units (the centred input for one layer). Gate and magnitude share W, the kernel of the encoder's
+    last layer. The step gate > 0 has no derivative, so the gate learns from `auxiliary`, in which the decoder gets no
+    gradient. The decoder's columns have length 1.
+
+    Hyper-parameters:
+        l1: weight of the sum of the open gates, at least 0, in units of the error per unit of a gate.
+        revive: weight of the `shortfall` of dead units, which draws their gates towards 0 from below, at least 0, in
+            the same units.
+        l2: weight of `penalties.l2`, at least 0, in units of the error per squared weight.
+
+    Option `dead_after`: a unit that is active in no row for so many steps is dead.
+
+    Raises ConfigError where the decoder is not one dense layer, the net has no biases, `dead_after` is not a positive
+    whole number, or error and output do not fit.
     """
-    check_dictionary(net)
     validate.whole_number("dead_after", dead_after, minimum=1)
     decode, predict = decode_and_target(net, output, error)
-    centred = centring(decode, net.codings)
-    layers = [path[:-1] for path, _ in net.coding_axes if path[0] == "encoder" and path[-1] == "bias"]
-    if not layers:
+    centre = centring(decode, net.codings)
+    bias_layers = [path[1] for path, _ in net.coding_axes if path[0] == "encoder" and path[-1] == "bias"]
+    if not bias_layers:
         raise ConfigError(
             "bias", "False with gated, whose gate and magnitude differ by their biases", "set bias to True"
         )
-    (layer,) = layers
+    (last,) = bias_layers
 
     def gate_and_magnitude(params: Params, x_bd: jax.Array) -> tuple[jax.Array, jax.Array]:
-        gate_bk = net.encode(params, centred(params, x_bd))
-        linear_bk = gate_bk - params[layer[0]][layer[1]]["bias"][None, :]
-        scale_1k, bias_1k = jnp.exp(params["magnitude"]["log_scale"])[None, :], params["magnitude"]["bias"][None, :]
+        gate_bk = net.encode(params, centre(params, x_bd))
+        linear_bk = gate_bk - params["encoder"][last]["bias"][None, :]
+        scale_1k = jnp.exp(params["magnitude"]["log_scale"])[None, :]
+        bias_1k = params["magnitude"]["bias"][None, :]
         return gate_bk, jax.nn.relu(scale_1k * linear_bk + bias_1k)
 
     def encode(params: Params, x_bd: jax.Array) -> jax.Array:
@@ -66,18 +77,12 @@ def gated(
         open_bk = jax.nn.relu(gate_bk)
         auxiliary = error(predict(jax.lax.stop_gradient(params), open_bk), x_bd)
         idle_k = idle_steps(params["memory"]["idle"], z_bk)
-        revival = shortfall(net, params, centred(params, x_bd), 0.0, idle_k >= dead_after)
+        revival = shortfall(net, params, centre(params, x_bd), 0.0, idle_k >= dead_after)
         penalty = l1 * jnp.mean(jnp.sum(open_bk, axis=1)) + revive * revival + l2 * penalties.l2(params)
         metrics = {"error": reconstruction_error, "penalty": penalty, "auxiliary": auxiliary}
         return reconstruction_error + auxiliary + penalty, {**metrics, "memory": {"idle": idle_k}}
 
-    def init(key: jax.Array, codings: jax.Array | None = None) -> Params:
-        magnitude = {"log_scale": jnp.zeros(net.codings), "bias": jnp.zeros(net.codings)}
-        return {**starting(net)(key, codings), "magnitude": magnitude, "memory": {"idle": jnp.zeros(net.codings)}}
+    def first_magnitudes() -> Params:
+        return {"magnitude": {"log_scale": jnp.zeros(net.codings), "bias": jnp.zeros(net.codings)}}
 
-    def settle(params: Params, metrics: dict) -> Params:
-        return {**unit_columns(params), "memory": metrics["memory"]}
-
-    own = (("magnitude", "log_scale"), ("magnitude", "bias"), ("memory", "idle"))
-    axes = (*net.coding_axes, *((path, 0) for path in own))
-    return Autoencoder(init, encode, decode, loss, axes, post_update=settle, overcomplete=True, activates_codings=True)
+    return dictionary_autoencoder(net, encode, decode, loss, unit_parameters=first_magnitudes, unit_lengths=True)

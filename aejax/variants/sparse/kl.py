@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 
 from aejax import nets
 from aejax.nets import Activation, Net, Params, identity
+from aejax.runtime.memoise import build_once
 from aejax.variants import penalties
 from aejax.variants.base import Autoencoder, decode_and_target
 
 
-@functools.lru_cache(maxsize=256, typed=True)
+@build_once
 def kl_sparse(
     net: Net,
     *,
     output: Activation = identity,
-    error: Callable[[jax.Array, jax.Array], jax.Array] = penalties.squared_error,
+    error: penalties.ErrorFunction = penalties.squared_error,
 ) -> Autoencoder:
-    """Sigmoid codings whose mean over a batch is drawn to a target: `error + sparsity * sum_k KL(target || mean z_k) +
-    l2 * l2_penalty` (Ng, CS294A notes, 2011).
+    """Sigmoid codings whose mean over a batch is drawn to a target (Ng, CS294A lecture notes, 2011).
 
-    The codings are small where a unit is silent, never zero: every one counts for L0. Any net will do, of any depth.
-    Hyper-parameters: `sparsity` >= 0 in units of the error per nat, `target` in (0, 1), `l2` >= 0. The mean is that of
-    the batch: take batches in which a unit should be active several times. Raises ConfigError when error and output do
-    not belong together.
+        z    = sigmoid(encoder(x))                                                       x (b, d), z (b, k)
+        loss = error(output(decoder(z)), x) + sparsity * sum_k KL(target || mean_b z_bk) + l2 * l2_penalty
+
+    The codings of silent units are small but never zero, so every coding counts in L0. Any net will do. The mean is
+    that of the batch: batches should be so large that a unit is active in several rows. There may be more codings than
+    inputs.
+
+    Hyper-parameters:
+        sparsity: weight of the divergence, at least 0, in units of the error per nat.
+        target: the wanted mean of each coding, between 0 and 1.
+        l2: weight of `penalties.l2`, at least 0, in units of the error per squared weight.
+
+    Raises ConfigError where error and output do not fit.
     """
     decode, predict = decode_and_target(net, output, error)
 
@@ -49,10 +55,12 @@ def kl_sparse(
 
 
 def kl_of_mean(logits_bk: jax.Array, target: jax.Array | float) -> jax.Array:
-    """KL divergence in nats, (k,), of the Bernoulli of mean `target` from that of the mean over the batch of
-    sigmoid(logits). Both means are taken in logarithms: finite for any logits, where a mean would round to 0 or 1.
+    """KL(target || mean_b sigmoid(logits_bk)) of Bernoulli distributions, (k,), in nats.
+
+    The mean of the sigmoids and that of their complements are computed as logarithms. So the divergence is finite for
+    any logits, even where the mean itself would round to 0 or 1.
     """
-    rows = jnp.log(len(logits_bk))
-    log_mean_k = jax.nn.logsumexp(jax.nn.log_sigmoid(logits_bk), axis=0) - rows
-    log_rest_k = jax.nn.logsumexp(jax.nn.log_sigmoid(-logits_bk), axis=0) - rows
+    log_rows = jnp.log(len(logits_bk))
+    log_mean_k = jax.nn.logsumexp(jax.nn.log_sigmoid(logits_bk), axis=0) - log_rows
+    log_rest_k = jax.nn.logsumexp(jax.nn.log_sigmoid(-logits_bk), axis=0) - log_rows
     return target * (jnp.log(target) - log_mean_k) + (1 - target) * (jnp.log1p(-target) - log_rest_k)

@@ -1,6 +1,8 @@
-"""Revival of dead units: those of TopK learn to reconstruct what the others leave over (AuxK, Gao et al. 2024), those
-with a threshold are drawn towards it (the pre-activation loss of Anthropic's "Circuits Updates", January 2025, here on
-their own parameters alone).
+"""Revival of dead units: units that were active in no row for many steps.
+
+The dead units of the TopK variants learn to reconstruct what the other units leave over (AuxK, Gao et al. 2024). Those
+of the variants with a threshold are drawn towards it (the pre-activation loss of Anthropic's "Circuits Updates",
+January 2025, but with a gradient to the units' own parameters only).
 """
 
 from __future__ import annotations
@@ -11,11 +13,11 @@ import jax.numpy as jnp
 from aejax import nets
 from aejax.nets import Net, Params
 from aejax.runtime import validate
-from aejax.variants.sparse.selection import largest
+from aejax.variants.sparse.selection import top_units
 
 
 def check_revival(net: Net, dead_after: object, revived: object) -> int:
-    """How many dead units are revived at once: `revived`, or half the number of inputs. Raises ConfigError."""
+    """How many dead units are revived per row: `revived`, or half the number of inputs. Raises ConfigError."""
     validate.whole_number("dead_after", dead_after, minimum=1)
     if revived is None:
         return max(1, net.inputs // 2)
@@ -23,25 +25,27 @@ def check_revival(net: Net, dead_after: object, revived: object) -> int:
 
 
 def idle_steps(idle_k: jax.Array, z_bk: jax.Array) -> jax.Array:
-    """Steps since each unit was last active, this batch included."""
+    """Steps since each unit was last active, (k,), this batch included; `idle_k` is the number before this batch."""
     return jnp.where(jnp.any(jax.lax.stop_gradient(z_bk) != 0, axis=0), 0.0, idle_k + 1)
 
 
 def revival_error(
     net: Net, params: Params, units_bk: jax.Array, left_over_bd: jax.Array, dead_k: jax.Array, most: int
 ) -> jax.Array:
-    """Mean squared error of the row's `most` largest dead units, and ReLU, for what the codings left over.
+    """AuxK: mean squared error of reconstructing what the codings left over from the dead units.
 
-    What is left over is a target: no gradient through it. Of a cross-entropy it is the gradient with respect to the
-    logits, so that dead units learn in either case what would help most. A unit that is negative on every row learns
-    nothing: it is helped only by the centre of the rows, which the other units move. 0 where no unit is dead.
+    In each row the `most` largest dead units, after a ReLU, reconstruct with the decoder's columns, without its bias.
+
+    `left_over_bd`, x less its reconstruction, is a target and gets no gradient. For a cross-entropy it is the negative
+    gradient by the logits, so dead units learn what reduces either error most. A unit that is negative in every row
+    gets no gradient; only a shift of the rows' centre, which the other units cause, can help it. The value is 0 where
+    no unit is dead.
     """
-    dead_k = _there(net, params, dead_k)
+    dead_k = _without_masked(net, params, dead_k)
     dead_1k = dead_k[None, :]
-    chosen_bk = largest(jnp.where(dead_1k, units_bk, -jnp.inf), most) & dead_1k
-    z_bk = jnp.where(chosen_bk, jax.nn.relu(units_bk), 0.0)
+    z_bk = top_units(units_bk, most, among=dead_1k)
     silent_1d = net.decode(params, jnp.zeros((1, net.codings)))
-    reconstruction_bd = net.decode(params, z_bk) - silent_1d  # of the columns alone, without the bias
+    reconstruction_bd = net.decode(params, z_bk) - silent_1d
     squares = jnp.mean(jnp.square(reconstruction_bd - jax.lax.stop_gradient(left_over_bd)))
     return jnp.where(jnp.any(dead_k), squares, 0.0)
 
@@ -49,23 +53,24 @@ def revival_error(
 def shortfall(
     net: Net, params: Params, centred_bd: jax.Array, threshold_1k: jax.Array | float, dead_k: jax.Array
 ) -> jax.Array:
-    """How far dead units stay below their thresholds for these rows: summed over units, averaged over rows.
+    """How far dead units stay below their thresholds: summed over units, averaged over rows, in units of the codings.
 
-    Only the dead units' own weights and biases of the encoder's last layer learn from it (of a tied net these weights
-    are the unit's own column, too), no threshold and nothing that living units share. Its gradient is the same for a
-    unit far below its threshold as for one close to it. AuxK has none where a unit is negative on every row, as the
-    dead ones of ReLU codings are.
+    Only the dead units' own weights and biases in the encoder's last layer get a gradient (in a tied net these weights
+    are also the units' columns); thresholds and everything that other units use get none. The gradient of a unit does
+    not depend on its distance from the threshold. AuxK has no gradient for a unit that is negative in every row, and
+    dead units of ReLU codings are.
     """
-    own = {path for path, _ in net.coding_axes if path[0] == "encoder"}
+    last_layer = {path for path, _ in net.coding_axes if path[0] == "encoder"}
 
-    def alone(path: tuple, leaf: jax.Array) -> jax.Array:
-        return leaf if tuple(part.key for part in path) in own else jax.lax.stop_gradient(leaf)
+    def stop_other_gradients(path: tuple, leaf: jax.Array) -> jax.Array:
+        return leaf if tuple(part.key for part in path) in last_layer else jax.lax.stop_gradient(leaf)
 
-    units_bk = net.encode(jax.tree_util.tree_map_with_path(alone, params), jax.lax.stop_gradient(centred_bd))
+    own_params = jax.tree_util.tree_map_with_path(stop_other_gradients, params)
+    units_bk = net.encode(own_params, jax.lax.stop_gradient(centred_bd))
     short_bk = jax.nn.relu(jax.lax.stop_gradient(threshold_1k) - units_bk)
-    return jnp.mean(jnp.sum(jnp.where(_there(net, params, dead_k)[None, :], short_bk, 0.0), axis=1))
+    return jnp.mean(jnp.sum(jnp.where(_without_masked(net, params, dead_k)[None, :], short_bk, 0.0), axis=1))
 
 
-def _there(net: Net, params: Params, dead_k: jax.Array) -> jax.Array:
-    """The dead units less those that are masked, which are not there to be revived."""
+def _without_masked(net: Net, params: Params, dead_k: jax.Array) -> jax.Array:
+    """The dead units that are not masked."""
     return dead_k & (nets.coding_mask(params, net.coding_axes, net.codings) > 0)
