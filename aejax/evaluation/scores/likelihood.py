@@ -2,9 +2,9 @@
 
 log p(x) is estimated by the logarithm of the mean of the weights p(x, z) / q(z | x), with codings z drawn from the
 approximate posterior q (Burda et al. 2015, section 5). The mean is unbiased; its logarithm is too low by about half the
-relative variance of the mean, which `nll_bias` estimates. Where q is much narrower than the exact posterior the variance
-of the weights is infinite, and the logarithm is too low by more than the samples show. A small `effective_samples` is a
-sign of that.
+relative variance of the mean, which `nll_bias` estimates. Where q is much narrower than the exact posterior, the
+variance of the weights is infinite, and the logarithm is too low by more than the samples show. A small
+`effective_samples` is a sign of that.
 
 Where the model's rows are binary, each test row is drawn once, with the row as probabilities. The draws are the same
 for every run, so that runs are compared on the same zeros and ones.
@@ -170,19 +170,22 @@ def exact(autoencoder: Autoencoder, params: Params, codings: int, x_nd: np.ndarr
     variance = None if autoencoder.generative is None else autoencoder.generative.variance
     if variance is None:
         return None
-    others_mk = 3 * np.random.default_rng(0).standard_normal((20, codings)).astype(np.float32)
-    probes_nk = np.concatenate([np.zeros((1, codings), np.float32), np.eye(codings, dtype=np.float32), others_mk])
+    random_mk = 3 * np.random.default_rng(0).standard_normal((20, codings)).astype(np.float32)
+    probes_nk = np.concatenate([np.zeros((1, codings), np.float32), np.eye(codings, dtype=np.float32), random_mk])
     decoded_nd = reconstruction.decode(autoencoder, params, probes_nk).astype(np.float64)
-    mean_d, kernel_kd = decoded_nd[0], decoded_nd[1 : codings + 1] - decoded_nd[0]
-    expected_md = others_mk @ kernel_kd + mean_d
+    mean_d = decoded_nd[0]
+    kernel_kd = decoded_nd[1 : codings + 1] - mean_d
+    expected_md = random_mk @ kernel_kd + mean_d
     if not np.allclose(decoded_nd[codings + 1 :], expected_md, rtol=0, atol=1e-4 * max(1.0, np.abs(expected_md).max())):
         return None
-    noise, centred_nd, inputs = float(variance(params)), x_nd.astype(np.float64) - mean_d, x_nd.shape[1]
+    noise = float(variance(params))
+    inputs = x_nd.shape[1]
+    centred_nd = x_nd.astype(np.float64) - mean_d
+    # Woodbury's identity and the matrix determinant lemma: k x k matrices instead of d x d
     inner_kk = np.eye(codings) + kernel_kd @ kernel_kd.T / noise
-    along_nk = centred_nd @ kernel_kd.T / noise
-    squares_n = np.square(centred_nd).sum(axis=1) / noise - (along_nk * np.linalg.solve(inner_kk, along_nk.T).T).sum(
-        axis=1
-    )
+    projected_nk = centred_nd @ kernel_kd.T / noise
+    explained_n = (projected_nk * np.linalg.solve(inner_kk, projected_nk.T).T).sum(axis=1)
+    squares_n = np.square(centred_nd).sum(axis=1) / noise - explained_n
     log_determinant = np.linalg.slogdet(inner_kk)[1] + inputs * np.log(noise)
     return -0.5 * (squares_n + log_determinant + inputs * np.log(2 * np.pi))
 
@@ -193,26 +196,25 @@ def estimate(
     key: jax.Array,
     x_nd: np.ndarray,
     samples: int,
-    check: Callable[[], None] = lambda: None,
+    check_interrupt: Callable[[], None] = lambda: None,
 ) -> Estimate:
-    """Log-likelihood of the rows by importance samples, on all local devices, a block of rows after another.
+    """Estimate the log-likelihood of rows by `samples` importance samples per row, on all local devices.
 
-    Rows are as the model observes them. A block has
-    ROWS_AT_ONCE rows for each device, so that another number of devices draws other samples. `check` is called after
-    each block.
+    `x_nd` are rows as the model observes them. They are processed in blocks of ROWS_AT_ONCE rows per device, so that
+    another number of devices draws other samples. `check_interrupt` is called after each block.
     """
     devices = jax.local_devices()
-    over = NamedSharding(Mesh(np.array(devices), ("rows",)), PartitionSpec("rows"))
+    sharding = NamedSharding(Mesh(np.array(devices), ("rows",)), PartitionSpec("rows"))
     passes = PASSES.get(devices[0].platform, PASSES_OF_ACCELERATORS)
     at_once = max(1, min(samples, passes // ROWS_AT_ONCE))
-    block_rows, parts = ROWS_AT_ONCE * len(devices), []
-    for start in range(0, len(x_nd), block_rows):
-        block = x_nd[start : start + block_rows]
-        padded = jax.device_put(np.pad(block, ((0, block_rows - len(block)), (0, 0))), over)
+    block_rows = ROWS_AT_ONCE * len(devices)
+    parts = []
+    for i, (block_bd, rows) in enumerate(reconstruction.padded_blocks(x_nd, block_rows)):
+        x_bd = jax.device_put(block_bd, sharding)
         with jax.default_matmul_precision("highest"):
-            found = _block(autoencoder, params, jax.random.fold_in(key, start), padded, samples, at_once)
-        parts.append([np.asarray(array, np.float64)[: len(block)] for array in found])
-        check()
+            arrays = _block(autoencoder, params, jax.random.fold_in(key, i * block_rows), x_bd, samples, at_once)
+        parts.append([np.asarray(array, np.float64)[:rows] for array in arrays])
+        check_interrupt()
     largest, weights, squares, logs, mean_nk, kl_nk = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return Estimate(largest + np.log(weights / samples), logs / samples, np.square(weights) / squares, mean_nk, kl_nk)
 
@@ -221,21 +223,23 @@ def estimate(
 def _block(
     autoencoder: Autoencoder, params: Params, key: jax.Array, x_bd: jax.Array, samples: int, at_once: int
 ) -> tuple[jax.Array, ...]:
+    """The final `_Sums` of a block of rows, and the means and KL divergences of its posteriors, (b, k)."""
     generative = autoencoder.generative
     assert generative is not None
 
     def add(i: jax.Array, sums: _Sums) -> _Sums:
         keys = jax.random.split(jax.random.fold_in(key, i), at_once)
-        logs_sb = jax.vmap(lambda one: generative.log_weights(params, one, x_bd))(keys)
-        wanted_s = i * at_once + jnp.arange(at_once) < samples  # the last draws may be more than asked for
-        logs_sb = jnp.where(wanted_s[:, None], logs_sb, -jnp.inf)
+        logs_sb = jax.vmap(lambda sample_key: generative.log_weights(params, sample_key, x_bd))(keys)
+        used_s = i * at_once + jnp.arange(at_once) < samples  # the last iteration may draw more than `samples`
+        logs_sb = jnp.where(used_s[:, None], logs_sb, -jnp.inf)
         largest = jnp.maximum(sums.largest, logs_sb.max(axis=0))
-        shrink, weights_sb = jnp.exp(sums.largest - largest), jnp.exp(logs_sb - largest[None])
+        rescale = jnp.exp(sums.largest - largest)
+        weights_sb = jnp.exp(logs_sb - largest[None])
         return _Sums(
             largest,
-            sums.weights * shrink + weights_sb.sum(axis=0),
-            sums.squares * jnp.square(shrink) + jnp.square(weights_sb).sum(axis=0),
-            sums.logs + jnp.where(wanted_s[:, None], logs_sb, 0.0).sum(axis=0),
+            sums.weights * rescale + weights_sb.sum(axis=0),
+            sums.squares * jnp.square(rescale) + jnp.square(weights_sb).sum(axis=0),
+            sums.logs + jnp.where(used_s[:, None], logs_sb, 0.0).sum(axis=0),
         )
 
     zero = jnp.zeros_like(x_bd[:, 0])
