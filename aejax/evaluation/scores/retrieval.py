@@ -69,8 +69,8 @@ def retrieval(*, queries: int = 500, top: int = 100) -> Score:
     bit_entropy: entropy of a bit over the training rows, averaged over bits, from 0 (every bit is constant) to 1 (every
         bit is 1 for half of the rows); higher is better, None where codings are not bits.
 
-    The first two are also measured for rankings without a net. Their names end in `_pca` (as many components of the
-    reference PCA as codings, at most its rank), `_pca_signs` (signs of these), `_itq` (bits of `iterative_quantisation`)
+    The first two are also measured for rankings without a net, with names that end in `_pca` (as many components of the
+    reference PCA as codings, at most its rank), `_pca_signs` (their signs), `_itq` (bits of `iterative_quantisation`)
     and `_raw` (the rows themselves). The dataset must have labels. Raises ConfigError for `queries` or `top` below 1.
     """
     queries = validate.whole_number("scores.retrieval.queries", queries, minimum=1)
