@@ -1,4 +1,4 @@
-"""Ex-post densities against scikit-learn's, SciPy's and the moments of what is drawn."""
+"""Ex-post densities, compared with scikit-learn, with SciPy and with the moments of samples."""
 
 from typing import Any
 
@@ -8,7 +8,8 @@ import pytest
 from scipy.stats import multivariate_normal
 from sklearn.mixture import GaussianMixture
 
-from aejax.config import run_identity, sweep
+from aejax.config import run_identity
+from aejax.config.sweep import Sweep
 from aejax.evaluation import density, scores
 from aejax.evaluation.reconstruction import reconstruct
 from aejax.runner import scoring
@@ -23,12 +24,12 @@ Z = (RNG.normal(size=(900, 4)) @ MIXING * 0.5 + CENTRES[(RNG.uniform(size=900) <
 
 
 def logpdf(z_nk, fitted_nk):
-    """SciPy's log-density under the Gaussian of some rows."""
+    """SciPy's log-density of codings under the Gaussian with the mean and covariance of other codings."""
     covariance: Any = np.cov(fitted_nk.T, bias=True)
     return multivariate_normal(fitted_nk.mean(axis=0), covariance, allow_singular=True).logpdf(z_nk)
 
 
-def test_a_gaussian_is_that_of_mean_and_covariance():
+def test_gaussian_has_the_mean_and_covariance_of_the_codings():
     fitted = density.fit(Z)
     np.testing.assert_allclose(fitted.means_ck[0], Z.mean(axis=0), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(fitted.covariances_ckk[0], np.cov(Z.T, bias=True), rtol=1e-4, atol=1e-4)
@@ -36,17 +37,18 @@ def test_a_gaussian_is_that_of_mean_and_covariance():
     np.testing.assert_allclose(density.log_density(fitted, Z), wanted, rtol=1e-3, atol=1e-3)
 
 
-def test_a_mixture_is_scikit_learns():
+def test_mixture_agrees_with_scikit_learn():
     fitted = density.fit(Z, "mixture", components=3, seed=7)
     model = GaussianMixture(3, random_state=7, reg_covar=1e-6 * Z.var(axis=0).mean()).fit(Z.astype(np.float64))
     np.testing.assert_allclose(fitted.weights_c, np.asarray(model.weights_), rtol=1e-3)
     np.testing.assert_allclose(density.log_density(fitted, Z), model.score_samples(Z), rtol=1e-3, atol=1e-3)
-    held = density.fit(Z, "mixture", components=3, seed=7)
-    assert all(np.array_equal(a, b) for a, b in zip(fitted, held, strict=True))
+    repeated = density.fit(Z, "mixture", components=3, seed=7)
+    assert all(np.array_equal(a, b) for a, b in zip(fitted, repeated, strict=True))
 
 
-def test_the_mixture_is_denser_where_codings_are_than_the_gaussian():
-    gaussian, mixture = density.fit(Z[:600]), density.fit(Z[:600], "mixture", components=2)
+def test_mixture_has_a_higher_log_density_than_a_gaussian_on_new_codings():
+    gaussian = density.fit(Z[:600])
+    mixture = density.fit(Z[:600], "mixture", components=2)
     assert density.log_density(mixture, Z[600:]).mean() > density.log_density(gaussian, Z[600:]).mean() + 0.3
     np.testing.assert_allclose(sorted(mixture.means_ck[:, 0]), [-4, 4], atol=0.4)
     np.testing.assert_allclose(sorted(mixture.weights_c), [0.3, 0.7], atol=0.04)
@@ -68,13 +70,12 @@ def test_samples_have_the_moments_of_the_density(kind):
     np.testing.assert_allclose(
         np.cov(drawn.T) / np.outer(deviation, deviation), covariance / np.outer(deviation, deviation), atol=0.04
     )
-    # and the mean log-density of its own samples is minus its entropy, which a Gaussian has in closed form
-    if kind == "gaussian":
+    if kind == "gaussian":  # the mean log-density of its samples is minus its entropy, known in closed form
         entropy = multivariate_normal(mean, covariance).entropy()
         assert -density.log_density(fitted, drawn).mean() == pytest.approx(entropy, abs=0.05)
 
 
-def test_a_sample_is_known_by_its_key():
+def test_samples_depend_on_the_key_alone():
     fitted = density.fit(Z, "mixture", components=2)
     first, again, other = (np.asarray(density.sample(fitted, jax.random.key(i), 5)) for i in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
@@ -83,7 +84,7 @@ def test_a_sample_is_known_by_its_key():
 
 @pytest.mark.parametrize("kind", density.KINDS)
 @pytest.mark.parametrize("collapsed", [False, True])
-def test_dead_and_constant_codings_have_a_density_too(kind, collapsed):
+def test_densities_of_dead_and_constant_codings_are_finite(kind, collapsed):
     z_nk = Z.copy()
     z_nk[:, 1] = 0.5
     if collapsed:
@@ -94,7 +95,7 @@ def test_dead_and_constant_codings_have_a_density_too(kind, collapsed):
     np.testing.assert_allclose(drawn[:, 1], 0.5, atol=0.02)
 
 
-def test_with_very_many_codings_a_gaussian_keeps_variances_and_leading_directions():
+def test_gaussian_of_many_codings_keeps_variances_and_leading_directions():
     base = RNG.normal(size=(500, 3)) @ RNG.normal(size=(3, 700)) + 0.1 * RNG.normal(size=(500, 700))
     fitted = density.fit(base)
     assert sum(array.size for array in fitted) < 70_000
@@ -102,19 +103,21 @@ def test_with_very_many_codings_a_gaussian_keeps_variances_and_leading_direction
     np.testing.assert_allclose(fitted.covariances_ckk[0], np.cov(base.T, bias=True), atol=0.02)
 
 
-def test_with_very_many_codings_a_mixture_has_a_gaussian_of_low_rank_a_cluster():
+def test_mixture_of_many_codings_has_a_gaussian_of_low_rank_per_cluster():
     rng = np.random.default_rng(3)
     mixing_rk, centres_ck = rng.normal(size=(2, 2, 300)), 5 * rng.normal(size=(2, 300))
-    which_n = (np.arange(900) % 3 == 0).astype(int)
-    z_nk = np.einsum("nr,nrk->nk", rng.normal(size=(900, 2)), mixing_rk[which_n]) + centres_ck[which_n]
+    cluster_n = (np.arange(900) % 3 == 0).astype(int)
+    z_nk = np.einsum("nr,nrk->nk", rng.normal(size=(900, 2)), mixing_rk[cluster_n]) + centres_ck[cluster_n]
     z_nk += 0.3 * rng.normal(size=z_nk.shape)
     fitted = density.fit(z_nk, "mixture", components=2, seed=1)
     order = np.argsort(fitted.weights_c)
     np.testing.assert_allclose(fitted.weights_c[order], [1 / 3, 2 / 3], rtol=1e-5)
-    assert ((fitted.noise_k > 0.02) & (fitted.noise_k < 0.09)).all()  # what a factor of rank 54 leaves of 0.09
-    for c, own in zip(order, (1, 0), strict=True):
-        np.testing.assert_allclose(fitted.means_ck[c], z_nk[which_n == own].mean(axis=0), rtol=1e-3, atol=1e-4)
-        wanted_kk = mixing_rk[own].T @ mixing_rk[own]
+    assert (
+        (fitted.noise_k > 0.02) & (fitted.noise_k < 0.09)
+    ).all()  # variance of 0.09 that a factor of rank 54 does not hold
+    for c, cluster in zip(order, (1, 0), strict=True):
+        np.testing.assert_allclose(fitted.means_ck[c], z_nk[cluster_n == cluster].mean(axis=0), rtol=1e-3, atol=1e-4)
+        wanted_kk = mixing_rk[cluster].T @ mixing_rk[cluster]
         assert np.linalg.norm(fitted.covariances_ckk[c] - wanted_kk) < 0.25 * np.linalg.norm(wanted_kk)
     parts = [
         multivariate_normal(mean_k, covariance).logpdf(z_nk) + np.log(weight)
@@ -125,13 +128,13 @@ def test_with_very_many_codings_a_mixture_has_a_gaussian_of_low_rank_a_cluster()
     np.testing.assert_allclose(density.log_density(fitted, z_nk), np.logaddexp(*parts), rtol=1e-6)
     assert density.log_density(fitted, z_nk).mean() > density.log_density(density.fit(z_nk), z_nk).mean()
     drawn = np.asarray(density.sample(fitted, jax.random.key(0), 3000))
-    near_n = np.linalg.norm(drawn[:, None] - fitted.means_ck[None, order], axis=2).argmin(axis=1)
-    assert near_n.mean() == pytest.approx(2 / 3, abs=0.03)
-    same = density.fit(np.ones((40, 300)), "mixture", components=3)
-    np.testing.assert_allclose(np.asarray(density.sample(same, jax.random.key(0), 5)), 1.0, atol=0.02)
+    nearest_n = np.linalg.norm(drawn[:, None] - fitted.means_ck[None, order], axis=2).argmin(axis=1)
+    assert nearest_n.mean() == pytest.approx(2 / 3, abs=0.03)
+    constant = density.fit(np.ones((40, 300)), "mixture", components=3)
+    np.testing.assert_allclose(np.asarray(density.sample(constant, jax.random.key(0), 5)), 1.0, atol=0.02)
 
 
-def test_what_cannot_be_fitted_is_named(refused):
+def test_invalid_options_and_codings_are_refused(refused):
     refused(ConfigError, "density", "mixture", call=lambda: density.fit(Z, "mixtrue"))
     refused(ConfigError, "density.components", "0", call=lambda: density.fit(Z, "mixture", components=0))
     refused(ConfigError, "density.components", "5", call=lambda: density.fit(Z[:4], "mixture", components=5))
@@ -140,14 +143,14 @@ def test_what_cannot_be_fitted_is_named(refused):
     refused(ConfigError, "scores.density.components", "2.5", call=lambda: scores.density(components=2.5))  # pyright: ignore[reportArgumentType]
 
 
-def test_the_score_stores_the_density_of_training_codings_with_the_run():
+def test_score_stores_the_density_of_training_codings():
     dataset, hyper = small_dataset(), {"learning_rate": 0.01, "l2": 0.0}
     measured = (scores.density(components=3), scores.density(kind="gaussian"))
-    one = sweep.Sweep(dataset="digits", widths=(4, 3), epochs=1, batch_size=64, hyper=hyper, scores=measured)
-    assert run_identity.decode_config(one.config())["scores"] == measured
-    autoencoder = one.build(12)
+    sweep = Sweep(dataset="digits", widths=(4, 3), epochs=1, batch_size=64, hyper=hyper, scores=measured)
+    assert run_identity.decode_config(sweep.config())["scores"] == measured
+    autoencoder = sweep.build(12)
     fit = train.fit(autoencoder, dataset, seed=0, epochs=1, batch_size=18, learning_rate=0.01, l2=0.0)
-    row, _, arrays = scoring.score_run(one, 0, hyper, dataset, fit)
+    row, _, arrays = scoring.score_run(sweep, 0, hyper, dataset, fit)
     assert set(row["scores"]) == {"mixture_log_likelihood", "gaussian_log_likelihood"}
     mixture, gaussian = (density.from_arrays(arrays, f"density/{kind}") for kind in ("mixture", "gaussian"))
     assert mixture is not None

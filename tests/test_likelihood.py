@@ -1,11 +1,11 @@
-"""The likelihood of rows: importance samples against densities that are known exactly, and the linear variational
-autoencoder's optimum against probabilistic PCA's.
+"""The likelihood score: importance sampling is compared with exact densities, and the optimum of the linear variational
+autoencoder with probabilistic PCA.
 
-With x = W z + m + noise of variance s2 and z standard normal, x is normal around m with covariance W W^T + s2 I. Its
-maximum likelihood (Tipping & Bishop 1999): s2 is the mean of the eigenvalues of the covariance that are left out, and
-W W^T = U (L - s2 I) U^T with the k largest. The posterior of z is normal with covariance s2 (W^T W + s2 I)^-1, diagonal
-where W's columns are orthogonal: the bound of a linear encoder with a diagonal posterior can be tight, and is so at its
-maximum (Lucas et al. 2019).
+With x = W z + m + noise of variance s2 and z standard normal, x is normal with mean m and covariance W W^T + s2 I. At
+the maximum likelihood (Tipping & Bishop 1999) s2 is the mean of the d - k smallest eigenvalues of the covariance, and
+W W^T = U (L - s2 I) U^T with the k largest. The posterior of z is normal with covariance s2 (W^T W + s2 I)^-1, which is
+diagonal where the columns of W are orthogonal. The bound of a linear encoder with a diagonal posterior can therefore be
+tight, and it is tight at its maximum (Lucas et al. 2019).
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ HYPER: dict[str, Any] = {"beta": 1.0, "warmup": 0.0, "free_bits": 0.0, "l2": 0.0
 
 
 def continuous(rows: int = 600) -> Dataset:
-    """Rows of a probabilistic PCA with well separated components, off the origin."""
+    """Rows from a probabilistic PCA with well separated components and a mean that is not 0."""
     rng = np.random.default_rng(1)
     w_dk = np.linalg.qr(rng.normal(size=(12, CODINGS)))[0] * [2.0, 1.4, 0.9]
 
@@ -56,7 +56,7 @@ DATASET = continuous()
 
 @pytest.fixture(scope="module")
 def linear() -> tuple[Any, Any]:
-    """The linear variational autoencoder, trained, and its parameters."""
+    """A trained linear variational autoencoder and its parameters."""
     autoencoder = variants.variational(nets.mlp(12, (CODINGS,)), variance="learned")
     fit = train.fit(
         autoencoder, DATASET, seed=0, epochs=4000, batch_size=None, learning_rate=0.02, schedule=cosine, **HYPER
@@ -80,9 +80,9 @@ def test_probabilistic_pca_is_the_normal_density_of_its_covariance():
     noise = values[:4].mean()
     model = vectors[:, 4:] @ np.diag(values[4:] - noise) @ vectors[:, 4:].T + noise * np.eye(6)
     exact = scipy.stats.multivariate_normal(x_nd.mean(axis=0) / 10, model).logpdf(x_nd / 10)
-    found = pca.log_likelihood(fitted, 2, x_nd, unit=10.0)
-    assert found is not None
-    np.testing.assert_allclose(found, exact, rtol=1e-9)
+    log_likelihood_n = pca.log_likelihood(fitted, 2, x_nd, unit=10.0)
+    assert log_likelihood_n is not None
+    np.testing.assert_allclose(log_likelihood_n, exact, rtol=1e-9)
     best = exact.mean()
     for factor in (0.9, 1.1):  # it is a maximum
         other = model + (factor - 1) * noise * np.eye(6)
@@ -90,7 +90,7 @@ def test_probabilistic_pca_is_the_normal_density_of_its_covariance():
     assert pca.log_likelihood(fitted, 6, x_nd, unit=10.0) is None
 
 
-def test_the_linear_optimum_is_probabilistic_pca(linear):
+def test_linear_optimum_is_probabilistic_pca(linear):
     _, params = linear
     values, vectors = np.linalg.eigh(np.cov(DATASET.x_train, rowvar=False, bias=True))
     noise, first = values[:-CODINGS].mean(), vectors[:, -CODINGS:]
@@ -98,19 +98,19 @@ def test_the_linear_optimum_is_probabilistic_pca(linear):
     w_dk = np.asarray(params["decoder"]["layer_0"]["kernel"], np.float64).T
     assert np.exp(2 * float(params["likelihood"]["log_sigma"])) == pytest.approx(noise, rel=0.01)
     assert np.linalg.norm(w_dk @ w_dk.T - wanted) < 0.01 * np.linalg.norm(wanted)
-    of_train = pca.log_likelihood(pca.fit(DATASET.x_train), CODINGS, DATASET.x_train)
-    assert of_train is not None
-    assert density(params).logpdf(DATASET.x_train).mean() == pytest.approx(of_train.mean(), abs=0.01)
+    on_training_rows = pca.log_likelihood(pca.fit(DATASET.x_train), CODINGS, DATASET.x_train)
+    assert on_training_rows is not None
+    assert density(params).logpdf(DATASET.x_train).mean() == pytest.approx(on_training_rows.mean(), abs=0.01)
 
 
 def test_importance_samples_give_the_exact_log_likelihood(linear):
-    """Of the trained one, and of one whose posterior is far off, where it takes the samples to get there."""
+    """The model is the trained one, and then one with a wide posterior, for which few samples are not enough."""
     autoencoder, params = linear
     x_nd, exact_n = DATASET.x_test[:200], density(params).logpdf(DATASET.x_test[:200])
-    found = estimate(autoencoder, params, jax.random.key(0), x_nd, 1000)
-    assert abs(found.log_likelihood_n.mean() - exact_n.mean()) < 0.05
-    np.testing.assert_allclose(found.log_likelihood_n, exact_n, atol=0.2)
-    assert np.median(found.effective_n) > 800
+    result = estimate(autoencoder, params, jax.random.key(0), x_nd, 1000)
+    assert abs(result.log_likelihood_n.mean() - exact_n.mean()) < 0.05
+    np.testing.assert_allclose(result.log_likelihood_n, exact_n, atol=0.2)
+    assert np.median(result.effective_n) > 800
     bias = params["posterior"]["log_variance"]["bias"] + 1.5
     wide = {**params, "posterior": {"log_variance": {**params["posterior"]["log_variance"], "bias": bias}}}
     few, many = (estimate(autoencoder, wide, jax.random.key(0), x_nd, samples) for samples in (5, 5000))
@@ -128,31 +128,32 @@ def test_importance_samples_give_the_exact_log_likelihood(linear):
     assert -float(bounds.mean()) == pytest.approx(few.log_likelihood_n.mean(), abs=0.05)
 
 
-def test_chunks_and_padding_change_nothing_but_the_draws(linear, monkeypatch):
+def test_chunks_and_padding_change_only_the_draws(linear, monkeypatch):
     autoencoder, params = linear
-    called = []
-    some = estimate(autoencoder, params, jax.random.key(0), DATASET.x_test[:150], 37, lambda: called.append(1))
-    assert len(called) == -(-150 // (64 * len(jax.local_devices())))
+    calls = []
+    some = estimate(autoencoder, params, jax.random.key(0), DATASET.x_test[:150], 37, lambda: calls.append(1))
+    assert len(calls) == -(-150 // (64 * len(jax.local_devices())))
     assert some.log_likelihood_n.shape == (150,)
     assert (some.effective_n <= 37.001).all()
     again = estimate(autoencoder, params, jax.random.key(0), DATASET.x_test[:150], 37)
     np.testing.assert_array_equal(some.log_likelihood_n, again.log_likelihood_n)
-    # one sample: the log weight itself, whose mean is the bound
-    one = estimate(autoencoder, params, jax.random.key(0), DATASET.x_test[:150], 1)
-    np.testing.assert_allclose(one.log_likelihood_n, one.elbo_n, rtol=1e-6)
-    np.testing.assert_allclose(one.effective_n, 1.0, rtol=1e-6)
-    # other blocks of rows and of draws, full ones and such as are padded: other draws, the same density
-    module, exact_n = sys.modules[estimate.__module__], density(params).logpdf(DATASET.x_test[:150])
+    # with one sample the estimate is the log weight, whose mean is the bound
+    single = estimate(autoencoder, params, jax.random.key(0), DATASET.x_test[:150], 1)
+    np.testing.assert_allclose(single.log_likelihood_n, single.elbo_n, rtol=1e-6)
+    np.testing.assert_allclose(single.effective_n, 1.0, rtol=1e-6)
+    # other sizes of full and padded blocks of rows and of draws: other draws of the same density
+    module = sys.modules[estimate.__module__]
+    exact_n = density(params).logpdf(DATASET.x_test[:150])
     for rows, at_once in ((16, 64), (64, 3), (150, 500)):
         monkeypatch.setattr(module, "ROWS_AT_ONCE", rows)
         monkeypatch.setattr(module, "PASSES", {"cpu": rows * at_once})
-        found = estimate(autoencoder, params, jax.random.key(0), DATASET.x_test[:150], 1000)
-        np.testing.assert_allclose(found.log_likelihood_n, exact_n, atol=0.2)
-        assert found.log_likelihood_n.mean() == pytest.approx(exact_n.mean(), abs=0.02)
-        assert 800 < np.median(found.effective_n) <= 1000.001
+        result = estimate(autoencoder, params, jax.random.key(0), DATASET.x_test[:150], 1000)
+        np.testing.assert_allclose(result.log_likelihood_n, exact_n, atol=0.2)
+        assert result.log_likelihood_n.mean() == pytest.approx(exact_n.mean(), abs=0.02)
+        assert 800 < np.median(result.effective_n) <= 1000.001
 
 
-def test_the_score_names_its_numbers(linear, refused):
+def test_numbers_of_the_score(linear, refused):
     autoencoder, params = linear
     trained = TrainedRun(autoencoder, params, HYPER, DATASET, CODINGS, train.make_key(0))
     measured: Any = scores.likelihood(samples=500, rows=100)(trained)
@@ -175,7 +176,7 @@ def test_the_score_names_its_numbers(linear, refused):
 
 
 @pytest.mark.parametrize("variance", ["fixed", "optimal"])
-def test_the_exact_likelihood_is_that_of_any_affine_decoder_and_of_no_other(variance):
+def test_exact_likelihood_exists_for_affine_decoders_only(variance):
     autoencoder = variants.variational(nets.mlp(12, (CODINGS,)), variance=variance)
     hyper: dict[str, Any] = HYPER | ({"sigma": 0.7} if variance == "fixed" else {})
     fit = train.fit(autoencoder, DATASET, seed=0, epochs=3, batch_size=50, learning_rate=0.01, **hyper)
@@ -183,18 +184,18 @@ def test_the_exact_likelihood_is_that_of_any_affine_decoder_and_of_no_other(vari
     w_dk = np.asarray(layer["kernel"], np.float64).T
     covariance_dd: Any = w_dk @ w_dk.T + noise * np.eye(12)
     model: Any = scipy.stats.multivariate_normal(np.asarray(layer["bias"]), covariance_dd)
-    found = exact(autoencoder, fit.params, CODINGS, DATASET.x_test)
-    assert found is not None
-    np.testing.assert_allclose(found, model.logpdf(DATASET.x_test), rtol=1e-4)
+    exact_n = exact(autoencoder, fit.params, CODINGS, DATASET.x_test)
+    assert exact_n is not None
+    np.testing.assert_allclose(exact_n, model.logpdf(DATASET.x_test), rtol=1e-4)
     assert noise == pytest.approx(0.49) if variance == "fixed" else noise > 0
-    bent = variants.variational(nets.mlp(12, (6, CODINGS)), variance=variance)
-    assert exact(bent, bent.init(jax.random.key(0)), CODINGS, DATASET.x_test) is None
+    nonlinear = variants.variational(nets.mlp(12, (6, CODINGS)), variance=variance)
+    assert exact(nonlinear, nonlinear.init(jax.random.key(0)), CODINGS, DATASET.x_test) is None
     plain = variants.plain(nets.mlp(12, (CODINGS,)))
     assert exact(plain, plain.init(jax.random.key(0)), CODINGS, DATASET.x_test) is None
 
 
-def test_binary_rows_are_the_same_for_every_run_and_constants_are_known():
-    """A decoder that ignores its codings is a product of Bernoullis, which needs no samples."""
+def test_binary_rows_are_the_same_for_every_run():
+    """A decoder that ignores its codings is a product of Bernoulli distributions, whose likelihood is exact."""
     net = nets.mlp(12, (CODINGS,))
     autoencoder = variants.variational(net, output=jax.nn.sigmoid, error=cross_entropy, binarise=True)
     params = jax.jit(autoencoder.init)(jax.random.key(0))
@@ -216,8 +217,8 @@ def test_binary_rows_are_the_same_for_every_run_and_constants_are_known():
     assert "ppca_nll_test" not in numbers
 
 
-def test_a_sweep_with_it_is_stored_and_read_again():
-    one = Sweep(
+def test_config_of_a_sweep_with_the_score_can_be_decoded():
+    sweep = Sweep(
         dataset="digits",
         widths=(4, 2),
         epochs=1,
@@ -226,12 +227,12 @@ def test_a_sweep_with_it_is_stored_and_read_again():
         hyper={"learning_rate": 0.01, "sigma": 0.1, **HYPER},
         scores=(scores.likelihood(samples=7),),
     )
-    assert one.config()["scores"] == [{"name": "likelihood", "samples": 7, "rows": None}]
-    assert run_identity.decode_config(one.config())["scores"] == one.scores
+    assert sweep.config()["scores"] == [{"name": "likelihood", "samples": 7, "rows": None}]
+    assert run_identity.decode_config(sweep.config())["scores"] == sweep.scores
 
 
-def test_the_committed_numbers_are_what_is_claimed():
-    """Bound above likelihood above nothing impossible; the linear ones within 1 % of probabilistic PCA's."""
+def test_committed_numbers():
+    """-ELBO is above the NLL, and the linear models are within 1 % of probabilistic PCA."""
     path = Path(__file__).resolve().parents[1] / "results/variational/runs.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     (nonlinear,) = (row for row in rows if row["label"] == "variational")
@@ -264,7 +265,7 @@ def test_the_committed_numbers_are_what_is_claimed():
         measured = row["scores"]
         assert measured["exact_nll_test"] == pytest.approx(measured["ppca_nll_test"], rel=0.007)
         assert measured["ppca_nll_test"] < measured["nll_test"] < measured["nelbo_test"]
-        if row["label"].endswith("fixed variance"):  # its posteriors have not settled: samples do not get there
+        if row["label"].endswith("fixed variance"):  # its posteriors have not converged: importance sampling fails
             assert measured["nll_test"] > measured["exact_nll_test"] + 1
             assert measured["effective_samples"] < 20
         else:
@@ -273,8 +274,8 @@ def test_the_committed_numbers_are_what_is_claimed():
         assert row["sse_ratio"] < 1.005
 
 
-def test_grey_rows_have_no_likelihood_under_cross_entropy(refused):
-    """Binarised rows have one; rows between 0 and 1 have a cross-entropy, which is not a density's."""
+def test_rows_between_0_and_1_have_no_likelihood_under_cross_entropy(refused):
+    """Binarised rows have a likelihood. The cross-entropy of values between 0 and 1 is not that of a density."""
     dataset = small_dataset(inputs=6)
     for binarise in (False, True):
         build: dict[str, Any] = {"output": jax.nn.sigmoid, "error": cross_entropy, "binarise": binarise}

@@ -40,8 +40,9 @@ def test_agrees_with_scikit_learn(name):
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_one_error_curve_is_the_error_of_every_truncation(name):
-    x_nd, params = SHAPES[name], pca.fit(SHAPES[name])
+def test_error_curve_is_the_error_of_every_truncation(name):
+    x_nd = SHAPES[name]
+    params = pca.fit(x_nd)
     new_nd = x_nd[::2] + RNG.normal(size=x_nd[::2].shape)
     curve = pca.error_curve(params, new_nd)
     for k in range(len(curve)):
@@ -50,7 +51,7 @@ def test_one_error_curve_is_the_error_of_every_truncation(name):
         np.testing.assert_allclose(curve[k], np.square(new_nd - kept).sum(1).mean(), rtol=1e-8, atol=1e-9)
 
 
-def test_encode_and_decode_are_pure_functions_like_a_variants():
+def test_encode_and_decode_can_be_compiled_and_agree_with_scikit_learn():
     x_nd = np.asarray(SHAPES["tall"], np.float32)
     params = pca.truncate(pca.fit(x_nd), 5)
     z_nk = jax.jit(pca.encode)(params, jnp.asarray(x_nd))
@@ -69,7 +70,7 @@ def test_signs_are_deterministic():
     assert (params.components_kd[np.arange(20), largest] > 0).all()
 
 
-def test_bytes_blocks_and_floats_are_the_same_data(monkeypatch):
+def test_bytes_floats_and_small_blocks_give_the_same_pca(monkeypatch):
     bytes_nd = RNG.integers(0, 256, (700, 12)).astype(np.uint8)
     whole = pca.fit(bytes_nd, unit=255.0)
     curve = pca.error_curve(whole, bytes_nd, unit=255.0)
@@ -79,7 +80,7 @@ def test_bytes_blocks_and_floats_are_the_same_data(monkeypatch):
     np.testing.assert_allclose(pca.error_curve(whole, bytes_nd, unit=255.0), curve, rtol=1e-10, atol=1e-12)
 
 
-def test_finds_the_known_components_of_lowrank():
+def test_fit_recovers_the_true_components_of_lowrank():
     mean_d, covariance_dd = lowrank_covariance(0)
     true_values, true_vectors = np.linalg.eigh(covariance_dd)
     params = pca_reference(datasets.load("lowrank")).params
@@ -89,14 +90,14 @@ def test_finds_the_known_components_of_lowrank():
     np.testing.assert_allclose(params.mean_d, mean_d, atol=0.3)
 
 
-def test_precision_of_the_process_is_left_alone():
+def test_fit_does_not_change_the_precision_of_the_process():
     pca.fit(SHAPES["tall"])
     assert not jax.config.read("jax_enable_x64")
     assert jnp.ones(3).dtype == jnp.float32
 
 
 @pytest.mark.parametrize(
-    ("x_nd", "found"),
+    ("x_nd", "problem"),
     [
         (np.ones((1, 4)), r"\(1, 4\)"),
         (np.ones(4), r"\(4,\)"),
@@ -106,19 +107,19 @@ def test_precision_of_the_process_is_left_alone():
         (np.array([["a"], ["b"]]), "<U1"),
     ],
 )
-def test_data_without_components_is_an_error(x_nd, found):
-    with pytest.raises(DataError, match=found):
+def test_fit_refuses_data_without_components(x_nd, problem):
+    with pytest.raises(DataError, match=problem):
         pca.fit(x_nd)
 
 
-def test_more_components_than_there_are_is_an_error():
+def test_truncate_refuses_more_components_than_exist():
     with pytest.raises(DataError, match=r"16 components asked of data with 15 rows and 80 columns"):
         pca.truncate(pca.fit(SHAPES["wide"]), 16)
     with pytest.raises(DataError, match="ask for 0 to 15"):
         pca.truncate(pca.fit(SHAPES["wide"]), -1)
 
 
-def test_bytes_are_no_floats():
+def test_encode_and_decode_refuse_integers():
     params = pca.truncate(pca.fit(SHAPES["tall"]), 3)
     for call in (
         lambda: pca.encode(params, jnp.ones((2, 20), jnp.uint8)),
@@ -128,14 +129,14 @@ def test_bytes_are_no_floats():
             call()
 
 
-def test_components_beyond_the_rank_are_zero_and_warned_of():
+def test_truncate_warns_of_zero_components_beyond_the_rank():
     params = pca.fit(RANK_DEFICIENT)
     with pytest.warns(UserWarning, match="7 components asked of data of rank 4"):
         assert not pca.truncate(params, 7).components_kd[4:].any()
 
 
 @pytest.mark.parametrize("k", [2, 10, 20, 30, 50, 100])
-def test_the_published_table_to_four_decimals(mnist_pca, k):
+def test_mnist_errors_agree_with_the_published_table_to_four_decimals(mnist_pca, k):
     params, train_curve, test_curve = mnist_pca
     table = {  # k: SSE train, SSE test, cumulative explained variance
         2: (43.8669, 43.6449, 0.1680),
@@ -145,11 +146,11 @@ def test_the_published_table_to_four_decimals(mnist_pca, k):
         50: (9.2455, 9.0043, 0.8246),
         100: (4.5012, 4.4028, 0.9146),
     }
-    found = (train_curve[k], test_curve[k], params.cumulative_explained_variance[k - 1])
-    assert tuple(round(float(value), 4) for value in found) == table[k]
+    measured = (train_curve[k], test_curve[k], params.cumulative_explained_variance[k - 1])
+    assert tuple(round(float(value), 4) for value in measured) == table[k]
 
 
-def test_the_mean_predictor_on_mnist(mnist_pca):
+def test_error_of_the_mean_predictor_on_mnist(mnist_pca):
     assert round(float(mnist_pca[2][0]), 4) == 52.8965
 
 

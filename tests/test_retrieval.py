@@ -1,4 +1,4 @@
-"""Retrieval: average precision of ties against every order, and baselines on data where the answer is known."""
+"""Retrieval: average precision with ties is compared with all orders, and baselines are tested on known answers."""
 
 import itertools
 from pathlib import Path
@@ -18,65 +18,64 @@ from aejax.training import train
 from support import rows_of, small_dataset
 
 
-def of_one_order(relevant):
-    """Average precision of a list, by its definition."""
-    found = [sum(relevant[: i + 1]) / (i + 1) for i in range(len(relevant)) if relevant[i]]
-    return sum(found) / len(found)
+def average_precision_of_list(relevant):
+    """Average precision of an order without ties, by definition."""
+    precisions = [sum(relevant[: i + 1]) / (i + 1) for i in range(len(relevant)) if relevant[i]]
+    return sum(precisions) / len(precisions)
 
 
 @pytest.mark.parametrize(
     "groups", [[[1, 0]], [[1, 1, 0], [0]], [[0], [1, 0, 0, 1], [1]], [[0, 0], [1, 1]], [[1], [0, 1, 0]]]
 )
-def test_average_precision_of_ties_is_the_mean_over_their_orders(groups):
+def test_metrics_with_ties_are_means_over_all_orders(groups):
     orders = itertools.product(*(itertools.permutations(group) for group in groups))
     lists = [list(itertools.chain(*order)) for order in orders]
     sizes, relevant = [len(group) for group in groups], [sum(group) for group in groups]
-    found = average_precision(sizes, relevant)
-    assert found == pytest.approx(np.mean([of_one_order(one) for one in lists]), rel=1e-12)
+    expected = np.mean([average_precision_of_list(order) for order in lists])
+    assert average_precision(sizes, relevant) == pytest.approx(expected, rel=1e-12)
     for top in (1, 2, 3, 50):
-        expected = np.mean([sum(one[:top]) / min(top, len(one)) for one in lists])
+        expected = np.mean([sum(order[:top]) / min(top, len(order)) for order in lists])
         assert precision_at(sizes, relevant, top) == pytest.approx(expected, rel=1e-12)
 
 
-def test_without_ties_it_is_scikit_learns():
+def test_average_precision_without_ties_agrees_with_scikit_learn():
     rng = np.random.default_rng(0)
-    answers_nk, asked_qk = rng.normal(size=(60, 4)).astype("f4"), rng.normal(size=(7, 4)).astype("f4")
+    answers_nk, queries_qk = rng.normal(size=(60, 4)).astype("f4"), rng.normal(size=(7, 4)).astype("f4")
     labels_n, labels_q = rng.integers(0, 3, 60), rng.integers(0, 3, 7)
-    found = rank(answers_nk, labels_n, asked_qk, labels_q, top=5)
-    distance_qn = np.square(answers_nk[None] - asked_qk[:, None]).sum(-1)
+    ranking = rank(answers_nk, labels_n, queries_qk, labels_q, top=5)
+    distance_qn = np.square(answers_nk[None] - queries_qk[:, None]).sum(-1)
     by_sklearn = [average_precision_score(labels_n == q, -d) for q, d in zip(labels_q, distance_qn, strict=True)]
-    assert found.average_precision == pytest.approx(np.mean(by_sklearn), rel=1e-6)
+    assert ranking.average_precision == pytest.approx(np.mean(by_sklearn), rel=1e-6)
     nearest_q5 = np.argsort(distance_qn, axis=1)[:, :5]
-    assert found.precision == pytest.approx((labels_n[nearest_q5] == labels_q[:, None]).mean())
+    assert ranking.precision == pytest.approx((labels_n[nearest_q5] == labels_q[:, None]).mean())
 
 
-def test_codes_that_say_nothing_find_the_share_of_the_class_and_codes_of_the_class_find_it_all():
+def test_precision_of_constant_codes_is_the_class_share_and_of_class_codes_is_1():
     labels_n = np.repeat([0, 1], [30, 10])
     same = rank(np.zeros((40, 3), "f4"), labels_n, np.zeros((2, 3), "f4"), np.array([0, 1]), top=8)
-    assert same.precision == pytest.approx(0.5)  # of .75 and .25
+    assert same.precision == pytest.approx(0.5)  # mean of the class shares 0.75 and 0.25
     bits_nk = np.eye(2, dtype="f4")[labels_n]
     best = rank(bits_nk, labels_n, bits_nk[[0, 39]], np.array([0, 1]), top=8)
     assert best == (1.0, 1.0)
 
 
-def test_iterative_quantisation_finds_the_cube_that_was_turned():
+def test_iterative_quantisation_recovers_a_rotated_cube():
     rng = np.random.default_rng(0)
     corners_nk = np.where(rng.random((400, 5)) > 0.5, 1.0, -1.0)
-    turned_nk = (corners_nk + 0.1 * rng.normal(size=corners_nk.shape)) @ ortho_group.rvs(5, random_state=1)
+    rotated_nk = (corners_nk + 0.1 * rng.normal(size=corners_nk.shape)) @ ortho_group.rvs(5, random_state=1)
     errors = {}
-    for name, turn_kk in (("none", np.eye(5)), ("found", iterative_quantisation(turned_nk, seed=2))):
-        np.testing.assert_allclose(turn_kk @ turn_kk.T, np.eye(5), atol=1e-9)
-        z_nk = turned_nk @ turn_kk
+    for name, rotation_kk in (("none", np.eye(5)), ("itq", iterative_quantisation(rotated_nk, seed=2))):
+        np.testing.assert_allclose(rotation_kk @ rotation_kk.T, np.eye(5), atol=1e-9)
+        z_nk = rotated_nk @ rotation_kk
         errors[name] = np.square(z_nk - np.sign(z_nk)).mean()
-    assert errors["found"] == pytest.approx(0.01, rel=0.2)  # the noise that was put in
-    assert errors["none"] > 10 * errors["found"]
+    assert errors["itq"] == pytest.approx(0.01, rel=0.2)  # variance of the noise
+    assert errors["none"] > 10 * errors["itq"]
 
 
 DATASET = small_dataset()
 assert DATASET.y_train is not None
 assert DATASET.y_test is not None
 Y_TRAIN, Y_TEST = DATASET.y_train, DATASET.y_test
-RULER = reconstruction.pca_reference(DATASET)
 
 
 def trained(variant, widths=(3,), **hyper):
@@ -85,31 +84,31 @@ def trained(variant, widths=(3,), **hyper):
     return TrainedRun(autoencoder, fit.params, {"l2": 0.0, **hyper}, DATASET, widths[-1], jax.random.key(0))
 
 
-def test_the_numbers_of_a_run():
-    of_bits, none = scores.retrieval(queries=40, top=7)(trained(variants.hashing, noise=1.0))
-    of_reals, _ = scores.retrieval(queries=40, top=7)(trained(variants.plain))
-    assert none == {}
-    assert set(of_bits) == set(of_reals) == {field for field, _, _ in scores.retrieval().headers}
-    assert of_reals["distinct_codes"] is None
-    assert 0 <= (of_bits["bit_entropy"] or 0.0) <= 1
-    ours = trained(variants.hashing, noise=1.0)
-    z_nk, asked_qk = (
-        reconstruction.reconstruct(ours.autoencoder, ours.params, x, unit=DATASET.unit)[0]
+def test_numbers_of_trained_runs():
+    bits, arrays = scores.retrieval(queries=40, top=7)(trained(variants.hashing, noise=1.0))
+    reals, _ = scores.retrieval(queries=40, top=7)(trained(variants.plain))
+    assert arrays == {}
+    assert set(bits) == set(reals) == {field for field, _, _ in scores.retrieval().headers}
+    assert reals["distinct_codes"] is None
+    assert 0 <= (bits["bit_entropy"] or 0.0) <= 1
+    run = trained(variants.hashing, noise=1.0)
+    z_nk, queries_qk = (
+        reconstruction.reconstruct(run.autoencoder, run.params, x, unit=DATASET.unit)[0]
         for x in (DATASET.x_train, DATASET.x_test[np.linspace(0, 71, 40).astype(int)])
     )
-    assert of_bits["distinct_codes"] == len({tuple(z) for z in z_nk})
+    assert bits["distinct_codes"] == len({tuple(z) for z in z_nk})
     labels_q = Y_TEST[np.linspace(0, 71, 40).astype(int)]
-    hamming_qn = (asked_qk[:, None] != z_nk[None]).sum(-1)
+    hamming_qn = (queries_qk[:, None] != z_nk[None]).sum(-1)
     average = []
     for q, d in zip(labels_q, hamming_qn, strict=True):
         groups = [Y_TRAIN[d == value] == q for value in np.unique(d)]
         average.append(average_precision([len(g) for g in groups], [g.sum() for g in groups]))
-    assert of_bits["mean_average_precision"] == pytest.approx(np.mean(average), rel=1e-9)
+    assert bits["mean_average_precision"] == pytest.approx(np.mean(average), rel=1e-9)
     for name in ("mean_average_precision_raw", "mean_average_precision_itq", "precision_at_top_pca"):
-        assert of_bits[name] == of_reals[name]  # training changes nothing of them
+        assert bits[name] == reals[name]  # does not depend on training
 
 
-def test_what_cannot_be(refused):
+def test_invalid_options_are_refused_and_valid_ones_stored(refused):
     refused(ConfigError, "scores.retrieval.top", "at least 1", call=lambda: scores.retrieval(top=0))
     refused(ConfigError, "scores.retrieval.queries", "True", call=lambda: scores.retrieval(queries=True))
     assert scores.from_config(scores.retrieval(top=5).config()) == scores.retrieval(top=5)
@@ -117,33 +116,33 @@ def test_what_cannot_be(refused):
 
 
 def committed(label, dataset="digits", **hyper):
-    """Numbers of the committed rows with this label, and with these hyper-parameters."""
+    """The committed rows with this label and these hyper-parameters."""
     rows = [
         row for row in rows_of(Path(__file__).resolve().parents[1] / "results/hashing") if row["dataset"] == dataset
     ]
-    found = [row for row in rows if row["label"] == label and hyper.items() <= row["hyper"].items()]
-    assert len(found) == {"digits": 3, "mnist": 2}[dataset]
-    return found
+    rows = [row for row in rows if row["label"] == label and hyper.items() <= row["hyper"].items()]
+    assert len(rows) == {"digits": 3, "mnist": 2}[dataset]
+    return rows
 
 
-def test_the_committed_numbers_on_mnist_are_in_the_same_order():
-    noisy, silent = committed("bits", "mnist", noise=4.0), committed("bits", "mnist", noise=0.0)
+def test_committed_numbers_on_mnist_are_in_the_same_order():
+    noisy, noiseless = committed("bits", "mnist", noise=4.0), committed("bits", "mnist", noise=0.0)
     best = min(row["scores"]["mean_average_precision"] for row in noisy)
-    assert best > max(row["scores"]["mean_average_precision"] for row in silent)
+    assert best > max(row["scores"]["mean_average_precision"] for row in noiseless)
     assert best > 1.4 * noisy[0]["scores"]["mean_average_precision_pca_signs"]
     for row in noisy:
         assert row["scores"]["mean_average_precision"] < 0.85 * row["scores"]["mean_average_precision_itq"]
 
 
-def test_the_committed_numbers_reach_what_is_claimed():
-    """Noise makes bits that retrieve: better than signs of components and than bits without noise, not than ITQ."""
-    noisy, silent, reals = committed("bits", noise=4.0), committed("bits", noise=0.0), committed("real codings")
+def test_committed_numbers_on_digits():
+    """Bits trained with noise retrieve better than signs of components and bits without noise, but not than ITQ."""
+    noisy, noiseless, reals = committed("bits", noise=4.0), committed("bits", noise=0.0), committed("real codings")
     precision = {
         name: [row["scores"]["mean_average_precision"] for row in rows]
-        for name, rows in (("noisy", noisy), ("silent", silent), ("reals", reals))
+        for name, rows in (("noisy", noisy), ("noiseless", noiseless), ("reals", reals))
     }
     signs, itq, raw = (noisy[0]["scores"][f"mean_average_precision_{name}"] for name in ("pca_signs", "itq", "raw"))
-    assert min(precision["noisy"]) > max(precision["silent"])
+    assert min(precision["noisy"]) > max(precision["noiseless"])
     assert min(precision["noisy"]) > 1.6 * signs
     assert np.mean(precision["noisy"]) < itq < np.mean(precision["reals"]) + 0.01 < raw
-    assert max(row["sse_test"] for row in noisy) < 0.7 * min(row["sse_test"] for row in silent)
+    assert max(row["sse_test"] for row in noisy) < 0.7 * min(row["sse_test"] for row in noiseless)

@@ -1,4 +1,4 @@
-"""The denoising score: its rulers against other derivations, its numbers against what they are said to be."""
+"""The denoising score: its baselines are compared with other derivations, its numbers with their definitions."""
 
 import dataclasses
 from typing import Any
@@ -13,7 +13,7 @@ from aejax.config.sweep import Sweep
 from aejax.evaluation import pca, scores
 from aejax.evaluation.scores.base import TrainedRun
 from aejax.evaluation.scores.denoising import best_affine_map, pca_curve
-from aejax.reporting.figures import denoised as of_denoised
+from aejax.reporting.figures import denoised as figure_module
 from aejax.reporting.figures import draw
 from aejax.reporting.settings import group_settings
 from aejax.runtime.errors import ConfigError
@@ -32,20 +32,20 @@ def trained(params_of=lambda net: net.init(jax.random.key(0)), codings=3, datase
     return TrainedRun(variants.plain(net), params_of(net), {}, dataset, codings, KEY)
 
 
-def measured(score, one) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    return score(one)
+def measured(score, run) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    return score(run)
 
 
-def principal(ruler, k):
-    """The linear autoencoder that PCA with k components is."""
-    components_kd = jnp.asarray(ruler.params.components_kd[:k], jnp.float32)
-    mean_d = jnp.asarray(ruler.params.mean_d, jnp.float32)
+def pca_parameters(reference, k):
+    """Parameters of the linear autoencoder that equals PCA with k components."""
+    components_kd = jnp.asarray(reference.params.components_kd[:k], jnp.float32)
+    mean_d = jnp.asarray(reference.params.mean_d, jnp.float32)
     encoder = {"kernel": components_kd.T, "bias": -components_kd @ mean_d}
     return {"encoder": {"layer_0": encoder}, "decoder": {"layer_0": {"kernel": components_kd, "bias": mean_d}}}
 
 
 @pytest.mark.parametrize(("noise", "level", "ends"), NOISES)
-def test_the_curve_of_pca_is_that_of_decoding_the_noisy_rows_codings(noise, level, ends):
+def test_pca_curve_is_the_error_of_decoding_the_codings_of_noisy_rows(noise, level, ends):
     dataset = small_dataset()
     params, clean_nd = pca.fit(dataset.x_train, unit=dataset.unit), dataset.floats(dataset.x_test)
     noisy_nd = np.asarray(corrupt(KEY, jnp.asarray(clean_nd), level, noise, **ends))
@@ -57,12 +57,12 @@ def test_the_curve_of_pca_is_that_of_decoding_the_noisy_rows_codings(noise, leve
         assert curve[k] == pytest.approx(np.square(decoded_nd - clean_nd).sum(), rel=1e-5)
     assert curve[INPUTS] == pytest.approx(
         np.square(noisy_nd - clean_nd).sum(), rel=1e-6
-    )  # all components: no denoising
+    )  # all components remove no noise
 
 
 @pytest.mark.parametrize(("noise", "level", "ends"), NOISES)
-def test_the_best_affine_map_is_the_regression_of_clean_on_noisy_rows(noise, level, ends):
-    """Least squares on 400 noisy copies of every row that PCA was fitted on."""
+def test_best_affine_map_is_the_regression_of_clean_on_noisy_rows(noise, level, ends):
+    """Compared with least squares on 400 noisy copies of every row that PCA was fitted on."""
     dataset, copies = small_dataset(), 400
     rows_nd = np.concatenate([dataset.x_train, dataset.x_validation])
     clean_nd = np.tile(dataset.floats(rows_nd), (copies, 1)).astype(np.float64)
@@ -71,14 +71,14 @@ def test_the_best_affine_map_is_the_regression_of_clean_on_noisy_rows(noise, lev
     fitted = np.linalg.lstsq(with_ones_nd, clean_nd, rcond=None)[0]
     least = np.square(with_ones_nd @ fitted - clean_nd).sum(axis=1).mean()
     denoise = best_affine_map(pca.fit(rows_nd, unit=dataset.unit), noise, level, **ends)
-    found = np.square(denoise(noisy_nd) - clean_nd).sum(axis=1).mean()
-    assert least <= found < 1.005 * least
+    error = np.square(denoise(noisy_nd) - clean_nd).sum(axis=1).mean()
+    assert least <= error < 1.005 * least
     np.testing.assert_allclose(denoise(noisy_nd[:50]), with_ones_nd[:50] @ fitted, atol=0.05)
 
 
 @pytest.mark.parametrize(("noise", "level", "ends"), NOISES)
-def test_of_a_rank_it_is_reduced_rank_regression_of_clean_on_noisy_rows(noise, level, ends):
-    """By a singular value decomposition of what least squares fits on 400 noisy copies of every row."""
+def test_best_affine_map_of_a_rank_is_reduced_rank_regression(noise, level, ends):
+    """Compared with a singular value decomposition of the least-squares fit on 400 noisy copies of every row."""
     dataset, copies = small_dataset(), 400
     clean_nd = np.tile(dataset.floats(dataset.x_train), (copies, 1)).astype(np.float64)
     noisy_nd = np.asarray(corrupt(KEY, jnp.asarray(clean_nd, jnp.float32), level, noise, **ends), np.float64)
@@ -99,7 +99,7 @@ def test_of_a_rank_it_is_reduced_rank_regression_of_clean_on_noisy_rows(noise, l
     np.testing.assert_allclose(best_affine_map(params, noise, level, **ends, rank=99)(noisy_nd), whole_nd)
 
 
-def test_for_gaussian_noise_it_shrinks_every_component():
+def test_best_affine_map_for_gaussian_noise_shrinks_every_component():
     dataset, level = small_dataset(), 0.3
     params = pca.fit(dataset.x_train, unit=dataset.unit)
     variances_k = params.variances_k * (params.rows - 1) / params.rows
@@ -107,12 +107,12 @@ def test_for_gaussian_noise_it_shrinks_every_component():
     x_nd = dataset.floats(dataset.x_test).astype(np.float64)
     wanted = params.mean_d + (x_nd - params.mean_d) @ (params.components_kd.T * shrunk_k) @ params.components_kd
     np.testing.assert_allclose(best_affine_map(params, "gaussian", level)(x_nd), wanted, atol=1e-9)
-    shrunk_k[3:] = 0  # of rank 3 the leading ones
+    shrunk_k[3:] = 0  # rank 3 keeps the leading components
     wanted = params.mean_d + (x_nd - params.mean_d) @ (params.components_kd.T * shrunk_k) @ params.components_kd
     np.testing.assert_allclose(best_affine_map(params, "gaussian", level, rank=3)(x_nd), wanted, atol=1e-9)
 
 
-def test_columns_that_never_vary_and_no_noise_at_all_are_harmless():
+def test_best_affine_map_of_constant_columns_and_without_noise():
     data = np.zeros((50, 6), np.float32)
     data[:, :3] = np.random.default_rng(0).uniform(size=(50, 3))
     params = pca.fit(data)
@@ -122,33 +122,35 @@ def test_columns_that_never_vary_and_no_noise_at_all_are_harmless():
         np.testing.assert_allclose(best_affine_map(params, noise, 0.0)(data), data, atol=1e-7)
 
 
-def test_an_autoencoder_that_is_pca_has_pcas_numbers():
-    one = trained()
+def test_an_autoencoder_that_equals_pca_has_the_numbers_of_pca():
+    run = trained()
     numbers, arrays = measured(
-        scores.denoising(level=0.3), dataclasses.replace(one, params=principal(one.reference, 3))
+        scores.denoising(level=0.3), dataclasses.replace(run, params=pca_parameters(run.reference, 3))
     )
     assert numbers["denoised_sse_test"] == pytest.approx(numbers["pca_denoised_sse_test"], rel=1e-4)
     assert numbers["noisy_sse_test"] == pytest.approx(INPUTS * 0.3**2, rel=0.05)
     best = numbers["pca_best_components"]
-    again, _ = measured(scores.denoising(level=0.3), trained(lambda net: principal(one.reference, best), codings=best))
+    again, _ = measured(
+        scores.denoising(level=0.3), trained(lambda net: pca_parameters(run.reference, best), codings=best)
+    )
     assert again["denoised_sse_test"] == pytest.approx(numbers["pca_best_denoised_sse_test"], rel=1e-4)
     assert again["denoised_ratio"] == pytest.approx(1.0, rel=1e-4)
     validation = [
-        measured(scores.denoising(level=0.3), trained(lambda net, k=k: principal(one.reference, k), codings=k))[0]
+        measured(scores.denoising(level=0.3), trained(lambda net, k=k: pca_parameters(run.reference, k), codings=k))[0]
         for k in (best - 1, best, best + 1)
     ]
-    errors = [found["denoised_sse_validation"] for found in validation]
-    assert min(errors) == errors[1]  # what k was chosen by
+    errors = [result["denoised_sse_validation"] for result in validation]
+    assert min(errors) == errors[1]  # k is chosen by this error
     assert numbers["affine_denoised_sse_test"] < numbers["pca_best_denoised_sse_test"]
-    of_rank = numbers["affine_rank_denoised_sse_test"]
-    assert numbers["affine_denoised_sse_test"] < of_rank < numbers["pca_denoised_sse_test"]
+    rank_error = numbers["affine_rank_denoised_sse_test"]
+    assert numbers["affine_denoised_sse_test"] < rank_error < numbers["pca_denoised_sse_test"]
     assert {name: array.shape for name, array in arrays.items()} == {
         f"denoising/{kind}": (10, INPUTS) for kind in ("clean", "noisy", "denoised", "pca", "affine")
     }
-    np.testing.assert_allclose(arrays["denoising/clean"], one.dataset.floats(one.dataset.x_test[:10]))
+    np.testing.assert_allclose(arrays["denoising/clean"], run.dataset.floats(run.dataset.x_test[:10]))
 
 
-def test_the_rulers_are_the_same_for_every_seed_and_repetitions_average():
+def test_noise_is_the_same_for_every_seed_and_repetitions_are_averaged():
     first, second = (
         measured(scores.denoising(level=0.3), dataclasses.replace(trained(), key=jax.random.key(s)))[0] for s in (0, 1)
     )
@@ -158,7 +160,7 @@ def test_the_rulers_are_the_same_for_every_seed_and_repetitions_average():
     assert many["noisy_sse_test"] != first["noisy_sse_test"]
 
 
-def test_what_cannot_be_is_named(refused):
+def test_invalid_options_are_refused_and_valid_ones_stored(refused):
     refused(ConfigError, "scores.denoising.noise", "did you mean", call=lambda: scores.denoising("gausian"))
     refused(ConfigError, "scores.denoising.level", "0 to 1", call=lambda: scores.denoising("masking", 1.5))
     refused(ConfigError, "scores.denoising.level", "nan", call=lambda: scores.denoising(level=float("nan")))
@@ -169,8 +171,8 @@ def test_what_cannot_be_is_named(refused):
     both = (scores.denoising(), scores.denoising("masking"))
     call = lambda: Sweep(**config, scores=both)  # noqa: E731
     refused(ConfigError, "Sweep.scores[1]", "denoised_sse_test", call=call)
-    one = Sweep(**config, scores=(scores.denoising("salt_and_pepper", 0.2, salt=2.0),))
-    assert scores.from_config(one.config()["scores"][0]) == one.scores[0]
+    sweep = Sweep(**config, scores=(scores.denoising("salt_and_pepper", 0.2, salt=2.0),))
+    assert scores.from_config(sweep.config()["scores"][0]) == sweep.scores[0]
 
 
 NUMBERS = {"noisy_sse_test": 9.0, "denoised_sse_test": 3.0, "denoised_sse_validation": 3.0, "denoised_ratio": 0.6}
@@ -183,28 +185,28 @@ def noisy_row(label, score, codings=7):
     return make(label, codings=codings, config=config, scores=NUMBERS)
 
 
-def test_the_figure_has_a_block_for_every_noise_and_a_line_for_every_label():
+def test_figure_has_a_block_for_every_noise_and_a_line_for_every_label():
     masked = scores.denoising("masking", 0.25)
     rows = [noisy_row("a", scores.denoising()), noisy_row("b", scores.denoising()), noisy_row("c", masked), make("d")]
     arrays = arrays_of(rows)
-    for held in arrays.values():
+    for run_arrays in arrays.values():
         for kind in ("clean", "noisy", "denoised", "pca", "affine"):
-            held[f"denoising/{kind}"] = held["examples/original"]
-    found = group_settings(rows)
-    assert [of_denoised.noise_of(s) for s in found] == [
+            run_arrays[f"denoising/{kind}"] = run_arrays["examples/original"]
+    settings = group_settings(rows)
+    assert [figure_module.noise_of(s) for s in settings] == [
         *["gaussian noise, level 0.5"] * 2,
         "masking noise, level 0.25",
         "",
     ]
-    figure = of_denoised.denoised(found, {}, arrays.get)
+    figure = figure_module.denoised(settings, {}, arrays.get)
     assert figure is not None
     names = [ax.get_ylabel().splitlines()[0] for ax in figure.axes]
-    rulers = ["PCA, 4 components", "best affine map"]
-    assert names == ["clean", "noisy", "a", "b", *rulers, "clean", "noisy", "c", *rulers]
+    baselines = ["PCA, 4 components", "best affine map"]
+    assert names == ["clean", "noisy", "a", "b", *baselines, "clean", "noisy", "c", *baselines]
     assert [ax.get_title(loc="left") for ax in figure.axes if ax.get_title(loc="left")] == [
         "blobs, gaussian noise, level 0.5",
         "blobs, masking noise, level 0.25",
     ]
     assert "SSE 3" in figure.axes[2].get_ylabel()
-    assert draw("denoised.png", found, arrays.get) is not None
+    assert draw("denoised.png", settings, arrays.get) is not None
     assert draw("denoised.png", group_settings([make("d")]), arrays.get) is None

@@ -1,1 +1,1 @@
-"""Evaluation: exact PCA, reconstruction errors, scores, diagnostics."""
+"""Evaluation: exact PCA, reconstruction errors, densities of codings, scores, diagnostics and arrays for figures."""

@@ -1,12 +1,12 @@
-"""Exact principal component analysis: the ruler every autoencoder is held against.
+"""Exact principal component analysis (PCA): the baseline of every autoencoder.
 
-PCA wears an autoencoder's clothes: `encode(params, x_bd)` and `decode(params, z_bk)` are pure functions like any
-variant's; `init` is replaced by `fit`. The decomposition is exact, never randomised or incremental, and is computed
-in float64 under a scoped setting (the process's own precision is left alone): in float32 the small components of MNIST
-are wrong in the fourth digit, and on accelerators float32 products are rounded further. A TPU, which has no float64
-decomposition, uses its host.
+PCA has the interface of a variant: `encode(params, x_bd)` and `decode(params, z_bk)` are pure functions; `fit` takes
+the place of `init`. The decomposition is exact, never randomised or incremental. It is computed in float64 under a
+scoped setting, which does not change the precision of the process: in float32 the small components of MNIST are wrong
+in the fourth digit, and accelerators round float32 products further. On a TPU, which has no float64 decomposition, the
+host computes it.
 
-Sources: Pearson 1901; Hotelling 1933; signs as in scikit-learn's `svd_flip`.
+Sources: Pearson 1901; Hotelling 1933. The signs follow scikit-learn's `svd_flip`.
 """
 
 from __future__ import annotations
@@ -28,13 +28,18 @@ else:  # jax < 0.8
     from jax.experimental import enable_x64  # pyright: ignore[reportAttributeAccessIssue]
 
 BLOCK_ROWS = 8192
+"""Rows that are converted to float64 at once."""
 
 
 class PCAParams(NamedTuple):
-    """A fitted PCA with all its components, float64 on the host; `truncate` gives the first k.
+    """A fitted PCA with all its components, as float64 arrays on the host. `truncate` gives the first k.
 
-    mean_d; components_kd with orthonormal rows (zero rows beyond the rank); variances_k, the explained variances
-    (denominator n - 1), and total_variance, their sum over all d; rank of the centred data; rows it was fitted on.
+    mean_d: mean of the fitted rows.
+    components_kd: principal directions as orthonormal rows; rows beyond the rank are zero.
+    variances_k: explained variance of each component, with denominator n - 1.
+    total_variance: sum of the explained variances of all components.
+    rank: numerical rank of the centred rows.
+    rows: number of fitted rows.
     """
 
     mean_d: np.ndarray
@@ -46,13 +51,13 @@ class PCAParams(NamedTuple):
 
     @property
     def cumulative_explained_variance(self) -> np.ndarray:
-        """(k,) share of the fitted data's variance that the first 1, 2, … k components hold."""
+        """Share of the fitted rows' variance that the first 1, 2, …, k components explain, (k,)."""
         return np.cumsum(self.variances_k) / self.total_variance
 
 
 @contextlib.contextmanager
 def _float64():
-    """Float64 for this thread and this block, on a device that has it."""
+    """Enable float64 in this thread for this block, on a device that supports it."""
     device = jax.devices("cpu")[0] if jax.default_backend() == "tpu" else None
     with enable_x64(True), jax.default_device(device):
         yield
@@ -60,7 +65,7 @@ def _float64():
 
 @functools.partial(jax.jit, static_argnames="by_rows")
 def _scatter(x_nd: jax.Array, mean_d: jax.Array, unit: float, by_rows: bool) -> jax.Array:
-    """Centred scatter matrix: (d, d), or with `by_rows` the Gram matrix (n, n)."""
+    """The scatter matrix (d, d) of the centred rows, or with `by_rows` their Gram matrix (n, n)."""
     x_nd = x_nd.astype(jnp.float64) / unit - mean_d[None, :]
     left, right = (x_nd, x_nd.T) if by_rows else (x_nd.T, x_nd)
     return jnp.matmul(left, right, precision="highest")
@@ -84,10 +89,13 @@ def _column_means(x_nd: np.ndarray, unit: float) -> np.ndarray:
 
 
 def fit(x_nd: np.ndarray, *, unit: float = 1.0) -> PCAParams:
-    """All principal components of the rows `x_nd / unit`, (n, d) of any real dtype, exactly.
+    """Compute all min(n, d) principal components of the rows `x_nd / unit`, (n, d) of any real dtype.
 
-    Works on the (d, d) covariance or the (n, n) Gram matrix, whichever is smaller. Each component's largest entry is
-    positive. Directions beyond the numerical rank are zero. Raises DataError with fewer than two rows or no variance.
+    The eigenvalues are those of the (d, d) scatter matrix or of the (n, n) Gram matrix, whichever is smaller. In each
+    component the entry of largest magnitude is positive. Components beyond the numerical rank are zero.
+
+    Raises DataError where the data is not an (n, d) array of real numbers, has fewer than two rows, contains NaN or
+    infinity or has no variance, and where `unit` is not a finite number above 0.
     """
     x_nd = np.asarray(x_nd)
     if x_nd.ndim != 2 or len(x_nd) < 2:
@@ -109,7 +117,7 @@ def fit(x_nd: np.ndarray, *, unit: float = 1.0) -> PCAParams:
         values, vectors = _eigh(scatter)
         values = np.maximum(np.asarray(values)[::-1], 0.0)
         vectors = np.asarray(vectors)[:, ::-1]
-        # the eigenvalues of a scatter matrix are squared singular values: this is where their rounding starts
+        # below this threshold the eigenvalues, which are squared singular values, are rounding errors
         rank = int(np.sum(values > values[0] * len(values) * np.finfo(np.float64).eps))
         if rank == 0:
             raise DataError("pca", "every row is the same", "give data with some variance")
@@ -130,9 +138,9 @@ def fit(x_nd: np.ndarray, *, unit: float = 1.0) -> PCAParams:
 
 
 def truncate(params: PCAParams, k: int) -> PCAParams:
-    """The PCA with the first k components; a warning says when the data's rank is lower, as the rest are zero.
+    """Return the PCA with its first k components. Warns where k is above the rank: the further components are zero.
 
-    Raises DataError when the data had fewer rows or columns than k.
+    Raises DataError where k is below 0 or above min(rows, columns) of the fitted data.
     """
     if not 0 <= k <= len(params.components_kd):
         raise DataError(
@@ -147,14 +155,14 @@ def truncate(params: PCAParams, k: int) -> PCAParams:
 
 
 def encode(params: PCAParams, x_bd: jax.Array) -> jax.Array:
-    """Codings of floats, (b, d) to (b, k), at highest matmul precision."""
+    """Encode rows of floats, (b, d), to codings (b, k), at highest matmul precision. Raises DataError for integers."""
     _check_floats(x_bd)
     centred_bd = x_bd - jnp.asarray(params.mean_d, x_bd.dtype)[None, :]
     return jnp.matmul(centred_bd, jnp.asarray(params.components_kd, x_bd.dtype).T, precision="highest")
 
 
 def decode(params: PCAParams, z_bk: jax.Array) -> jax.Array:
-    """Reconstructions of codings, (b, k) to (b, d), at highest matmul precision."""
+    """Decode codings (b, k) to rows (b, d), at highest matmul precision. Raises DataError for integers."""
     _check_floats(z_bk)
     product_bd = jnp.matmul(z_bk, jnp.asarray(params.components_kd, z_bk.dtype), precision="highest")
     return product_bd + jnp.asarray(params.mean_d, z_bk.dtype)[None, :]
@@ -163,24 +171,26 @@ def decode(params: PCAParams, z_bk: jax.Array) -> jax.Array:
 def log_likelihood(params: PCAParams, k: int, x_nd: np.ndarray, *, unit: float = 1.0) -> np.ndarray | None:
     """Log-likelihood of each row `x_nd / unit` in nats, (n,) float64, under probabilistic PCA with k components.
 
-    The normal density whose covariance is W W^T + sigma^2 I, at its maximum on the rows the PCA was fitted on (Tipping
-    & Bishop 1999): sigma^2 is the mean of the d - k variances left out, denominator n, and that of component j its
-    own. None where nothing is left out: there is no density then.
+    The model is a normal density with covariance W W^T + sigma^2 I, at the maximum likelihood of the rows that the PCA
+    was fitted on (Tipping & Bishop 1999). With denominator n, the variance along component j <= k is that component's
+    variance, and sigma^2 is the mean of the d - k other variances. Returns None where these are all zero: the density
+    does not exist then.
     """
-    d, shrink = len(params.mean_d), (params.rows - 1) / params.rows
-    variances_k = params.variances_k[:k] * shrink
-    noise = (params.total_variance * shrink - variances_k.sum()) / (d - k) if k < d else 0.0
+    d = len(params.mean_d)
+    ml_factor = (params.rows - 1) / params.rows  # denominator n - 1 to n
+    variances_k = params.variances_k[:k] * ml_factor
+    noise = (params.total_variance * ml_factor - variances_k.sum()) / (d - k) if k < d else 0.0
     if k >= params.rank or noise <= 0:
         return None
     log_determinant = np.log(variances_k).sum() + (d - k) * np.log(noise)
-    found = []
+    blocks = []
     for block in _blocks(np.asarray(x_nd)):
         centred_nd = np.asarray(block, np.float64) / unit - params.mean_d
         z_nk = centred_nd @ params.components_kd[:k].T
-        outside_n = np.square(centred_nd).sum(axis=1) - np.square(z_nk).sum(axis=1)
-        distance_n = outside_n / noise + (np.square(z_nk) / variances_k).sum(axis=1)
-        found.append(-0.5 * (distance_n + log_determinant + d * np.log(2 * np.pi)))
-    return np.concatenate(found)
+        residual_n = np.square(centred_nd).sum(axis=1) - np.square(z_nk).sum(axis=1)
+        distance_n = residual_n / noise + (np.square(z_nk) / variances_k).sum(axis=1)
+        blocks.append(-0.5 * (distance_n + log_determinant + d * np.log(2 * np.pi)))
+    return np.concatenate(blocks)
 
 
 def _check_floats(array: jax.Array) -> None:
@@ -189,12 +199,13 @@ def _check_floats(array: jax.Array) -> None:
 
 
 def error_curve(params: PCAParams, x_nd: np.ndarray, *, unit: float = 1.0) -> np.ndarray:
-    """SSE of the rows `x_nd / unit` for 0, 1, … k components, (k + 1,): squared error summed over d, mean over n.
+    """SSE of the rows `x_nd / unit` with 0, 1, …, k components, (k + 1,) float64: summed over d, averaged over n.
 
-    All from one decomposition: by Pythagoras the error of the first j components is the squared distance to the mean
-    less the squared codings 1…j. Entry 0 is the mean predictor's. Float64 throughout.
+    One projection gives all entries: by Pythagoras' theorem the squared error with j components is the squared distance
+    from the mean minus the sum of the first j squared codings. Entry 0 is the SSE of the mean predictor.
     """
-    total, energy_k = 0.0, np.zeros(len(params.components_kd))
+    total = 0.0
+    energy_k = np.zeros(len(params.components_kd))
     with _float64():
         for block in _blocks(np.asarray(x_nd)):
             total += float(np.square(np.asarray(block, np.float64) / unit - params.mean_d).sum())

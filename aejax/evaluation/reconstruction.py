@@ -1,8 +1,9 @@
-"""Codings in, numbers out: an autoencoder's error on test, always beside exact PCA's.
+"""Reconstruction errors of an autoencoder on test rows, always compared with exact PCA.
 
-SSE is the squared error summed over inputs and averaged over rows, in the units a net sees (pixels in [0, 1]). R2 is
-`1 - SSE / SSE of the mean predictor`, both on test, the mean being that of the rows the reference PCA was fitted on:
-predicting that mean scores 0, perfect reconstruction 1, and on its own rows PCA-k its cumulative explained variance.
+SSE is the squared error summed over inputs and averaged over rows, in the units that a net sees (pixels in [0, 1]). R2
+is `1 - SSE / SSE of the mean predictor`, both on test rows. The mean predictor returns the mean of the rows that the
+reference PCA was fitted on. Its R2 is 0, and the R2 of a perfect reconstruction is 1. On the rows that PCA was fitted
+on, the R2 of PCA with k components is its cumulative explained variance.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import functools
 import time
 import weakref
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -23,16 +25,17 @@ from aejax.nets import Params
 from aejax.variants import Autoencoder
 
 ROUNDING = 1e-12
-"""PCA errors below this share of the mean predictor's are rounding: a ratio to them would mean nothing."""
+"""A PCA error below this share of the mean predictor's error is a rounding error, and ratios to it have no meaning."""
 BLOCK_ROWS = 512
-"""Rows scored at once; the last block is padded, so that splits of any size share one compiled program."""
+"""Rows per compiled call. The last block is padded, so that splits of any size share one compiled program."""
 
 
 class PCAReference(NamedTuple):
-    """What autoencoders are compared with: exact PCA of train and validation rows together, and its SSE on test.
+    """The baseline of every autoencoder: exact PCA of the training and validation rows together.
 
-    `curve` is (min(n, d) + 1,) float64: the SSE with 0, 1, … components; entry 0 is the mean predictor's. `seconds` is
-    the decomposition's wall time.
+    params: the fitted PCA.
+    curve: SSE on test rows with 0, 1, … components, (min(n, d) + 1,) float64; entry 0 is the mean predictor's.
+    seconds: wall time of the fit.
     """
 
     params: pca.PCAParams
@@ -40,13 +43,15 @@ class PCAReference(NamedTuple):
     seconds: float
 
 
+# The key is the dataset object, not its fingerprint: `dataclasses.replace(dataset, x_test=...)` keeps the fingerprint
+# but needs another curve. The keys are weak, so that a reference lives as long as its dataset.
 _REFERENCES: weakref.WeakKeyDictionary[Dataset, PCAReference] = weakref.WeakKeyDictionary()
 
 
 def pca_reference(dataset: Dataset) -> PCAReference:
-    """The reference PCA of a dataset, fitted on train and validation rows and scored on test rows.
+    """The reference PCA of a dataset, fitted on training and validation rows and evaluated on test rows.
 
-    It is computed once for each dataset and kept as long as the dataset lives.
+    It is computed once per dataset object. Raises DataError where `pca.fit` does.
     """
     if dataset not in _REFERENCES:
         start = time.perf_counter()
@@ -55,6 +60,13 @@ def pca_reference(dataset: Dataset) -> PCAReference:
         curve = pca.error_curve(params, dataset.x_test, unit=dataset.unit)
         _REFERENCES[dataset] = PCAReference(params, curve, seconds)
     return _REFERENCES[dataset]
+
+
+def padded_blocks(x_nd: np.ndarray, block_rows: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Blocks of exactly `block_rows` rows, the last one padded with zeros, each with its number of real rows."""
+    for start in range(0, len(x_nd), block_rows):
+        block_bd = x_nd[start : start + block_rows]
+        yield np.pad(block_bd, ((0, block_rows - len(block_bd)), (0, 0))), len(block_bd)
 
 
 @functools.partial(jax.jit, static_argnames=("autoencoder", "unit"))
@@ -68,13 +80,14 @@ def _reconstruct(autoencoder: Autoencoder, params: Params, x_bd: jax.Array, unit
 def reconstruct(
     autoencoder: Autoencoder, params: Params, x_nd: np.ndarray, *, unit: float = 1.0, block_rows: int = BLOCK_ROWS
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Codings (n, k), reconstructions (n, d) and squared errors (n,) of rows `x_nd / unit`, at highest precision."""
+    """Codings (n, k), reconstructions (n, d) and squared errors (n,) of the rows `x_nd / unit`, all float32.
+
+    Squared errors are summed over inputs. Matrix products have the highest precision.
+    """
     parts = []
     with jax.default_matmul_precision("highest"):
-        for start in range(0, len(x_nd), block_rows):
-            block = x_nd[start : start + block_rows]
-            padded = np.pad(block, ((0, block_rows - len(block)), (0, 0)))
-            parts.append([np.asarray(a)[: len(block)] for a in _reconstruct(autoencoder, params, padded, unit)])
+        for block_bd, rows in padded_blocks(x_nd, block_rows):
+            parts.append([np.asarray(array)[:rows] for array in _reconstruct(autoencoder, params, block_bd, unit)])
     z_nk, reconstruction_nd, error_n = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return z_nk, reconstruction_nd, error_n
 
@@ -85,44 +98,44 @@ def _decode(autoencoder: Autoencoder, params: Params, z_bk: jax.Array) -> jax.Ar
 
 
 def decode(autoencoder: Autoencoder, params: Params, z_nk: np.ndarray, block_rows: int = BLOCK_ROWS) -> np.ndarray:
-    """Rows (n, d) out of codings, in blocks, at highest precision."""
+    """Decode codings (n, k) to rows (n, d), in blocks, at highest matmul precision."""
     parts = []
     with jax.default_matmul_precision("highest"):
-        for start in range(0, len(z_nk), block_rows):
-            block = np.asarray(z_nk[start : start + block_rows], np.float32)
-            padded = np.pad(block, ((0, block_rows - len(block)), (0, 0)))
-            parts.append(np.asarray(_decode(autoencoder, params, padded))[: len(block)])
+        for block_bk, rows in padded_blocks(np.asarray(z_nk, np.float32), block_rows):
+            parts.append(np.asarray(_decode(autoencoder, params, block_bk))[:rows])
     return np.concatenate(parts)
 
 
 def sse(
     autoencoder: Autoencoder, params: Params, x_nd: np.ndarray, *, unit: float = 1.0, block_rows: int = BLOCK_ROWS
 ) -> float:
-    """Squared error summed over inputs, averaged over the rows `x_nd / unit`."""
+    """SSE: squared error summed over inputs and averaged over the rows `x_nd / unit`; lower is better."""
     return float(reconstruct(autoencoder, params, x_nd, unit=unit, block_rows=block_rows)[2].astype(np.float64).mean())
 
 
 def pca_equivalent_dimension(sse_test: float, curve: np.ndarray) -> float:
-    """The fewest principal components that give this error, interpolated linearly on the exact curve of errors.
+    """The smallest number of principal components whose SSE is `sse_test`, interpolated linearly between whole numbers.
 
-    0 when the error is that of the mean predictor or worse; where the curve has reached its end, the rank, when it is
-    below all of it.
+    `curve` is the SSE of PCA with 0, 1, … components. The result is 0 where `sse_test` is no lower than the mean
+    predictor's, and where `sse_test` is below the whole curve it is the number of components at which the curve ends
+    its fall: the rank of the data.
     """
-    falling = np.minimum.accumulate(curve)
-    enough = falling <= max(sse_test, falling[-1] + ROUNDING * curve[0])
-    k = int(np.argmax(enough))
-    if k == 0 or sse_test <= falling[k]:
+    decreasing = np.minimum.accumulate(curve)
+    small_enough = decreasing <= max(sse_test, decreasing[-1] + ROUNDING * curve[0])
+    k = int(np.argmax(small_enough))
+    if k == 0 or sse_test <= decreasing[k]:
         return float(k)
-    return float(k - (sse_test - falling[k]) / (falling[k - 1] - falling[k]))
+    return float(k - (sse_test - decreasing[k]) / (decreasing[k - 1] - decreasing[k]))
 
 
 def principal_angle_max_deg(
     autoencoder: Autoencoder, params: Params, components_kd: np.ndarray, inputs: int, codings: int
 ) -> float:
-    """Largest principal angle, in degrees, between a linear decoder's range and the span of the components.
+    """Largest principal angle, in degrees, between the range of an affine decoder and the span of PCA components.
 
-    0 when the decoder spans the PCA subspace (Baldi & Hornik 1989), 90 when it misses a direction of it altogether.
-    Angles as in Björck & Golub 1973; `components_kd` has k orthonormal rows of d = `inputs`.
+    `components_kd` has k orthonormal rows of d = `inputs` entries. The angle is 0 where the decoder spans the PCA
+    subspace (Baldi & Hornik 1989), and 90 where a direction of that subspace is orthogonal to the decoder's range or
+    where the decoder has a rank below `codings`. The angles are computed as in Björck & Golub 1973.
     """
     with jax.default_matmul_precision("highest"):
         decoded = np.asarray(autoencoder.decode(params, jnp.concatenate([jnp.zeros((1, codings)), jnp.eye(codings)])))
@@ -142,12 +155,20 @@ def score(
     linear: bool = False,
     sse_test: float | None = None,
 ) -> dict[str, Any]:
-    """The numbers of one row: the autoencoder on test and PCA with as many components on the same test rows.
+    """Errors of an autoencoder on test rows, compared with PCA with as many components on the same rows.
 
-    Keys: sse_test, mse_test (per input), r2_test, pca_sse_test, sse_ratio (ours over PCA's: below 1 we win; None where
-    PCA's error is zero up to rounding), pca_equivalent_dimension, and principal_angle_max_deg (None unless `linear`).
-    `reference` is the dataset's own unless another is given; `sse_test` saves reconstructing the test rows. Codings
-    beyond the rank of the data are compared with PCA at its full rank.
+    sse_test: squared error summed over inputs, averaged over rows; lower is better.
+    mse_test: sse_test per input.
+    r2_test: 1 - sse_test / SSE of the mean predictor; at most 1, higher is better.
+    pca_sse_test: SSE of PCA with as many components as codings, at most the rank of the data.
+    sse_ratio: sse_test / pca_sse_test, below 1 where the autoencoder is better; None where PCA's error is a rounding
+        error.
+    pca_equivalent_dimension: as the function of that name says; higher is better.
+    principal_angle_max_deg: as the function of that name says; None unless `linear`, and where the rank of the data is
+        below the number of codings.
+
+    Without `reference` it is that of the dataset. Without `codings` the number is that of the encoder's outputs. With
+    `sse_test` the test rows are not reconstructed again.
     """
     reference = reference or pca_reference(dataset)
     k = codings or jax.eval_shape(autoencoder.encode, params, jnp.zeros((1, dataset.inputs))).shape[-1]

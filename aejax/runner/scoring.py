@@ -130,7 +130,7 @@ def score_run(
             numbers["sse_test"],
             prior=autoencoder.generative is not None,
         )
-        arrays |= artifacts.collect(trained, trained.test_codings_nk, arrays)
+        arrays |= artifacts.collect(trained, arrays)
     except AejaxError:
         raise
     except Exception as error:

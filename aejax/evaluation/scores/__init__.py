@@ -1,7 +1,7 @@
-"""What else is measured of a trained autoencoder, beside its error: one function each, asked for in `Sweep.scores`.
+"""Scores: what `Sweep.scores` measures of a trained autoencoder in addition to its reconstruction error.
 
-A score is made by a function here, `scores.NAME(**options)`; its numbers stand in the row under `scores`, its arrays
-among the run's.
+`scores.NAME(**options)` returns a score. Its numbers are stored in the row under `scores`, its arrays with the arrays
+of the run.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ SCORES: dict[str, Callable[..., Score]] = {
     "retrieval": retrieval,
     "sparsity": sparsity,
 }
-"""Every score by its name, as stored runs name it."""
+"""Every score by its name in stored configs."""
 
 
 def from_config(config: Mapping[str, Any]) -> Score:
-    """The score that a config tells: `name` and its options."""
+    """The score of a stored config, which holds `name` and the options: the inverse of `Score.config`."""
     options = {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
     del options["name"]
     return SCORES[config["name"]](**options)

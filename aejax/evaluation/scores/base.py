@@ -1,4 +1,4 @@
-"""What a score is."""
+"""What a score is given, what it returns and how it is compared with PCA."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from aejax.datasets.base import Dataset
+from aejax.datasets.base import Dataset, evenly_spaced
+from aejax.evaluation import pca
 from aejax.evaluation.reconstruction import PCAReference, pca_reference, reconstruct
 from aejax.nets import Params
 from aejax.variants import Autoencoder
@@ -18,10 +19,12 @@ from aejax.variants import Autoencoder
 
 @dataclass(frozen=True, eq=False)
 class TrainedRun:
-    """A trained autoencoder as scores see it.
+    """A trained autoencoder with its dataset, as scores see it. What several scores need is computed once.
 
-    `hyper` are its hyper-parameters, `codings` its number of codings, `key` the key of its seed for random draws. A
-    score that takes long calls `check_interrupt` every few seconds: it may raise Interrupted.
+    hyper: hyper-parameters of the loss.
+    codings: number of codings.
+    key: key of the run's seed, for random draws.
+    check_interrupt: a score that takes long calls it every few seconds; it may raise Interrupted.
     """
 
     autoencoder: Autoencoder
@@ -32,39 +35,69 @@ class TrainedRun:
     key: jax.Array
     check_interrupt: Callable[[], None] = lambda: None
 
-    @functools.cached_property
-    def test_codings_nk(self) -> np.ndarray:
-        """Codings of the test rows."""
-        return self._test_rows[0]
+    def reconstruct(self, x_nd: np.ndarray, *, unit: float = 1.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Codings (n, k), reconstructions (n, d) and squared errors (n,) of the rows `x_nd / unit`."""
+        return reconstruct(self.autoencoder, self.params, x_nd, unit=unit)
 
-    @functools.cached_property
-    def test_errors_n(self) -> np.ndarray:
-        """Squared error of each test row, summed over inputs."""
-        return self._test_rows[1]
+    def encode(self, x_nd: np.ndarray) -> np.ndarray:
+        """Codings (n, k) of rows that have the unit of the dataset."""
+        return self.reconstruct(x_nd, unit=self.dataset.unit)[0]
 
     @functools.cached_property
     def _test_rows(self) -> tuple[np.ndarray, np.ndarray]:
-        x_test, unit = self.dataset.x_test, self.dataset.unit
-        codings_nk, _, errors_n = reconstruct(self.autoencoder, self.params, x_test, unit=unit)
+        codings_nk, _, errors_n = self.reconstruct(self.dataset.x_test, unit=self.dataset.unit)
         return codings_nk, errors_n
 
     @property
+    def test_codings_nk(self) -> np.ndarray:
+        """Codings of the test rows, (n, k)."""
+        return self._test_rows[0]
+
+    @property
+    def test_errors_n(self) -> np.ndarray:
+        """Squared error of each test row, summed over inputs, (n,)."""
+        return self._test_rows[1]
+
+    @functools.cached_property
+    def _training_codings(self) -> dict[int, np.ndarray]:
+        return {}
+
+    def training_codings(self, max_rows: int) -> np.ndarray:
+        """Codings of at most `max_rows` evenly spaced training rows, (n, k)."""
+        rows = evenly_spaced(len(self.dataset.x_train), max_rows)
+        if len(rows) not in self._training_codings:
+            self._training_codings[len(rows)] = self.encode(self.dataset.x_train[rows])
+        return self._training_codings[len(rows)]
+
+    @property
     def reference(self) -> PCAReference:
-        """The reference PCA of its data."""
+        """The reference PCA of the dataset, which is computed once per dataset."""
         return pca_reference(self.dataset)
+
+    @property
+    def truncated_pca(self) -> pca.PCAParams:
+        """The reference PCA with as many components as there are codings, at most its rank."""
+        params = self.reference.params
+        return pca.truncate(params, min(self.codings, params.rank))
 
 
 Measurement = tuple[dict[str, float | None], dict[str, np.ndarray]]
-"""Numbers by name, None where there is none; arrays by name, for figures."""
+"""Numbers by name, None where a number is undefined for the run, and arrays by name, for figures."""
 
 
 class Comparison(NamedTuple):
-    """What a score holds against PCA: two numbers of a row, of which the lower one wins, or the `higher`.
+    """How a report compares a score's number with a baseline, such as PCA. The lower number is the better one.
 
-    `words` are a template with {ours} and {theirs}; `otherwise` says what the plain comparison of squared errors then
-    is. A `curve` is of all settings with as many codings, not only of the one that is best by validation; numbers in
-    `nats` differ, others have a ratio. Only rows that have a number `only` are held against anything. Where a row has a
-    number `exact`, of which `ours` is an estimate, that is held against PCA's.
+    ours: name of the autoencoder's number.
+    theirs: name of the baseline's number.
+    rival: name of the baseline in the report.
+    words: template of the sentence, with {ours} and {theirs}.
+    otherwise: introduction of the comparison of squared errors, which the report adds to this one.
+    higher: whether the higher number is the better one instead.
+    curve: whether all settings with as many codings are compared, not only the one that is best on validation rows.
+    nats: whether the report gives the difference of the numbers, in nats, instead of their ratio.
+    only: name of a number; rows without it are not compared.
+    exact: name of a number of which `ours` is an estimate; it is compared instead where a row has it.
     """
 
     ours: str
@@ -80,11 +113,17 @@ class Comparison(NamedTuple):
 
 
 class Score(NamedTuple):
-    """A score with its options: `measure(trained, **options)` gives numbers and arrays by name.
+    """A score with its options.
 
-    `headers` says of each number how a table calls it and what it means, as (header, meaning); numbers without one
-    are in the row only. `needs_labels` scores are for data with labels. `against`: what a summary's verdict says first.
-    `chosen_by` names a number on validation, lower being better, by which settings are chosen instead of their error.
+    name: the score's name in `SCORES` and in stored configs.
+    options: names and values of the options.
+    measure: `measure(trained, **options)` returns numbers and arrays by name.
+    headers: for each number of the report's table its name, column header and meaning; other numbers are in the row
+        only.
+    needs_labels: whether the dataset must have labels.
+    against: comparisons with baselines, which the report's verdict states before that of squared errors.
+    chosen_by: name of a number on validation rows, lower is better, by which the report chooses settings instead of
+        their validation error; empty for none.
     """
 
     name: str
@@ -96,10 +135,10 @@ class Score(NamedTuple):
     chosen_by: str = ""
 
     def config(self) -> dict[str, Any]:
-        """Name and options as JSON values."""
+        """The score's name and options as JSON values."""
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in self.options}
         return {"name": self.name, **values}
 
     def __call__(self, trained: TrainedRun) -> Measurement:
-        """Measure."""
+        """Measure a trained run."""
         return self.measure(trained, **dict(self.options))

@@ -1,4 +1,4 @@
-"""How steady codings are when the input moves, beside PCA's."""
+"""Sensitivity of codings to changes of the input, compared with PCA."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aejax.variants import Autoencoder
 from aejax.variants.contractive import squared_jacobian_norms
 
 BLOCK_ROWS = 50
-"""Rows whose Jacobians are held at once."""
+"""Rows whose Jacobians are computed at once."""
 
 HEADERS = (
     (
@@ -36,7 +36,7 @@ HEADERS = (
         "the same of PCA with the fewest components whose error on test is no larger than ours",
     ),
 )
-AGAINST = (
+_COMPARISONS = (
     Comparison(
         "coding_sensitivity",
         "pca_coding_sensitivity",
@@ -44,7 +44,7 @@ AGAINST = (
         "sensitivity {ours} against {theirs}",
         "In squared error",
         curve=True,
-        only="equal_pca_coding_sensitivity",  # codings that tell no more than the mean are steady for nothing
+        only="equal_pca_coding_sensitivity",  # codings no better than the mean are excluded
     ),
     Comparison(
         "coding_sensitivity",
@@ -58,63 +58,69 @@ AGAINST = (
 
 
 def contraction(level: float = 0.25, *, rows: int = 1000) -> Score:
-    """The Jacobian of the codings on the first `rows` test rows, and what noise does to the codings of all of them.
+    """Norm of the encoder's Jacobian on the first `rows` test rows, and effect of noise on the codings of all.
 
-    `level` is the standard deviation of the noise, the same for every run. The Jacobian's norm shrinks with the
-    codings' scale; `coding_sensitivity` does not. Numbers: those of HEADERS. Raises ConfigError on a number that
-    cannot be.
+    The noise is Gaussian with standard deviation `level`, with the same draws for every run.
+
+    jacobian_norm: Frobenius norm of d codings / d inputs, averaged over rows (Rifai et al. 2011). It shrinks with the
+        scale of the codings; that of k principal components is sqrt(k).
+    coding_sensitivity: mean squared distance between the codings of a clean and a noisy row over that between the
+        codings of two clean rows; at least 0, independent of the codings' scale, None where the codings are constant.
+    pca_coding_sensitivity: the same for PCA with as many components as codings, at most its rank.
+    equal_pca_coding_sensitivity: the same for PCA with the fewest components whose test SSE is no larger than the
+        autoencoder's; None where the autoencoder is no better than the mean predictor.
+
+    Lower is better for all of them. Raises ConfigError where `level` is not above 0 or `rows` is below 1.
     """
     level = validate.number("scores.contraction.level", level, positive=True)
     rows = validate.whole_number("scores.contraction.rows", rows, minimum=1)
-    return Score("contraction", (("level", level), ("rows", rows)), _measure, HEADERS, against=AGAINST)
+    return Score("contraction", (("level", level), ("rows", rows)), _measure, HEADERS, against=_COMPARISONS)
 
 
 def _measure(trained: TrainedRun, *, level: float, rows: int) -> Measurement:
-    dataset, principal = trained.dataset, trained.reference.params
-    clean_nd = dataset.floats(dataset.x_test)
+    reference = trained.reference
+    clean_nd = trained.dataset.floats(trained.dataset.x_test)
     noise_nd = level * np.asarray(jax.random.normal(jax.random.key(0), clean_nd.shape))
 
-    def codings(x_nd: np.ndarray) -> np.ndarray:
-        return reconstruction.reconstruct(trained.autoencoder, trained.params, x_nd)[0]
-
-    def of_pca(k: int) -> float | None:
-        components_kd = principal.components_kd[:k]
-        pca_nk = (clean_nd - principal.mean_d) @ components_kd.T
+    def pca_sensitivity(k: int) -> float | None:
+        components_kd = reference.params.components_kd[:k]
+        pca_nk = (clean_nd - reference.params.mean_d) @ components_kd.T
         return sensitivity(pca_nk, pca_nk + noise_nd @ components_kd.T)
 
-    clean_nk, _, error_n = reconstruction.reconstruct(trained.autoencoder, trained.params, clean_nd)
+    # not `trained.test_codings_nk`: a division of bytes inside the compiled program rounds differently than on the host
+    clean_nk, _, error_n = trained.reconstruct(clean_nd)
+    noisy_nk = trained.reconstruct(clean_nd + noise_nd)[0]
     sse = float(error_n.astype(np.float64).mean())
-    equal = math.ceil(reconstruction.pca_equivalent_dimension(sse, trained.reference.curve))
+    equal_k = math.ceil(reconstruction.pca_equivalent_dimension(sse, reference.curve))
     return {
         "jacobian_norm": jacobian_norm(trained.autoencoder, trained.params, clean_nd[:rows]),
-        "coding_sensitivity": sensitivity(clean_nk, codings(clean_nd + noise_nd)),
-        "pca_coding_sensitivity": of_pca(min(trained.codings, principal.rank)),
-        "equal_pca_coding_sensitivity": of_pca(equal) if equal else None,
+        "coding_sensitivity": sensitivity(clean_nk, noisy_nk),
+        "pca_coding_sensitivity": pca_sensitivity(min(trained.codings, reference.params.rank)),
+        "equal_pca_coding_sensitivity": pca_sensitivity(equal_k) if equal_k else None,
     }, {}
 
 
 def jacobian_norm(autoencoder: Autoencoder, params: Params, x_nd: np.ndarray) -> float:
-    """Frobenius norm of the encoder's Jacobian, mean over rows, at highest precision."""
+    """Frobenius norm of the encoder's Jacobian, averaged over rows of floats (n, d), at highest matmul precision."""
     with jax.default_matmul_precision("highest"):
-        blocks = [x_nd[start : start + BLOCK_ROWS] for start in range(0, len(x_nd), BLOCK_ROWS)]
-        padded = [np.pad(block, ((0, BLOCK_ROWS - len(block)), (0, 0))) for block in blocks]
-        found = [
-            np.asarray(_squared_norms(autoencoder.encode, params, some))[: len(block)]
-            for some, block in zip(padded, blocks, strict=True)
+        blocks = [
+            np.asarray(_squared_norms(autoencoder.encode, params, block_bd))[:rows]
+            for block_bd, rows in reconstruction.padded_blocks(x_nd, BLOCK_ROWS)
         ]
-    return float(np.sqrt(np.concatenate(found).astype(np.float64)).mean())
+    return float(np.sqrt(np.concatenate(blocks).astype(np.float64)).mean())
 
 
 _squared_norms = jax.jit(squared_jacobian_norms, static_argnames="encode")
 
 
 def sensitivity(clean_nk: np.ndarray, noisy_nk: np.ndarray) -> float | None:
-    """Mean squared distance between codings of a clean and a noisy row over that between those of two clean rows.
+    """Mean squared distance between the codings of a clean and a noisy row over that between two clean rows.
 
     None where all rows have the same codings.
     """
-    clean_nk, noisy_nk = clean_nk.astype(np.float64), noisy_nk.astype(np.float64)
-    between = 2 * clean_nk.var(axis=0).sum()
-    moved = np.square(noisy_nk - clean_nk).sum(axis=1).mean()
-    constant = between <= reconstruction.ROUNDING * np.square(clean_nk).sum(axis=1).mean()
-    return None if constant else float(moved / between)
+    clean_nk = clean_nk.astype(np.float64)
+    noisy_nk = noisy_nk.astype(np.float64)
+    between_rows = 2 * clean_nk.var(axis=0).sum()
+    by_noise = np.square(noisy_nk - clean_nk).sum(axis=1).mean()
+    constant = between_rows <= reconstruction.ROUNDING * np.square(clean_nk).sum(axis=1).mean()
+    return None if constant else float(by_noise / between_rows)

@@ -1,4 +1,4 @@
-"""How much of the noise an autoencoder takes away, beside what PCA and the best affine map take away."""
+"""Error after denoising, compared with PCA and with the best affine map."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from aejax.evaluation.scores.base import Comparison, Measurement, Score, Trained
 from aejax.runtime import validate
 from aejax.variants.denoising import check_noise, corrupt
 
-SPLITS, BLOCK_ROWS = ("validation", "test"), 4096
+SPLITS = ("validation", "test")
+BLOCK_ROWS = 4096
+"""Rows that noise is drawn for at once."""
 
 HEADERS = (
     ("denoised_sse_test", "denoised", "SSE of the reconstructions of noisy test rows against the clean rows"),
@@ -47,7 +49,7 @@ HEADERS = (
     ),
 )
 
-AGAINST = (
+_COMPARISONS = (
     Comparison(
         "denoised_sse_test",
         "pca_best_denoised_sse_test",
@@ -68,34 +70,54 @@ AGAINST = (
 def denoising(
     noise: str = "gaussian", level: float = 0.5, *, pepper: float = 0.0, salt: float = 1.0, repetitions: int = 1
 ) -> Score:
-    """Squared error of reconstructions of noisy test rows against the clean ones, beside PCA's and an affine map's.
+    """SSE between the reconstructions of noisy test rows and the clean rows, compared with PCA and with affine maps.
 
-    `variants.denoising.corrupt` says what `noise`, `level`, `pepper` and `salt` are. The noise is the same for every
-    run, `repetitions` draws for each row; that of validation, by which settings are chosen, is another. Numbers:
-    `noisy_sse_test` (the noise itself) and those of HEADERS; `denoised_ratio` is ours over
-    that of PCA with its best number of components. Raises ConfigError on a noise that cannot be.
+    `variants.denoising.corrupt` defines `noise`, `level`, `pepper` and `salt`. Each row has `repetitions` draws, which
+    are the same for every run. Every number but two is a squared error summed over inputs and averaged over rows and
+    draws, in the units of the net's input; lower is better.
+
+    denoised_sse_test: error of the autoencoder.
+    denoised_sse_validation: the same on validation rows; settings are chosen by it.
+    noisy_sse_test: error of the noisy rows themselves.
+    pca_denoised_sse_test: error of the reference PCA with as many components as codings.
+    pca_best_denoised_sse_test: error of PCA with the number of components that is best on noisy validation rows.
+    pca_best_components: that number of components.
+    affine_denoised_sse_test: error of `best_affine_map`.
+    affine_rank_denoised_sse_test: error of the best affine map whose rank is at most the number of codings.
+    denoised_ratio: denoised_sse_test / pca_best_denoised_sse_test, below 1 where the autoencoder is better; None where
+        PCA's error is a rounding error.
+
+    The arrays `denoising/clean`, `noisy`, `denoised`, `pca` and `affine`, (10, d), are examples from the test rows.
+    Raises ConfigError for an unknown `noise`, a `level` or range of values that this noise does not allow, and
+    `repetitions` below 1.
     """
-    where = "scores.denoising."
-    check_noise(noise, pepper, salt, where)
-    level = validate.number(f"{where}level", level, within=None if noise == "gaussian" else (0.0, 1.0))
-    repetitions = validate.whole_number(f"{where}repetitions", repetitions, minimum=1)
-    options = {"noise": noise, "level": level, "pepper": float(pepper), "salt": float(salt), "repetitions": repetitions}
-    given = tuple(options.items())
-    return Score("denoising", given, _measure, HEADERS, against=AGAINST, chosen_by="denoised_sse_validation")
+    prefix = "scores.denoising."
+    check_noise(noise, pepper, salt, prefix)
+    level = validate.number(f"{prefix}level", level, within=None if noise == "gaussian" else (0.0, 1.0))
+    repetitions = validate.whole_number(f"{prefix}repetitions", repetitions, minimum=1)
+    values = {"noise": noise, "level": level, "pepper": float(pepper), "salt": float(salt), "repetitions": repetitions}
+    options = tuple(values.items())
+    return Score("denoising", options, _measure, HEADERS, against=_COMPARISONS, chosen_by="denoised_sse_validation")
 
 
-class _Rivals(NamedTuple):
-    """What does not depend on the autoencoder: errors by split, PCA's for 0, 1, … components, and the affine map."""
+class _Baselines(NamedTuple):
+    """What does not depend on the autoencoder. Errors are by split.
+
+    noisy: error of the noisy rows.
+    pca: errors of PCA with 0, 1, … components, (k + 1,).
+    affine: error of the best affine map.
+    affine_map: that map.
+    """
 
     noisy: dict[str, float]
     pca: dict[str, np.ndarray]
     affine: dict[str, float]
-    denoise: Callable[[np.ndarray], np.ndarray]
+    affine_map: Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
 class _Noise:
-    """A noise, and how often each row is drawn."""
+    """A noise as `corrupt` defines it, and the number of draws for each row."""
 
     noise: str
     level: float
@@ -104,91 +126,99 @@ class _Noise:
     repetitions: int
 
     def __call__(self, x_nd: np.ndarray, key: jax.Array) -> np.ndarray:
-        noisy_nd = corrupt(key, jnp.asarray(x_nd), self.level, self.noise, pepper=self.pepper, salt=self.salt)
-        return np.asarray(noisy_nd)
+        return np.asarray(corrupt(key, jnp.asarray(x_nd), self.level, self.noise, pepper=self.pepper, salt=self.salt))
+
+    def best_affine_map(self, params: pca.PCAParams, rank: int | None = None) -> Callable[[np.ndarray], np.ndarray]:
+        return best_affine_map(params, self.noise, self.level, self.pepper, self.salt, rank)
 
     def blocks(self, dataset: Dataset, split: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Clean and noisy floats of every block of rows, every repetition: the same at every call."""
-        x_nd, key = getattr(dataset, f"x_{split}"), jax.random.fold_in(jax.random.key(0), SPLITS.index(split))
+        """Clean and noisy floats of each block of rows and each repetition, the same in every call."""
+        x_nd = getattr(dataset, f"x_{split}")
+        key = jax.random.fold_in(jax.random.key(0), SPLITS.index(split))
         for i, start in enumerate(range(0, len(x_nd), BLOCK_ROWS)):
             clean_nd = dataset.floats(x_nd[start : start + BLOCK_ROWS])
             for repetition in range(self.repetitions):
                 yield clean_nd, self(clean_nd, jax.random.fold_in(jax.random.fold_in(key, i), repetition))
 
     def mean(self, dataset: Dataset, split: str, error: Callable[[np.ndarray, np.ndarray], Any]) -> Any:
-        """Mean over rows of what `error` gives summed over those of a block."""
+        """Mean over rows and repetitions of `error(clean_nd, noisy_nd)`, which is a sum over the rows of a block."""
         rows = self.repetitions * len(getattr(dataset, f"x_{split}"))
         return sum(error(clean_nd, noisy_nd) for clean_nd, noisy_nd in self.blocks(dataset, split)) / rows
 
 
 @functools.lru_cache(maxsize=4)
-def _rivals(dataset: Dataset, noise: _Noise) -> _Rivals:
-    principal = reconstruction.pca_reference(dataset).params
-    denoise = best_affine_map(principal, noise.noise, noise.level, noise.pepper, noise.salt)
+def _baselines(dataset: Dataset, noise: _Noise) -> _Baselines:
+    params = reconstruction.pca_reference(dataset).params
+    affine_map = noise.best_affine_map(params)
     errors = (
-        lambda clean_nd, noisy_nd: _squares(noisy_nd - clean_nd),
-        lambda clean_nd, noisy_nd: pca_curve(principal, clean_nd, noisy_nd),
-        lambda clean_nd, noisy_nd: _squares(denoise(noisy_nd) - clean_nd),
+        lambda clean_nd, noisy_nd: _sum_of_squares(noisy_nd - clean_nd),
+        lambda clean_nd, noisy_nd: pca_curve(params, clean_nd, noisy_nd),
+        lambda clean_nd, noisy_nd: _sum_of_squares(affine_map(noisy_nd) - clean_nd),
     )
     noisy, curves, affine = ({split: noise.mean(dataset, split, error) for split in SPLITS} for error in errors)
-    return _Rivals(noisy, curves, affine, denoise)
+    return _Baselines(noisy, curves, affine, affine_map)
 
 
 @functools.lru_cache(maxsize=8)
-def _affine_of_rank(dataset: Dataset, noise: _Noise, rank: int) -> float:
-    """Error on test of the best affine map of at most that rank."""
-    principal = reconstruction.pca_reference(dataset).params
-    denoise = best_affine_map(principal, noise.noise, noise.level, noise.pepper, noise.salt, rank=rank)
-    return float(noise.mean(dataset, "test", lambda clean_nd, noisy_nd: _squares(denoise(noisy_nd) - clean_nd)))
+def _affine_error_of_rank(dataset: Dataset, noise: _Noise, rank: int) -> float:
+    """Error on test rows of the best affine map whose rank is at most `rank`."""
+    affine_map = noise.best_affine_map(reconstruction.pca_reference(dataset).params, rank)
+    return float(
+        noise.mean(dataset, "test", lambda clean_nd, noisy_nd: _sum_of_squares(affine_map(noisy_nd) - clean_nd))
+    )
 
 
 def _measure(trained: TrainedRun, **options: Any) -> Measurement:
-    dataset, principal, noise = trained.dataset, trained.reference.params, _Noise(**options)
-    rivals = _rivals(dataset, noise)
+    dataset = trained.dataset
+    reference = trained.reference
+    noise = _Noise(**options)
+    baselines = _baselines(dataset, noise)
 
-    def ours(noisy_nd: np.ndarray) -> np.ndarray:
-        return reconstruction.reconstruct(trained.autoencoder, trained.params, noisy_nd)[1]
+    def denoise(noisy_nd: np.ndarray) -> np.ndarray:
+        return trained.reconstruct(noisy_nd)[1]
 
     validation, test = (
-        float(noise.mean(dataset, split, lambda clean_nd, noisy_nd: _squares(ours(noisy_nd) - clean_nd)))
+        float(noise.mean(dataset, split, lambda clean_nd, noisy_nd: _sum_of_squares(denoise(noisy_nd) - clean_nd)))
         for split in SPLITS
     )
-    best, curve = int(np.argmin(rivals.pca["validation"])), rivals.pca["test"]
-    exact = curve[best] <= reconstruction.ROUNDING * float(trained.reference.curve[0])
+    best_k = int(np.argmin(baselines.pca["validation"]))
+    curve = baselines.pca["test"]
+    pca_exact = curve[best_k] <= reconstruction.ROUNDING * float(reference.curve[0])
     numbers: dict[str, float | None] = {
         "denoised_sse_validation": validation,
         "denoised_sse_test": test,
-        "noisy_sse_test": float(rivals.noisy["test"]),
+        "noisy_sse_test": float(baselines.noisy["test"]),
         "pca_denoised_sse_test": float(curve[min(trained.codings, len(curve) - 1)]),
-        "pca_best_denoised_sse_test": float(curve[best]),
-        "pca_best_components": best,
-        "affine_denoised_sse_test": float(rivals.affine["test"]),
-        "affine_rank_denoised_sse_test": _affine_of_rank(dataset, noise, trained.codings),
-        "denoised_ratio": None if exact else test / float(curve[best]),
+        "pca_best_denoised_sse_test": float(curve[best_k]),
+        "pca_best_components": best_k,
+        "affine_denoised_sse_test": float(baselines.affine["test"]),
+        "affine_rank_denoised_sse_test": _affine_error_of_rank(dataset, noise, trained.codings),
+        "denoised_ratio": None if pca_exact else test / float(curve[best_k]),
     }
     clean_nd = dataset.floats(dataset.x_test[images.example_rows(dataset)])
     noisy_nd = noise(clean_nd, jax.random.fold_in(jax.random.key(0), len(SPLITS)))
-    first = principal._replace(components_kd=principal.components_kd[:best])
-    shown = {
+    best_pca = reference.params._replace(components_kd=reference.params.components_kd[:best_k])
+    examples = {
         "clean": clean_nd,
         "noisy": noisy_nd,
-        "denoised": ours(noisy_nd),
-        "pca": np.asarray(pca.decode(first, pca.encode(first, jnp.asarray(noisy_nd)))),
-        "affine": rivals.denoise(noisy_nd).astype(np.float32),
+        "denoised": denoise(noisy_nd),
+        "pca": np.asarray(pca.decode(best_pca, pca.encode(best_pca, jnp.asarray(noisy_nd)))),
+        "affine": baselines.affine_map(noisy_nd).astype(np.float32),
     }
-    return numbers, {f"denoising/{name}": images.brightness(dataset, x_nd) for name, x_nd in shown.items()}
+    return numbers, {f"denoising/{name}": images.brightness(dataset, x_nd) for name, x_nd in examples.items()}
 
 
-def _squares(difference_nd: np.ndarray) -> np.ndarray:
-    """Sum of squares over all rows, in float64."""
+def _sum_of_squares(difference_nd: np.ndarray) -> np.ndarray:
+    """Sum of all squares, in float64."""
     return np.square(difference_nd, dtype=np.float64).sum()
 
 
 def pca_curve(params: pca.PCAParams, clean_nd: np.ndarray, noisy_nd: np.ndarray) -> np.ndarray:
-    """Squared error, summed over rows, of PCA's reconstructions of noisy rows with 0, 1, … components: (k + 1,).
+    """Squared error between PCA's reconstructions of noisy rows and the clean rows x, with 0, 1, …, k components.
 
-    All from one projection: the components being orthonormal, with codings c of the clean and z of the noisy row the
-    error of the first j is |x - mean|^2 + the sum of z_i^2 - 2 z_i c_i over i <= j. Float64.
+    Returns (k + 1,) float64, summed over inputs and rows. One projection gives all entries: the components are
+    orthonormal, so that with codings c of the clean row and z of the noisy row the error with j components is
+    |x - mean|^2 plus the sum of z_i^2 - 2 z_i c_i over i <= j.
     """
     centred_nd = clean_nd.astype(np.float64) - params.mean_d
     clean_nk = centred_nd @ params.components_kd.T
@@ -200,27 +230,30 @@ def pca_curve(params: pca.PCAParams, clean_nd: np.ndarray, noisy_nd: np.ndarray)
 def best_affine_map(
     params: pca.PCAParams, noise: str, level: float, pepper: float = 0.0, salt: float = 1.0, rank: int | None = None
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """The affine map from noisy to clean rows with the least expected squared error: noisy (n, d) to (n, d), float64.
+    """The affine map from noisy to clean rows with the smallest expected squared error: (n, d) to (n, d) float64.
 
-    Of rows with the mean m and covariance C of the rows that PCA was fitted on. Every noise here is independent from
-    value to value, of conditional mean a x + c and mean conditional variances D, so that the noisy rows have mean
-    a m + c and covariance a^2 C + D, and covariance a C with the clean: m + a C (a^2 C + D)^-1 (x - a m - c), with a
-    pseudo-inverse where values are constant. For Gaussian noise it shrinks each component by v / (v + level^2), v its
-    variance: the Wiener filter. Of at most a `rank`, it is that map onto the leading eigenvectors of the covariance of
-    what it gives (reduced-rank regression, Izenman 1975).
+    m and C are the mean and the covariance (denominator n) of the rows that PCA was fitted on. The noise of each value
+    is independent of the others. Given the clean row x, the noisy row y has mean a x + c, and its variances, averaged
+    over x, are the diagonal matrix D. Noisy rows therefore have mean a m + c, covariance a^2 C + D, and covariance a C
+    with the clean rows. The map is m + a C (a^2 C + D)^+ (y - a m - c), with a pseudo-inverse for constant inputs.
+    For Gaussian noise it multiplies each principal component by v / (v + level^2), where v is the component's variance:
+    the Wiener filter. With a `rank`, the output is projected on the leading eigenvectors of its covariance
+    (reduced-rank regression, Izenman 1975).
     """
     variances_k = params.variances_k * ((params.rows - 1) / params.rows)
     covariance_dd = (params.components_kd.T * variances_k) @ params.components_kd
-    second_d = np.diag(covariance_dd) + np.square(params.mean_d)  # mean of x^2
-    kept = 1.0 if noise == "gaussian" else 1.0 - level
-    shift, gone = 0.0, 0.0  # mean, and mean square, of what replaces a value, times its probability
+    mean_square_d = np.diag(covariance_dd) + np.square(params.mean_d)
+    kept = 1.0 if noise == "gaussian" else 1.0 - level  # a: probability that a value is not replaced
+    shift = 0.0  # c: mean of a replacement times its probability
+    replaced_square = 0.0  # mean square of a replacement times its probability
     if noise == "salt_and_pepper":
-        shift, gone = level * (pepper + salt) / 2, level * (pepper**2 + salt**2) / 2
+        shift = level * (pepper + salt) / 2
+        replaced_square = level * (pepper**2 + salt**2) / 2
     if noise == "gaussian":
-        noise_d = np.full(len(second_d), level**2)
-    else:  # mean square less the square of the conditional mean, both averaged over rows
-        of_the_mean_d = kept**2 * second_d + 2 * kept * shift * params.mean_d + shift**2
-        noise_d = np.maximum(kept * second_d + gone - of_the_mean_d, 0.0)
+        noise_d = np.full(len(mean_square_d), level**2)
+    else:  # mean square minus the square of the conditional mean, both averaged over rows
+        conditional_d = kept**2 * mean_square_d + 2 * kept * shift * params.mean_d + shift**2
+        noise_d = np.maximum(kept * mean_square_d + replaced_square - conditional_d, 0.0)
     noisy_dd = kept**2 * covariance_dd + np.diag(noise_d)
     map_dd = kept * covariance_dd @ np.linalg.pinv(noisy_dd, rcond=1e-12, hermitian=True)
     if rank is not None and rank < len(map_dd):

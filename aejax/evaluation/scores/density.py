@@ -1,4 +1,4 @@
-"""A density fitted to the codings of training rows after training: what `aejax sample --density` draws from."""
+"""A density fitted to the codings of training rows after training; `aejax sample --density` draws from it."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from typing import Any
 import jax
 import numpy as np
 
-from aejax.datasets.base import evenly_spaced
 from aejax.evaluation import density as densities
-from aejax.evaluation import reconstruction
 from aejax.evaluation.scores.base import Measurement, Score, TrainedRun
 from aejax.runtime import validate
 from aejax.runtime.errors import ConfigError, suggest
 
 ROWS = 10_000
-"""Most training rows that a density is fitted to: evenly spaced ones, all of them where there are fewer."""
+"""Most training rows that a density is fitted to; they are evenly spaced."""
 _MEANING = "log-density of test codings under the {} fitted to training codings, nats, mean over rows"
 
 
 def density(*, kind: str = "mixture", components: int = 10) -> Score:
-    """Fit a `kind` of density, "mixture" (of that many full Gaussians) or "gaussian", and store it with the run.
+    """Fit a density to training codings and store it with the run (Ghosh et al. 2020).
 
-    Arrays: density/KIND/weights_c, means_ck, factors_ckr, noise_k. Number: KIND_log_likelihood, the mean log-density of
-    test codings in nats, comparable between densities of the same codings only. With fewer training rows than
-    components there are as many components as rows. Raises ConfigError for another kind, and a number of
-    components below 1.
+    kind: "mixture" or "gaussian".
+    components: number of Gaussians of a mixture, at most the number of training rows.
+
+    The number is KIND_log_likelihood, the log-density of test codings in nats, averaged over rows; higher is better. It
+    is comparable only between densities of the same codings. The arrays are the fields of `evaluation.density.Density`,
+    as `density/KIND/FIELD`. Raises ConfigError for another kind and for `components` below 1.
     """
     if kind not in densities.KINDS:
         raise ConfigError("scores.density.kind", repr(kind), suggest(kind, densities.KINDS))
@@ -36,20 +36,12 @@ def density(*, kind: str = "mixture", components: int = 10) -> Score:
 
 
 def _measure(trained: TrainedRun, kind: str, components: int = 1) -> Measurement:
-    training_nk = training_codings(trained)
-    fitted = densities.fit(training_nk, kind, min(components, len(training_nk)), seed=seed_of(trained.key))
-    z_nk = trained.test_codings_nk
-    likelihood = float(densities.log_density(fitted, z_nk).mean())
-    return {f"{kind}_log_likelihood": likelihood}, fitted.arrays(f"density/{kind}")
+    training_nk = trained.training_codings(ROWS)
+    fitted = densities.fit(training_nk, kind, min(components, len(training_nk)), seed=_seed(trained.key))
+    log_likelihood = float(densities.log_density(fitted, trained.test_codings_nk).mean())
+    return {f"{kind}_log_likelihood": log_likelihood}, fitted.arrays(f"density/{kind}")
 
 
-def training_codings(trained: TrainedRun, rows: int = ROWS) -> np.ndarray:
-    """Codings of at most `rows` evenly spaced training rows, (n, k)."""
-    x_nd = trained.dataset.x_train
-    some = evenly_spaced(len(x_nd), rows)
-    return reconstruction.reconstruct(trained.autoencoder, trained.params, x_nd[some], unit=trained.dataset.unit)[0]
-
-
-def seed_of(key: jax.Array) -> int:
-    """A seed for libraries that take a whole number, from a key."""
+def _seed(key: jax.Array) -> int:
+    """A seed from a key, for libraries that take a whole number."""
     return int(jax.random.bits(key, dtype=np.uint32))

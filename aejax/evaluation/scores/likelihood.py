@@ -1,11 +1,13 @@
-"""How likely the test rows are: log-likelihood of a model of the density, by importance samples on the device.
+"""Log-likelihood of test rows under a variational autoencoder, estimated by importance sampling on the device.
 
-log p(x) is the log of the mean of p(x, z) / q(z | x) over codings drawn from the posterior q (Burda et al. 2015,
-section 5). The mean is unbiased, its logarithm is too low by about half its relative variance: what `nll_bias` says.
-Where a posterior is too narrow for the exact one, the weights have no variance, and the logarithm is too low by more
-than any sample shows: few effective samples are the sign of that.
-Rows that are binary by nature of the model are drawn once from the test rows as probabilities, the same draws for
-every run, so that runs are compared on the same zeros and ones.
+log p(x) is estimated by the logarithm of the mean of the weights p(x, z) / q(z | x), with codings z drawn from the
+approximate posterior q (Burda et al. 2015, section 5). The mean is unbiased; its logarithm is too low by about half the
+relative variance of the mean, which `nll_bias` estimates. Where q is much narrower than the exact posterior, the
+variance of the weights is infinite, and the logarithm is too low by more than the samples show. A small
+`effective_samples` is a sign of that.
+
+Where the model's rows are binary, each test row is drawn once, with the row as probabilities. The draws are the same
+for every run, so that runs are compared on the same zeros and ones.
 """
 
 from __future__ import annotations
@@ -27,13 +29,14 @@ from aejax.runtime.errors import ConfigError
 from aejax.variants import Autoencoder, likelihoods
 
 ROWS_SEED = 0
-"""Seed of the zeros and ones that test rows are drawn as."""
+"""Seed of the draws of binary test rows."""
 ACTIVE = 0.01
-"""A unit is active whose posterior mean varies by more than this over the rows (Burda et al. 2015)."""
+"""A unit is active if the variance of its posterior mean over the rows is above this (Burda et al. 2015)."""
 ROWS_AT_ONCE = 64
+"""Rows per device and compiled call."""
 PASSES = {"cpu": 2048}
 PASSES_OF_ACCELERATORS = 65_536
-"""Decoder passes at once, of one device: as many as keep its cache, or its cores, full."""
+"""Decoder passes at once on one device: enough to use its cache (CPU) or its cores (accelerator) well."""
 
 _HEADERS = (
     ("nll_test", "NLL", "negative log-likelihood of a test row in nats, by importance samples"),
@@ -49,7 +52,7 @@ _HEADERS = (
     ),
     ("ppca_nll_test", "pPCA NLL", "the exact one of probabilistic PCA with as many codings, where rows are continuous"),
 )
-_AGAINST = Comparison(
+_COMPARISON = Comparison(
     "nll_test",
     "ppca_nll_test",
     "probabilistic PCA as a density",
@@ -61,23 +64,47 @@ _AGAINST = Comparison(
 
 
 def likelihood(samples: int = 5000, rows: int | None = None) -> Score:
-    """Log-likelihood of the first `rows` test rows (all of them) by so many importance samples a row.
+    """Log-likelihood of the first `rows` test rows, by default of all, with `samples` importance samples per row.
 
-    Numbers, in nats a row: `nll_test`; `nelbo_test`, the negative bound by the same samples; `kl_test`, in closed form;
-    `reconstruction_test`, their difference, -log p(x | z) on average. Then `active_units`, `effective_samples`, the
-    median over rows of (sum w)^2 / sum w^2, `nll_bias`, estimated from it, and for continuous rows `ppca_nll_test` and
-    `exact_nll_test`, None where the decoder is not affine.
-    Raises ConfigError for numbers below 1, and, when it measures, for a variant that is no density or binary rows that
-    are not.
+    The following are in nats per row; lower is better for all but `kl_test` and `reconstruction_test`, which share out
+    `nelbo_test`.
+
+    nll_test: negative log-likelihood.
+    nelbo_test: negative evidence lower bound from the same samples; on average at least nll_test.
+    kl_test: KL divergence of the approximate posterior from the prior, in closed form (the rate).
+    reconstruction_test: nelbo_test - kl_test, the mean of -log p(x | z).
+    nll_bias: estimate of how much nll_test is too high, from the variance of the weights.
+    ppca_nll_test: exact negative log-likelihood of probabilistic PCA with as many codings. Only for continuous rows;
+        None where `pca.log_likelihood` is.
+    exact_nll_test: exact negative log-likelihood of the model. Only for continuous rows; None where the decoder is not
+        affine.
+
+    Two numbers have no unit:
+
+    active_units: codings whose posterior mean has a variance above ACTIVE over the rows; 0 to k.
+    effective_samples: (sum of w)^2 / sum of w^2, median over rows, from 1 to `samples`; higher is more reliable.
+
+    The arrays are `likelihood/test`, the log-likelihood of each row (n,) float32, and `likelihood/kl`, the KL of each
+    coding averaged over rows (k,) float32.
+
+    Raises ConfigError for `samples` or `rows` below 1. The measurement raises ConfigError for a variant without a
+    likelihood, and for a binary likelihood of rows that are not zeros and ones.
     """
     samples = validate.whole_number("samples", samples, minimum=1)
     if rows is not None:
         rows = validate.whole_number("rows", rows, minimum=1)
-    return Score("likelihood", (("samples", samples), ("rows", rows)), _measure, _HEADERS, against=(_AGAINST,))
+    return Score("likelihood", (("samples", samples), ("rows", rows)), _measure, _HEADERS, against=(_COMPARISON,))
 
 
 class Estimate(NamedTuple):
-    """Of each row, (n,) float64: log p(x), the bound, the effective number of samples, and the posteriors, (n, k)."""
+    """Estimates for n rows, float64.
+
+    log_likelihood_n: log p(x).
+    elbo_n: evidence lower bound.
+    effective_n: effective number of samples.
+    mean_nk: means of the approximate posterior.
+    kl_nk: KL divergence of each coding's posterior from its prior.
+    """
 
     log_likelihood_n: np.ndarray
     elbo_n: np.ndarray
@@ -87,7 +114,13 @@ class Estimate(NamedTuple):
 
 
 class _Sums(NamedTuple):
-    """Of the log weights so far, (b,): the largest, sums of exp(log - largest) and of its square, and of the logs."""
+    """Sums over the log weights so far, (b,) each.
+
+    largest: largest log weight.
+    weights: sum of exp(log weight - largest).
+    squares: sum of the squares of these terms.
+    logs: sum of the log weights.
+    """
 
     largest: jax.Array
     weights: jax.Array
@@ -96,58 +129,63 @@ class _Sums(NamedTuple):
 
 
 def _measure(trained: TrainedRun, samples: int, rows: int | None) -> Measurement:
-    generative, dataset = trained.autoencoder.generative, trained.dataset
+    generative = trained.autoencoder.generative
+    dataset = trained.dataset
     if generative is None:
         raise ConfigError("Sweep.scores", "likelihood of a variant that is no density", "set variant to variational")
     x_nd = jnp.asarray(dataset.floats(dataset.x_test))
     x_nd = np.asarray(generative.observed(jax.random.key(ROWS_SEED), x_nd))[:rows]
     if generative.binary and not np.isin(x_nd, (0, 1)).all():
-        found = "likelihood under cross_entropy of rows that are not zeros and ones"
-        raise ConfigError("Sweep.scores", found, "set binarise=True in options, or leave the score out")
-    found = estimate(trained.autoencoder, trained.params, trained.key, x_nd, samples, trained.check_interrupt)
-    elbo, kl = float(found.elbo_n.mean()), float(found.kl_nk.sum(axis=1).mean())
+        problem = "likelihood under cross_entropy of rows that are not zeros and ones"
+        raise ConfigError("Sweep.scores", problem, "set binarise=True in options, or leave the score out")
+    result = estimate(trained.autoencoder, trained.params, trained.key, x_nd, samples, trained.check_interrupt)
+    elbo = float(result.elbo_n.mean())
+    kl = float(result.kl_nk.sum(axis=1).mean())
     numbers: dict[str, float | None] = {
-        "nll_test": -float(found.log_likelihood_n.mean()),
+        "nll_test": -float(result.log_likelihood_n.mean()),
         "nelbo_test": -elbo,
         "kl_test": kl,
         "reconstruction_test": -elbo - kl,
-        "active_units": int((found.mean_nk.var(axis=0) > ACTIVE).sum()),
-        "effective_samples": float(np.median(found.effective_n)),
-        "nll_bias": float((1 / found.effective_n - 1 / samples).mean() / 2),
+        "active_units": int((result.mean_nk.var(axis=0) > ACTIVE).sum()),
+        "effective_samples": float(np.median(result.effective_n)),
+        "nll_bias": float((1 / result.effective_n - 1 / samples).mean() / 2),
     }
     if not generative.binary:
-        exact_n = pca.log_likelihood(
-            trained.reference.params, trained.codings, dataset.x_test[:rows], unit=dataset.unit
-        )
-        numbers["ppca_nll_test"] = None if exact_n is None else -float(exact_n.mean())
+        x_test = dataset.x_test[:rows]
+        ppca_n = pca.log_likelihood(trained.reference.params, trained.codings, x_test, unit=dataset.unit)
         exact_n = exact(trained.autoencoder, trained.params, trained.codings, x_nd)
+        numbers["ppca_nll_test"] = None if ppca_n is None else -float(ppca_n.mean())
         numbers["exact_nll_test"] = None if exact_n is None else -float(exact_n.mean())
-    kl_k = np.asarray(found.kl_nk.mean(axis=0), np.float32)
-    return numbers, {"likelihood/test": found.log_likelihood_n.astype(np.float32), "likelihood/kl": kl_k}
+    kl_k = np.asarray(result.kl_nk.mean(axis=0), np.float32)
+    return numbers, {"likelihood/test": result.log_likelihood_n.astype(np.float32), "likelihood/kl": kl_k}
 
 
 def exact(autoencoder: Autoencoder, params: Params, codings: int, x_nd: np.ndarray) -> np.ndarray | None:
-    """Log-likelihood of each row in nats, (n,) float64, where the decoder is affine and rows are Gaussian around it.
+    """Exact log-likelihood of each row in nats, (n,) float64, for an affine decoder with a Gaussian likelihood.
 
-    With x = b + z W + sigma e, z and e standard normal, rows are normal with mean b, covariance W^T W + sigma^2 I. W is
-    what the decoder makes of unit codings; None where other codings show that it is not affine.
+    With x = b + z W + sigma e, where z and e are standard normal, rows are normal with mean b and covariance
+    W^T W + sigma^2 I. b and W follow from decoding zeros and unit codings. Returns None where random codings show that
+    the decoder is not affine, and for other likelihoods. `x_nd` are rows as the model observes them.
     """
     variance = None if autoencoder.generative is None else autoencoder.generative.variance
     if variance is None:
         return None
-    others_mk = 3 * np.random.default_rng(0).standard_normal((20, codings)).astype(np.float32)
-    probes_nk = np.concatenate([np.zeros((1, codings), np.float32), np.eye(codings, dtype=np.float32), others_mk])
+    random_mk = 3 * np.random.default_rng(0).standard_normal((20, codings)).astype(np.float32)
+    probes_nk = np.concatenate([np.zeros((1, codings), np.float32), np.eye(codings, dtype=np.float32), random_mk])
     decoded_nd = reconstruction.decode(autoencoder, params, probes_nk).astype(np.float64)
-    mean_d, kernel_kd = decoded_nd[0], decoded_nd[1 : codings + 1] - decoded_nd[0]
-    expected_md = others_mk @ kernel_kd + mean_d
+    mean_d = decoded_nd[0]
+    kernel_kd = decoded_nd[1 : codings + 1] - mean_d
+    expected_md = random_mk @ kernel_kd + mean_d
     if not np.allclose(decoded_nd[codings + 1 :], expected_md, rtol=0, atol=1e-4 * max(1.0, np.abs(expected_md).max())):
         return None
-    noise, centred_nd, inputs = float(variance(params)), x_nd.astype(np.float64) - mean_d, x_nd.shape[1]
+    noise = float(variance(params))
+    inputs = x_nd.shape[1]
+    centred_nd = x_nd.astype(np.float64) - mean_d
+    # Woodbury's identity and the matrix determinant lemma: k x k matrices instead of d x d
     inner_kk = np.eye(codings) + kernel_kd @ kernel_kd.T / noise
-    along_nk = centred_nd @ kernel_kd.T / noise
-    squares_n = np.square(centred_nd).sum(axis=1) / noise - (along_nk * np.linalg.solve(inner_kk, along_nk.T).T).sum(
-        axis=1
-    )
+    projected_nk = centred_nd @ kernel_kd.T / noise
+    explained_n = (projected_nk * np.linalg.solve(inner_kk, projected_nk.T).T).sum(axis=1)
+    squares_n = np.square(centred_nd).sum(axis=1) / noise - explained_n
     log_determinant = np.linalg.slogdet(inner_kk)[1] + inputs * np.log(noise)
     return -0.5 * (squares_n + log_determinant + inputs * np.log(2 * np.pi))
 
@@ -158,26 +196,25 @@ def estimate(
     key: jax.Array,
     x_nd: np.ndarray,
     samples: int,
-    check: Callable[[], None] = lambda: None,
+    check_interrupt: Callable[[], None] = lambda: None,
 ) -> Estimate:
-    """Log-likelihood of the rows by importance samples, on all local devices, a block of rows after another.
+    """Estimate the log-likelihood of rows by `samples` importance samples per row, on all local devices.
 
-    Rows are as the model observes them. A block has
-    ROWS_AT_ONCE rows for each device, so that another number of devices draws other samples. `check` is called after
-    each block.
+    `x_nd` are rows as the model observes them. They are processed in blocks of ROWS_AT_ONCE rows per device, so that
+    another number of devices draws other samples. `check_interrupt` is called after each block.
     """
     devices = jax.local_devices()
-    over = NamedSharding(Mesh(np.array(devices), ("rows",)), PartitionSpec("rows"))
+    sharding = NamedSharding(Mesh(np.array(devices), ("rows",)), PartitionSpec("rows"))
     passes = PASSES.get(devices[0].platform, PASSES_OF_ACCELERATORS)
     at_once = max(1, min(samples, passes // ROWS_AT_ONCE))
-    block_rows, parts = ROWS_AT_ONCE * len(devices), []
-    for start in range(0, len(x_nd), block_rows):
-        block = x_nd[start : start + block_rows]
-        padded = jax.device_put(np.pad(block, ((0, block_rows - len(block)), (0, 0))), over)
+    block_rows = ROWS_AT_ONCE * len(devices)
+    parts = []
+    for i, (block_bd, rows) in enumerate(reconstruction.padded_blocks(x_nd, block_rows)):
+        x_bd = jax.device_put(block_bd, sharding)
         with jax.default_matmul_precision("highest"):
-            found = _block(autoencoder, params, jax.random.fold_in(key, start), padded, samples, at_once)
-        parts.append([np.asarray(array, np.float64)[: len(block)] for array in found])
-        check()
+            arrays = _block(autoencoder, params, jax.random.fold_in(key, i * block_rows), x_bd, samples, at_once)
+        parts.append([np.asarray(array, np.float64)[:rows] for array in arrays])
+        check_interrupt()
     largest, weights, squares, logs, mean_nk, kl_nk = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return Estimate(largest + np.log(weights / samples), logs / samples, np.square(weights) / squares, mean_nk, kl_nk)
 
@@ -186,21 +223,23 @@ def estimate(
 def _block(
     autoencoder: Autoencoder, params: Params, key: jax.Array, x_bd: jax.Array, samples: int, at_once: int
 ) -> tuple[jax.Array, ...]:
+    """The final `_Sums` of a block of rows, and the means and KL divergences of its posteriors, (b, k)."""
     generative = autoencoder.generative
     assert generative is not None
 
     def add(i: jax.Array, sums: _Sums) -> _Sums:
         keys = jax.random.split(jax.random.fold_in(key, i), at_once)
-        logs_sb = jax.vmap(lambda one: generative.log_weights(params, one, x_bd))(keys)
-        wanted_s = i * at_once + jnp.arange(at_once) < samples  # the last draws may be more than asked for
-        logs_sb = jnp.where(wanted_s[:, None], logs_sb, -jnp.inf)
+        logs_sb = jax.vmap(lambda sample_key: generative.log_weights(params, sample_key, x_bd))(keys)
+        used_s = i * at_once + jnp.arange(at_once) < samples  # the last iteration may draw more than `samples`
+        logs_sb = jnp.where(used_s[:, None], logs_sb, -jnp.inf)
         largest = jnp.maximum(sums.largest, logs_sb.max(axis=0))
-        shrink, weights_sb = jnp.exp(sums.largest - largest), jnp.exp(logs_sb - largest[None])
+        rescale = jnp.exp(sums.largest - largest)
+        weights_sb = jnp.exp(logs_sb - largest[None])
         return _Sums(
             largest,
-            sums.weights * shrink + weights_sb.sum(axis=0),
-            sums.squares * jnp.square(shrink) + jnp.square(weights_sb).sum(axis=0),
-            sums.logs + jnp.where(wanted_s[:, None], logs_sb, 0.0).sum(axis=0),
+            sums.weights * rescale + weights_sb.sum(axis=0),
+            sums.squares * jnp.square(rescale) + jnp.square(weights_sb).sum(axis=0),
+            sums.logs + jnp.where(used_s[:, None], logs_sb, 0.0).sum(axis=0),
         )
 
     zero = jnp.zeros_like(x_bd[:, 0])

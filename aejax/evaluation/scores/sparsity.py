@@ -1,4 +1,4 @@
-"""How sparse codings are: how many are active in a row, and which never or almost always."""
+"""Sparsity of codings: how many units are active in a row, and which units are never or often active."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import numpy as np
 from aejax.evaluation.scores.base import Comparison, Measurement, Score, TrainedRun
 
 DENSE = 0.1
+"""A unit is dense if it is active on more than this share of the rows."""
 HEADERS = (
     ("l0", "L0", "codings of a test row that are not zero, mean"),
     ("effective_l0", "effective L0", "(sum of |z|)² / sum of z² of a test row's codings, mean: as many equal ones"),
@@ -14,7 +15,7 @@ HEADERS = (
     ("dense", "dense", f"share of units that are not zero on more than {DENSE:.0%} of the test rows"),
 )
 
-AGAINST = Comparison(
+_COMPARISON = Comparison(
     "l0",
     "pca_equivalent_dimension",
     "PCA at equal R² (which codings of a row are active, not counted)",
@@ -25,12 +26,22 @@ AGAINST = Comparison(
 
 
 def sparsity() -> Score:
-    """L0, its effective number, and the shares of dead and of dense units, all on test."""
-    return Score("sparsity", (), _measure, HEADERS, against=(AGAINST,))
+    """Sparsity of the codings of test rows, compared with the number of components that PCA needs for the same error.
+
+    l0: codings of a row that are not zero, averaged over rows; 0 to k.
+    effective_l0: (sum of |z|)^2 / sum of z^2 of a row, averaged over rows; 0 to k, and l0 where the active codings of a
+        row have equal magnitudes (the participation ratio).
+    dead: share of units that are zero on every row; lower is better.
+    dense: share of units that are active on more than DENSE of the rows.
+
+    The array `sparsity/activity`, (k,) float32, is the share of rows on which each unit is active. At an equal error a
+    lower l0 is better.
+    """
+    return Score("sparsity", (), _measure, HEADERS, against=(_COMPARISON,))
 
 
 def counts(z_nk: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
-    """The numbers of HEADERS, and the share of rows, (k,), on which each unit is active."""
+    """The numbers of `sparsity` by name, and the share of rows on which each unit is active, (k,) float64."""
     z_nk = np.abs(z_nk.astype(np.float64))
     activity_k = (z_nk > 0).mean(axis=0)
     squares_n = np.square(z_nk).sum(axis=1)
@@ -45,6 +56,5 @@ def counts(z_nk: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
 
 
 def _measure(trained: TrainedRun) -> Measurement:
-    z_nk = trained.test_codings_nk
-    numbers, activity_k = counts(z_nk)
+    numbers, activity_k = counts(trained.test_codings_nk)
     return {**numbers}, {"sparsity/activity": activity_k.astype(np.float32)}

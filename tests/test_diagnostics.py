@@ -1,4 +1,4 @@
-"""The health panel: numbers of codings known beforehand, and warnings where there is something to warn of."""
+"""The health panel: its numbers for codings where they are known, its warnings, and its section of the report."""
 
 import math
 from typing import Any
@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 
 from aejax import variants
 from aejax.cli import progress
-from aejax.config import sweep
+from aejax.config.sweep import Sweep
 from aejax.evaluation import diagnostics, pca
 from aejax.reporting import health_table
 from aejax.reporting.settings import group_settings
@@ -21,23 +21,23 @@ from fabricated import make, write
 from support import small_dataset
 
 RNG = np.random.default_rng(0)
-CURVE = np.linspace(8.0, 0.0, 9)  # eight directions of variance 1
+CURVE = np.linspace(8.0, 0.0, 9)  # PCA's errors for eight directions of variance 1
 
 
-def test_pca_codings_of_white_data_have_the_rank_of_their_number():
-    x_nd = np.linalg.qr(RNG.normal(size=(400, 8)) - 0.1)[0] * 20  # columns orthogonal to each other, not quite centred
+def test_effective_rank_of_pca_codings_of_white_data_is_their_number():
+    x_nd = np.linalg.qr(RNG.normal(size=(400, 8)) - 0.1)[0] * 20  # orthogonal columns that are not centred
     x_nd -= x_nd.mean(axis=0)
-    x_nd = np.linalg.qr(x_nd)[0] * 20  # and now exactly white
+    x_nd = np.linalg.qr(x_nd)[0] * 20  # exactly white
     params = pca.truncate(pca.fit(x_nd), 5)
     z_nk = (x_nd - params.mean_d) @ params.components_kd.T
-    found = diagnostics.examine(z_nk, pca.error_curve(pca.fit(x_nd), x_nd), 3.0)
-    assert found["effective_rank"] == pytest.approx(5, rel=1e-9)
-    assert found["pca_effective_rank"] == pytest.approx(5, rel=1e-9)
-    assert (found["active_units"], found["dead_units"], found["share_nonzero"]) == (5, 0, 1.0)
-    assert found["warnings"] == []
+    panel = diagnostics.examine(z_nk, pca.error_curve(pca.fit(x_nd), x_nd), 3.0)
+    assert panel["effective_rank"] == pytest.approx(5, rel=1e-9)
+    assert panel["pca_effective_rank"] == pytest.approx(5, rel=1e-9)
+    assert (panel["active_units"], panel["dead_units"], panel["share_nonzero"]) == (5, 0, 1.0)
+    assert panel["warnings"] == []
 
 
-def test_the_effective_rank_of_two_eigenvalues_is_that_of_their_entropy():
+def test_effective_rank_of_two_eigenvalues_is_the_exponential_of_their_entropy():
     for a in (0.5, 0.9, 0.999):
         wanted = math.exp(-a * math.log(a) - (1 - a) * math.log(1 - a))
         assert diagnostics.effective_rank(np.array([a, 1 - a]) * 7) == pytest.approx(wanted)
@@ -46,15 +46,15 @@ def test_the_effective_rank_of_two_eigenvalues_is_that_of_their_entropy():
     np.testing.assert_allclose(diagnostics.spectrum(z_nk), np.linalg.svd(z_nk - z_nk.mean(0))[1] ** 2 / 300, rtol=1e-9)
 
 
-def test_any_rotation_and_scale_of_codings_leaves_the_effective_rank_as_it_is():
+def test_effective_rank_does_not_depend_on_rotation_and_scale():
     z_nk = RNG.normal(size=(200, 4)) * np.array([1, 2, 3, 4])
-    turned = z_nk @ np.linalg.qr(RNG.normal(size=(4, 4)))[0] * 1e-3 + 5
-    ranks = [diagnostics.effective_rank(diagnostics.spectrum(z)) for z in (z_nk, turned)]
+    rotated = z_nk @ np.linalg.qr(RNG.normal(size=(4, 4)))[0] * 1e-3 + 5
+    ranks = [diagnostics.effective_rank(diagnostics.spectrum(z)) for z in (z_nk, rotated)]
     assert ranks[0] == pytest.approx(ranks[1])
     assert 1 < ranks[0] < 4
 
 
-def test_more_codings_than_rows_and_very_many_have_their_spectrum_too():
+def test_spectrum_of_more_codings_than_rows_and_of_very_many_codings():
     few = RNG.normal(size=(20, 50))
     assert len(diagnostics.spectrum(few)) == 20
     np.testing.assert_allclose(diagnostics.spectrum(few).sum(), few.var(axis=0).sum())
@@ -62,31 +62,32 @@ def test_more_codings_than_rows_and_very_many_have_their_spectrum_too():
     assert diagnostics.effective_rank(diagnostics.spectrum(many)) == pytest.approx(3, rel=0.05)
 
 
-def test_a_constant_encoder_is_called_collapsed():
+def test_constant_codings_give_a_collapse_warning():
     for value in (0.0, 0.731, -1e6):
-        found = diagnostics.examine(np.full((50, 3), value, np.float32), CURVE, 8.0)
-        assert (found["dead_units"], found["active_units"], found["effective_rank"]) == (3, 0, 0.0)
-        assert found["warnings"][0] == "Collapsed: every test row has the same codings."
-        assert found["warnings"][1] == "Reconstructs test rows no better than their mean does (R² 0.000)."
+        panel = diagnostics.examine(np.full((50, 3), value, np.float32), CURVE, 8.0)
+        assert (panel["dead_units"], panel["active_units"], panel["effective_rank"]) == (3, 0, 0.0)
+        assert panel["warnings"][0] == "Collapsed: every test row has the same codings."
+        assert panel["warnings"][1] == "Reconstructs test rows no better than their mean does (R² 0.000)."
 
 
-def test_codings_along_one_direction_are_called_collapsed_unless_the_data_are():
+def test_codings_along_one_direction_give_a_collapse_warning_unless_pca_has_one_too():
     z_nk = (RNG.normal(size=(90, 1)) * np.array([[1.0, 2, -3]])).astype(np.float32)
-    (said,) = diagnostics.examine(z_nk, CURVE, 4.0)["warnings"]
-    assert said == "Collapsed: the 3 codings vary along one direction only (effective rank 1.00, PCA's is 3.00)."
+    (warning,) = diagnostics.examine(z_nk, CURVE, 4.0)["warnings"]
+    assert warning == "Collapsed: the 3 codings vary along one direction only (effective rank 1.00, PCA's is 3.00)."
     assert diagnostics.examine(z_nk, np.array([8.0, 0, 0, 0]), 0.1)["warnings"] == []
     assert diagnostics.examine(z_nk[:, :1], CURVE, 4.0)["warnings"] == []
 
 
 def test_dead_and_active_units_are_counted():
     z_nk = RNG.normal(size=(80, 6)).astype(np.float32)
-    z_nk[:, 1], z_nk[:, 4] = 0.0, 3.25
-    z_nk[:, 5] *= 0.01  # it varies, and says nothing beside the others
+    z_nk[:, 1] = 0.0
+    z_nk[:, 4] = 3.25
+    z_nk[:, 5] *= 0.01  # varies too little to be active
     z_nk[:40, 0] = 0.0
-    found = diagnostics.examine(z_nk, CURVE, 4.0)
-    assert (found["dead_units"], found["active_units"]) == (2, 3)
-    assert found["share_nonzero"] == pytest.approx(1 - (80 + 40) / 480)
-    assert found["warnings"] == []
+    panel = diagnostics.examine(z_nk, CURVE, 4.0)
+    assert (panel["dead_units"], panel["active_units"]) == (2, 3)
+    assert panel["share_nonzero"] == pytest.approx(1 - (80 + 40) / 480)
+    assert panel["warnings"] == []
     z_nk[:, 2:4] = 0.0
     z_nk[:, 5] *= 100
     assert diagnostics.examine(z_nk, CURVE, 4.0)["warnings"] == [
@@ -94,7 +95,7 @@ def test_dead_and_active_units_are_counted():
     ]
 
 
-def test_of_codings_with_a_prior_the_threshold_is_absolute():
+def test_active_threshold_is_absolute_with_a_prior():
     z_nk = RNG.normal(size=(500, 3)) * np.array([0.2, 0.05, 1.0])  # variances .04, .0025, 1
     assert diagnostics.examine(z_nk, CURVE, 4.0, prior=True)["active_units"] == 2
     stuck = diagnostics.examine(z_nk * 0.01, CURVE, 7.99, prior=True)
@@ -103,27 +104,27 @@ def test_of_codings_with_a_prior_the_threshold_is_absolute():
         "Collapsed",
         "Reconstructs test rows",
     ]
-    assert diagnostics.examine(z_nk * 0.01, CURVE, 4.0)["active_units"] == 2  # without one, a scale means nothing
+    assert diagnostics.examine(z_nk * 0.01, CURVE, 4.0)["active_units"] == 2  # without a prior the scale has no meaning
 
 
-def test_an_error_as_high_as_pcas_is_no_collapse_where_the_data_have_no_few_directions():
+def test_an_error_as_high_as_that_of_pca_gives_no_warning():
     curve = np.linspace(784.0, 0.0, 785)  # white: one component explains a 784th
     assert diagnostics.examine(RNG.normal(size=(40, 1)), curve, 783.0)["warnings"] == []
 
 
-def test_codings_that_are_not_finite_are_said_to_be():
+def test_codings_that_are_not_finite_give_a_warning():
     z_nk = RNG.normal(size=(40, 2))
     z_nk[3, 1] = np.inf
-    found = diagnostics.examine(z_nk, CURVE, 4.0)
-    assert found["effective_rank"] is None
-    assert found["warnings"] == ["Codings of some test rows are not finite."]
+    panel = diagnostics.examine(z_nk, CURVE, 4.0)
+    assert panel["effective_rank"] is None
+    assert panel["warnings"] == ["Codings of some test rows are not finite."]
 
 
-def test_every_completed_run_has_its_panel():
+def test_every_completed_run_has_a_panel():
     dataset, hyper = small_dataset(), {"learning_rate": 0.01, "l2": 0.0}
-    one = sweep.Sweep(dataset="digits", widths=(4, 3), epochs=1, batch_size=64, hyper=hyper)
-    fit = train.fit(one.build(12), dataset, seed=0, epochs=1, batch_size=18, learning_rate=0.01, l2=0.0)
-    row, _, arrays = scoring.score_run(one, 0, hyper, dataset, fit)
+    sweep = Sweep(dataset="digits", widths=(4, 3), epochs=1, batch_size=64, hyper=hyper)
+    fit = train.fit(sweep.build(12), dataset, seed=0, epochs=1, batch_size=18, learning_rate=0.01, l2=0.0)
+    row, _, arrays = scoring.score_run(sweep, 0, hyper, dataset, fit)
     assert row["status"] == "completed"
     assert row["health"]["codings"] == 3
     assert 1 <= row["health"]["effective_rank"] <= 3
@@ -131,19 +132,19 @@ def test_every_completed_run_has_its_panel():
     np.testing.assert_allclose(arrays["activations/counts"].sum(axis=1), len(dataset.x_test))
     assert arrays["codings/test"].shape == (len(dataset.x_test), 2)
     dead = fit._replace(params={**fit.params, "encoder": {n: _zero(v) for n, v in fit.params["encoder"].items()}})
-    row, _, _ = scoring.score_run(one, 0, hyper, dataset, dead)
+    row, _, _ = scoring.score_run(sweep, 0, hyper, dataset, dead)
     assert row["status"] == "completed"
     assert "Collapsed: every test row has the same codings." in row["health"]["warnings"]
 
 
-def test_a_coding_that_is_often_zero_has_a_histogram_of_its_other_values():
+def test_histogram_of_a_sparse_coding_leaves_out_zeros():
     dataset = small_dataset()
     hyper: dict[str, Any] = {"learning_rate": 0.01, "active": 1.0, "revive": 0.0, "l2": 0.0}
     fields = {"variant": variants.topk, "widths": (3,), "activation": jax.nn.relu, "epochs": 1, "batch_size": 64}
-    one = sweep.Sweep(dataset="digits", hyper=hyper, **fields)
-    autoencoder = one.build(12)
+    sweep = Sweep(dataset="digits", hyper=hyper, **fields)
+    autoencoder = sweep.build(12)
     fit = train.fit(autoencoder, dataset, seed=0, epochs=1, batch_size=18, **hyper)
-    _, _, arrays = scoring.score_run(one, 0, hyper, dataset, fit)
+    _, _, arrays = scoring.score_run(sweep, 0, hyper, dataset, fit)
     z_nk = np.asarray(autoencoder.encode(fit.params, jnp.asarray(dataset.floats(dataset.x_test))))
     share_k = (z_nk != 0).mean(axis=0)
     assert (share_k < 0.9).any()
@@ -151,17 +152,17 @@ def test_a_coding_that_is_often_zero_has_a_histogram_of_its_other_values():
         *(arrays[f"activations/{name}"] for name in ("units", "counts", "active")), strict=True
     ):
         assert active == pytest.approx(share_k[unit] if share_k[unit] < 0.9 else 1.0)
-        held = (z_nk[:, unit] != 0).sum() if 0 < share_k[unit] < 0.9 else len(z_nk)
-        assert counts.sum() == held
+        values = (z_nk[:, unit] != 0).sum() if 0 < share_k[unit] < 0.9 else len(z_nk)
+        assert counts.sum() == values
 
 
-def test_many_codings_are_mapped_in_the_plane_in_which_they_vary_most():
+def test_map_of_many_codings_shows_the_plane_in_which_they_vary_most():
     dataset = small_dataset()
     hyper: dict[str, Any] = {"learning_rate": 0.01, "l2": 0.0}
-    one = sweep.Sweep(dataset="digits", widths=(5,), epochs=1, batch_size=64, hyper=hyper)
-    autoencoder = one.build(12)
+    sweep = Sweep(dataset="digits", widths=(5,), epochs=1, batch_size=64, hyper=hyper)
+    autoencoder = sweep.build(12)
     fit = train.fit(autoencoder, dataset, seed=0, epochs=1, batch_size=18, **hyper)
-    _, _, arrays = scoring.score_run(one, 0, hyper, dataset, fit)
+    _, _, arrays = scoring.score_run(sweep, 0, hyper, dataset, fit)
     z_nk = np.asarray(autoencoder.encode(fit.params, jnp.asarray(dataset.floats(dataset.x_test))), np.float64)
     plane_n2 = PCA(2).fit_transform(z_nk)
     signs_2 = np.sign((plane_n2 * arrays["codings/test"]).sum(axis=0))
@@ -172,32 +173,36 @@ def _zero(layer):
     return {name: np.zeros_like(value) for name, value in layer.items()}
 
 
-def panel_of(**changes):
-    found = {"codings": 7, "active_units": 6, "dead_units": 1, "effective_rank": 4.5, "pca_effective_rank": 6.0}
-    return {**found, "share_nonzero": 0.25, "warnings": [], **changes}
+def make_panel(**changes):
+    panel = {"codings": 7, "active_units": 6, "dead_units": 1, "effective_rank": 4.5, "pca_effective_rank": 6.0}
+    return {**panel, "share_nonzero": 0.25, "warnings": [], **changes}
 
 
-def test_the_summary_has_a_section_with_means_and_warnings(tmp_path, capsys):
-    ill = panel_of(active_units=0, warnings=["Collapsed: every test row has the same codings."])
-    found = [make(seed=0, health=panel_of()), make(seed=1, health=panel_of(active_units=5)), make("b", health=ill)]
-    text, _ = write(tmp_path, found, {})
+def test_summary_has_a_health_section_with_means_and_warnings(tmp_path, capsys):
+    collapsed = make_panel(active_units=0, warnings=["Collapsed: every test row has the same codings."])
+    rows = [
+        make(seed=0, health=make_panel()),
+        make(seed=1, health=make_panel(active_units=5)),
+        make("b", health=collapsed),
+    ]
+    text, _ = write(tmp_path, rows, {})
     section = text.split("## Health")[1].split("\n## ")[0]
     assert "| stacked | blobs | 7 | 5.50 | 1.00 | 4.50 | 6.00 | 0.250 |" in section
     assert "* **Warning**: b, 7 codings, 1 of 1 runs: Collapsed: every test row has the same codings." in section
     assert "No warnings." not in section
     assert "health.effective_rank" in (tmp_path / "summary.csv").read_text().splitlines()[0]
-    progress.TerminalProgress().summarise(run_experiment.Outcome(tmp_path, found, [row["run_id"] for row in found], []))
+    progress.TerminalProgress().summarise(run_experiment.Outcome(tmp_path, rows, [row["run_id"] for row in rows], []))
     assert "warning: b, 7 codings, 1 of 1 runs: Collapsed" in capsys.readouterr().out
 
 
-def test_many_warnings_of_one_kind_are_one_line():
+def test_warnings_of_one_kind_are_reported_in_one_line():
     rank = "Collapsed: the 7 codings vary along one direction only (effective rank 1.0{}, PCA's is 6.00)."
-    found = group_settings([make(seed=i, health=panel_of(warnings=[rank.format(i)])) for i in range(3)])
-    (line,) = health_table.warnings(found)
+    settings = group_settings([make(seed=i, health=make_panel(warnings=[rank.format(i)])) for i in range(3)])
+    (line,) = health_table.warnings(settings)
     assert line.startswith("stacked, 7 codings, 3 of 3 runs, for example: Collapsed: the 7 codings vary")
 
 
-def test_runs_of_before_have_no_section(tmp_path):
+def test_runs_without_a_panel_have_no_health_section(tmp_path):
     text, _ = write(tmp_path, [make()], {})
     assert "## Health" not in text
     assert "health." not in (tmp_path / "summary.csv").read_text()
