@@ -87,7 +87,7 @@ def refused() -> Callable[..., AejaxError]:
         message = str(caught.value)
         assert "\n" not in message
         assert all(str(part) in message for part in parts), (message, parts)
-        assert message == f"{caught.value.field}: {caught.value.found}; {caught.value.fix}"
+        assert message == f"{caught.value.field}: {caught.value.problem}; {caught.value.fix}"
         return caught.value
 
     return check

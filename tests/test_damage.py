@@ -98,7 +98,7 @@ def read_strictly(target):
         assert str(target) in warnings[0], warnings
         assert "older state of step 10" in warnings[1]
         return None
-    return [state.step, state.about, {name: array.tolist() for name, array in state.arrays.items()}]
+    return [state.step, state.metadata, {name: array.tolist() for name, array in state.arrays.items()}]
 
 
 def read_plainly(target):

@@ -129,7 +129,7 @@ def test_splits_that_are_cut_are_disjoint_and_complete():
     for n in (10, 11, 19, 1000):
         for present in ((), ("test",), ("validation",)):
             x = {split: np.arange(n, dtype=float)[:, None] for split in ("train", *present)}
-            cut = base.cut_splits("t", base.Raw(x, dict.fromkeys(x), None, 1.0), seed=n)
+            cut = base.cut_splits("t", base.RawData(x, dict.fromkeys(x), None, 1.0), seed=n)
             cut_splits = [cut.x[split].ravel() for split in SPLITS if split not in present]
             assert sorted(np.concatenate(cut_splits)) == list(range(n))
             assert min(map(len, cut_splits)) >= 1

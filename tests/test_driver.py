@@ -83,7 +83,7 @@ def test_a_message_comes_as_it_was_sent():
     kind, row, *found = protocol.unpack(protocol.pack("row", {"run_id": "a", "name": "größe"}, params, arrays))
     assert (kind, row) == ("row", {"run_id": "a", "name": "größe"})
     for sent, got in zip((params, arrays), found, strict=True):
-        a, b = run_folders.flat(sent), run_folders.flat(got)
+        a, b = run_folders.flatten_tree(sent), run_folders.flatten_tree(got)
         assert {name: (x.dtype, x.shape, x.tobytes()) for name, x in a.items()} == {
             name: (x.dtype, x.shape, x.tobytes()) for name, x in b.items()
         }

@@ -129,7 +129,7 @@ def check_states(scenario, folder, finished):
     if step not in allowed_steps.get(scenario, (20,)):
         problems.append(f"the newest state: {step}")
     if newest is not None:
-        numbers = {newest.about["step"], *np.unique(newest.arrays["kernel"]).tolist()}
+        numbers = {newest.metadata["step"], *np.unique(newest.arrays["kernel"]).tolist()}
         if numbers != {newest.step}:
             problems.append("a mixed state")
     return problems

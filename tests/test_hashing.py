@@ -8,7 +8,7 @@ from sklearn.cluster import KMeans
 
 from aejax import nets, variants
 from aejax.config import sweep
-from aejax.datasets.base import Raw, assemble
+from aejax.datasets.base import RawData, assemble
 from aejax.evaluation import reconstruction
 from aejax.runtime.errors import ConfigError
 from aejax.training import train
@@ -80,7 +80,7 @@ def factors(rows, seed):
 def test_two_bits_code_two_factors_as_well_as_the_best_four_centres():
     """Two bits have four reconstructions, so no code of two bits has a smaller error than the best four centres."""
     x = {split: factors(rows, i)[0] for i, (split, rows) in enumerate(SPLITS.items())}
-    dataset = assemble("factors", Raw(x, dict.fromkeys(x), None, 1.0), 0)
+    dataset = assemble("factors", RawData(x, dict.fromkeys(x), None, 1.0), 0)
     hashing = variants.hashing(nets.mlp(12, (16, 2), activation=jnp.tanh))
     runs = [(0, {"learning_rate": 0.01, "noise": noise, "l2": 0.0}) for noise in (0.0, 2.0)]
     silent, noisy = train.fit_population(hashing, dataset, runs, epochs=60, batch_size=32, how="vmap").fits

@@ -130,7 +130,7 @@ def test_a_score_that_is_not_finite_fails_the_run(monkeypatch):
 
 def test_a_running_score_can_be_interrupted():
     def check_for_interruption(trained):
-        trained.check()
+        trained.check_interrupt()
         return {}, {}
 
     def stop():

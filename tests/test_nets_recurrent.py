@@ -9,7 +9,7 @@ import pytest
 
 from aejax import nets, variants
 from aejax.config import sweep
-from aejax.datasets.base import Raw, assemble
+from aejax.datasets.base import RawData, assemble
 from aejax.evaluation import reconstruction
 from aejax.runtime.errors import ConfigError
 from aejax.training import train
@@ -110,7 +110,7 @@ def waves(rows, steps, seed=0):
 def test_two_codings_of_sine_waves_reconstruct_much_better_than_two_components():
     steps = 16
     x = {split: waves(rows, steps, seed) for seed, (split, rows) in enumerate(SPLITS.items())}
-    dataset = assemble("waves", Raw(x, dict.fromkeys(x), (steps, 1), 1.0), 0)
+    dataset = assemble("waves", RawData(x, dict.fromkeys(x), (steps, 1), 1.0), 0)
     net = nets.recurrent(steps, (32, 2), image_shape=(steps, 1))
     settings = {"epochs": 30, "batch_size": 64, "learning_rate": 0.01, "l2": 0.0}
     fit = train.fit(variants.plain(net), dataset, seed=0, **settings)

@@ -86,7 +86,7 @@ def stored(folder):
     for row in rows_of(folder):
         run = run_folders.read_run(folder / "runs" / row["run_id"])
         assert run.row == row
-        leaves = [leaf.tobytes() for _, leaf in sorted(run_folders.flat(run.params).items())]
+        leaves = [leaf.tobytes() for _, leaf in sorted(run_folders.flatten_tree(run.params).items())]
         timed = ("compile_seconds", "train_seconds", "score_seconds", "pca_seconds", "provenance", "execution")
         found[row["run_id"]] = (leaves, {name: value for name, value in row.items() if name not in timed})
     return found

@@ -41,7 +41,7 @@ def test_numbers_of_a_setting(tmp_path):
 
 @pytest.mark.parametrize("values", [[], [3.0]])
 def test_no_interval_from_fewer_than_two_seeds(values):
-    assert summary.confidence(values) is None
+    assert summary.confidence_half_width(values) is None
 
 
 def test_best_is_chosen_by_validation_not_by_test(tmp_path):

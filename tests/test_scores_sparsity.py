@@ -68,7 +68,7 @@ def test_figure_shows_r2_and_l0_of_every_setting_and_the_curve_of_pca():
     np.testing.assert_allclose(r2_k, 1 - CURVE[k.astype(int)] / 24)
     dotted = [np.asarray(line.get_xydata()).T.tolist() for line in ax.lines if line.get_linestyle() == ":"]
     assert dotted[-1] == [[5.0, 9.0], [0.75, 0.75]]  # five codings are equivalent to nine components
-    assert figure_of.words(best) == " 1 setting is below R² -0.1, and not drawn."
+    assert figure_of.note(best) == " 1 setting is below R² -0.1, and not drawn."
     assert figure_of.r2_against_l0([s for s in best if s.label == "plain"], looks, arrays_of(rows).get) is None
 
 

@@ -50,7 +50,7 @@ def test_a_loaded_state_equals_the_saved_one(folder, warnings):
     save(folder, 7)
     state = checkpoints.load_newest(folder, "a1", warnings.append)
     assert state is not None
-    assert (state.step, state.about, warnings) == (7, ABOUT, [])
+    assert (state.step, state.metadata, warnings) == (7, ABOUT, [])
     assert state.arrays.keys() == arrays_at(7).keys()
     for name, array in arrays_at(7).items():
         assert state.arrays[name].shape == np.shape(array), name
@@ -165,7 +165,7 @@ def test_an_equal_about_is_accepted(folder, warnings):
     save(folder, 1)
     state = checkpoints.load_newest(folder, "a1", warnings.append)
     assert state is not None
-    checkpoints.check_same(state.about, {"seconds": 1.5, "config": {"widths": (6, 2), "epochs": 5}}, "states/a1")
+    checkpoints.check_same(state.metadata, {"seconds": 1.5, "config": {"widths": (6, 2), "epochs": 5}}, "states/a1")
 
 
 @pytest.mark.parametrize(

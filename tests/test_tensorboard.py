@@ -91,7 +91,7 @@ def test_a_run_is_exported_with_curves_hyper_parameters_metrics_and_images(tmp_p
 def test_exporting_twice_changes_nothing_and_replaces_the_live_curves(tmp_path):
     rows = [make(seed=0), make(seed=1, status="diverged"), make(seed=2, data=make()["data"] | {"image_shape": None})]
     live = tensorboard.Live(tmp_path)
-    live.epochs(rows[0]["run_id"], 0, {"train_loss": np.ones(2)})
+    live.append(rows[0]["run_id"], 0, {"train_loss": np.ones(2)})
     live.close()
     arrays = arrays_of(rows)
     arrays.pop(rows[2]["run_id"])
@@ -109,16 +109,16 @@ def test_exporting_twice_changes_nothing_and_replaces_the_live_curves(tmp_path):
 def test_live_curves_are_appended_once_each_and_continue_after_a_kill(tmp_path):
     live = tensorboard.Live(tmp_path)
     path = tmp_path / "tensorboard" / "abc" / "events.out.tfevents.live"
-    live.epochs("abc", 0, {"train_loss": np.array([5.0, 4.0]), "validation_error": np.array([2.0, np.nan])})
-    live.epochs("abc", 1, {"train_loss": np.array([4.0, 3.0])})  # epoch 1 was appended before
-    live.epochs("other", 0, {"train_loss": np.array([9.0])})
+    live.append("abc", 0, {"train_loss": np.array([5.0, 4.0]), "validation_error": np.array([2.0, np.nan])})
+    live.append("abc", 1, {"train_loss": np.array([4.0, 3.0])})  # epoch 1 was appended before
+    live.append("other", 0, {"train_loss": np.array([9.0])})
     assert scalars(path)["train_loss"] == [(1, 5.0), (2, 4.0), (3, 3.0)]
     assert [step for step, _ in scalars(path)["validation_error"]] == [1, 2]
     assert np.isnan(scalars(path)["validation_error"][1][1])
     path.write_bytes(path.read_bytes()[:-3])  # killed while it wrote epoch 2
     assert [event.step for event in tensorboard.read(path)] == [0, 1, 1, 2, 2]
     live = tensorboard.Live(tmp_path)  # another process resumes from the checkpoint after epoch 1
-    live.epochs("abc", 1, {"train_loss": np.array([4.5, 3.5]), "validation_error": np.array([1.5, 1.0])})
+    live.append("abc", 1, {"train_loss": np.array([4.5, 3.5]), "validation_error": np.array([1.5, 1.0])})
     assert scalars(path) == {
         "train_loss": [(1, 5.0), (2, 4.5), (3, 3.5)],
         "validation_error": [(1, 2.0), (2, 1.5), (3, 1.0)],
@@ -127,7 +127,7 @@ def test_live_curves_are_appended_once_each_and_continue_after_a_kill(tmp_path):
 
 def test_reading_ends_at_a_flipped_bit(tmp_path):
     live = tensorboard.Live(tmp_path)
-    live.epochs("abc", 0, {"train_loss": np.arange(4.0)})
+    live.append("abc", 0, {"train_loss": np.arange(4.0)})
     path = tmp_path / "tensorboard" / "abc" / "events.out.tfevents.live"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -145,7 +145,7 @@ def test_without_tensorboardx_the_error_says_what_to_install(tmp_path, monkeypat
 
 def test_no_run_id_leads_out_of_the_folder(tmp_path):
     with pytest.raises(ConfigError, match="run_id"):
-        tensorboard.Live(tmp_path / "x").epochs("../../away", 0, {"train_loss": np.ones(1)})
+        tensorboard.Live(tmp_path / "x").append("../../away", 0, {"train_loss": np.ones(1)})
     assert not list(tmp_path.iterdir())
 
 

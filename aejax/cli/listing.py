@@ -73,7 +73,7 @@ def experiment_rows(folder: Path, check: bool = True) -> list[Row]:
             row = run_folders.read_row(run, damage.append)
         except AejaxError as error:  # a newer format, or no permission
             row = None
-            damage.append(error.found)
+            damage.append(error.problem)
         if row is None:
             row = {**rows.get(run.name, {"run_id": run.name}), "status": "damaged", "reason": "; ".join(damage)}
         rows[run.name] = row
@@ -108,7 +108,7 @@ def _relative_error(setting: Setting) -> float:
 
 
 def _describe(setting: Setting) -> str:
-    distinct = "".join(f", {name} {text}" for name, text in setting.distinct.items())
+    distinct = "".join(f", {name} {text}" for name, text in setting.varying_options.items())
     return f"{setting.label}, {setting.codings} coding{'s' * (setting.codings != 1)}{distinct}"
 
 

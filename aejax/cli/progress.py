@@ -5,7 +5,7 @@ While runs are trained there are a progress bar and a line per finished run, on 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from rich.table import Table
 
 from aejax.cli.tables import print_table
 from aejax.reporting import health_table, settings, tensorboard
-from aejax.reporting.settings import counted
+from aejax.reporting.settings import count_noun
 from aejax.runner import run_experiment
 from aejax.runner.events import RunListener
 from aejax.training import loop
@@ -87,7 +87,7 @@ class TerminalProgress(RunListener):
 
         def write(first_epoch: int, curves: dict[str, np.ndarray]) -> None:
             for i, run_id in enumerate(run_ids):
-                live.epochs(run_id, first_epoch, {name: curve[i] for name, curve in curves.items()})
+                live.append(run_id, first_epoch, {name: curve[i] for name, curve in curves.items()})
 
         return write
 
@@ -114,7 +114,7 @@ class TerminalProgress(RunListener):
         groups = settings.group_settings(rows)
         several_datasets = len({setting.dataset for setting in groups}) > 1
         for setting in groups:
-            distinct = ", ".join(f"{name} {value}" for name, value in setting.distinct.items())
+            distinct = ", ".join(f"{name} {value}" for name, value in setting.varying_options.items())
             name = [setting.dataset if several_datasets else "", setting.label, distinct]
             ratio = setting.over_seeds("sse_ratio")
             table.add_row(
@@ -168,8 +168,8 @@ def show_plan(plan: run_experiment.Plan) -> None:
     print_table(headers, lines)
     programs = [job for job in plan.jobs if job["missing"]]
     print(
-        f"{counted(len(programs), 'program')} to compile, "
-        f"{counted(sum(job['missing'] for job in programs), 'run')} to train, "
+        f"{count_noun(len(programs), 'program')} to compile, "
+        f"{count_noun(sum(job['missing'] for job in programs), 'run')} to train, "
         f"{sum(job['stored'] for job in plan.jobs)} stored already; at most about "
         f"{_size(max((job['bytes'] for job in programs), default=0))} of memory at a time "
         "(an estimate; what does not fit is trained in blocks)"

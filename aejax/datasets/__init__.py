@@ -27,7 +27,7 @@ class _Source(NamedTuple):
     """
 
     shape: tuple[int, int]
-    load_raw: Callable[[str | Path | None, int], base.Raw]
+    load_raw: Callable[[str | Path | None, int], base.RawData]
     validation_rows: int | None = None
 
 
@@ -169,7 +169,7 @@ def _validation_rows(name: str) -> int | None:
     return _SOURCES[name].validation_rows if name in _SOURCES else None
 
 
-def _load_raw(name: str, data_dir: str | Path | None, seed: int, scale: str | None = None) -> base.Raw:
+def _load_raw(name: str, data_dir: str | Path | None, seed: int, scale: str | None = None) -> base.RawData:
     """The arrays of a dataset. `scale` overrides the scale of `tfds:` and `file:` names, as in `interpret`."""
     if name in _SOURCES:
         return _SOURCES[name].load_raw(data_dir, seed)

@@ -136,7 +136,7 @@ def _same_array(a: np.ndarray | None, b: np.ndarray | None) -> bool:
     return a is b or np.array_equal(a, b)
 
 
-class Raw(NamedTuple):
+class RawData(NamedTuple):
     """The content of a source before splits are cut and values are scaled.
 
     `x` maps splits to flat rows (n, d), `y` maps them to labels (n,) or None. The split `train` is always there; a
@@ -151,11 +151,11 @@ class Raw(NamedTuple):
     centred: bool = False
 
 
-def evenly_spaced(rows: int, most: int) -> np.ndarray:
+def evenly_spaced(rows: int, max_rows: int) -> np.ndarray:
     """Evenly spaced indices of `rows` rows, at most `most` of them. Neighbouring rows may be alike, so a sample of the
     first rows could be one-sided.
     """
-    return np.linspace(0, rows - 1, min(most, rows)).astype(int)
+    return np.linspace(0, rows - 1, min(max_rows, rows)).astype(int)
 
 
 def split_sizes(rows: int, missing: tuple[str, ...] = ("test", "validation")) -> dict[str, int]:
@@ -164,7 +164,7 @@ def split_sizes(rows: int, missing: tuple[str, ...] = ("test", "validation")) ->
     return {"train": rows - sum(sizes.values()), **sizes}
 
 
-def cut_splits(name: str, raw: Raw, seed: int, validation_rows: int | None = None) -> Raw:
+def cut_splits(name: str, raw: RawData, seed: int, validation_rows: int | None = None) -> RawData:
     """Complete the splits of `raw`: a missing split takes training rows drawn with `seed`, in their stored order.
 
     `validation_rows` overrides the usual size of the validation split. Raises DataError if there are fewer than
@@ -209,7 +209,7 @@ def standardisation(x_nd: np.ndarray) -> Scaling:
     return Scaling(mean_d, np.where(constant_d, 1.0, deviation_d), int(constant_d.sum()))
 
 
-def assemble(name: str, raw: Raw, seed: int, validation_rows: int | None = None) -> Dataset:
+def assemble(name: str, raw: RawData, seed: int, validation_rows: int | None = None) -> Dataset:
     """Make a Dataset from raw arrays: check them, cut missing splits with `seed`, and scale the values.
 
     Raises DataError if values are not finite or too large once scaled, if labels do not fit the rows, if there are too

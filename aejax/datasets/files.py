@@ -13,7 +13,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from aejax.datasets import interpret
-from aejax.datasets.base import SPLITS, Raw
+from aejax.datasets.base import SPLITS, RawData
 from aejax.runtime.errors import ConfigError, DataError
 
 PREFIX = "file:"
@@ -63,7 +63,7 @@ def parse(name: str) -> tuple[str, float | str | None]:
     return path, scale
 
 
-def load_raw(name: str, data_dir: str | Path | None, scale: str | None = None) -> Raw:
+def load_raw(name: str, data_dir: str | Path | None, scale: str | None = None) -> RawData:
     """The arrays of `file:PATH[?scale=VALUE]`; `scale` overrides the scale in the name.
 
     A relative PATH is looked up in data_dir (if not None), then in the working directory. Raises DataError if the file

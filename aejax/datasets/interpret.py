@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from aejax.datasets import validate
-from aejax.datasets.base import Raw
+from aejax.datasets.base import RawData
 from aejax.runtime.errors import DataError
 
 STANDARDISE = "standardise"
@@ -21,7 +21,7 @@ def interpret(
     x: Mapping[str, np.ndarray],
     y: Mapping[str, np.ndarray | None],
     scale: float | str | None = None,
-) -> Raw:
+) -> RawData:
     """Convert arrays and labels per split to flat rows with a scale.
 
     Arrays have the shape (n, d), (n, height, width) or (n, height, width, channels). `scale` is a number to divide by,
@@ -44,7 +44,7 @@ def interpret(
         image_shape = shape[:2] if shape[2:] == (1,) else shape
     divisor = _divisor(name, x, scale)
     rows = {split: array.reshape(len(array), -1) for split, array in x.items()}
-    return Raw(rows, validate.labels(name, x, y), image_shape, divisor)
+    return RawData(rows, validate.labels(name, x, y), image_shape, divisor)
 
 
 def _divisor(name: str, x: Mapping[str, np.ndarray], scale: float | str | None) -> float | None:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from aejax.datasets import tfds_source
-from aejax.datasets.base import Raw
+from aejax.datasets.base import RawData
 from aejax.runtime.errors import DataError, MachineError
 from aejax.storage.atomic import write_atomic
 
@@ -48,7 +48,7 @@ RECORD_ROWS = 1000
 image per record, because the cost is per record, and 0.5 s with the default encoding as a list of integers."""
 
 
-def load_raw(data_dir: str | Path | None) -> Raw:
+def load_raw(data_dir: str | Path | None) -> RawData:
     """60 000 training and 10 000 test images of 28x28 bytes in their original order, with labels 0 to 9.
 
     The folders data_dir, $TFDS_DATA_DIR and ~/tensorflow_datasets are searched for the prepared dataset, then for the
@@ -66,7 +66,7 @@ def load_raw(data_dir: str | Path | None) -> Raw:
     for split in ROWS:
         images, y[split] = _read_prepared(folder, split)
         x[split] = images.reshape(len(images), -1)
-    return Raw(x, y, HEADERS["images"][1:], 255.0)
+    return RawData(x, y, HEADERS["images"][1:], 255.0)
 
 
 def _is_prepared(folder: Path) -> bool:
@@ -267,7 +267,7 @@ def _download_file(path: Path, split: str, part: str, data_dir: str | Path | Non
     names = ", ".join(GZIP_NAMES)
     if wrong_bytes is not None:
         fix = f"put {names} into {path.parent} yourself"
-        raise DataError(wrong_bytes.field, wrong_bytes.found, fix) from wrong_bytes
+        raise DataError(wrong_bytes.field, wrong_bytes.problem, fix) from wrong_bytes
     roots = ", ".join(map(str, tfds_source.roots(data_dir)))
     found = f"not in {roots}, and no mirror could be reached ({'; '.join(failures)})"
     raise DataError("mnist", found, f"put {names} into {path.parent}")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from aejax.datasets import files, tfds_source
-from aejax.datasets.base import SHARES, SPLITS, Raw
+from aejax.datasets.base import SHARES, SPLITS, RawData
 from aejax.runtime.errors import DataError, MachineError
 
 FILE = "olivetti_faces.npz"
@@ -50,7 +50,7 @@ _HOW_TO_MAKE = (
 )
 
 
-def load_raw(data_dir: str | Path | None, seed: int, mirrored: bool = False) -> Raw:
+def load_raw(data_dir: str | Path | None, seed: int, mirrored: bool = False) -> RawData:
     """Pictures of 28 people for training, of 4 for validation and of 8 for the test, drawn with `seed`.
 
     The labels 0 to 39 number the people. `mirrored` adds the mirror image of every training picture.
@@ -71,10 +71,10 @@ def load_raw(data_dir: str | Path | None, seed: int, mirrored: bool = False) -> 
             pictures = np.concatenate([pictures, pictures[:, :, ::-1]])
             y[split] = np.tile(labels[rows], 2)
         x[split] = pictures.reshape(len(pictures), -1)
-    return Raw(x, y, (SIDE, SIDE), 255.0)
+    return RawData(x, y, (SIDE, SIDE), 255.0)
 
 
-def load_augmented(data_dir: str | Path | None, seed: int) -> Raw:
+def load_augmented(data_dir: str | Path | None, seed: int) -> RawData:
     """The split of `load_raw` at half the size: 32x32 means of four pixels, with 50 versions of every training picture.
 
     These are the picture and its mirror image, shifted by -SHIFT to SHIFT pixels down and right. Pixels at the edge are
@@ -90,10 +90,12 @@ def load_augmented(data_dir: str | Path | None, seed: int) -> Raw:
     labels = raw.y["train"]
     assert labels is not None
     y = {**raw.y, "train": np.tile(labels, 2 * len(offsets) ** 2)}
-    return Raw({split: pictures.reshape(len(pictures), -1) for split, pictures in x.items()}, y, (side, side), 255.0)
+    return RawData(
+        {split: pictures.reshape(len(pictures), -1) for split, pictures in x.items()}, y, (side, side), 255.0
+    )
 
 
-def load_patches(data_dir: str | Path | None, seed: int) -> Raw:
+def load_patches(data_dir: str | Path | None, seed: int) -> RawData:
     """The split of `load_raw` with PATCHES patches of every picture in place of the picture, in all splits.
 
     A patch has 25x25 pixels around the middle of the face. It is rotated by -90 to 90 degrees, and 1.4 to 1.8 pixels of
@@ -123,7 +125,7 @@ def load_patches(data_dir: str | Path | None, seed: int) -> Raw:
 
     x = {split: np.concatenate([cut_patches(picture) for picture in pictures]) for split, pictures in raw.x.items()}
     y = {split: None if labels is None else np.repeat(labels, PATCHES) for split, labels in raw.y.items()}
-    return Raw(x, y, (PATCH_SIDE, PATCH_SIDE), 255.0)
+    return RawData(x, y, (PATCH_SIDE, PATCH_SIDE), 255.0)
 
 
 def _halve(images: np.ndarray) -> np.ndarray:
@@ -149,7 +151,7 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         content = files.read(path)
     except DataError as error:
-        raise DataError(error.field, error.found, fix) from error
+        raise DataError(error.field, error.problem, fix) from error
     images = content.x["train"]
     labels = content.y["train"]
     for name, array in (("images", images), ("labels", labels)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aejax.datasets.base import Raw
+from aejax.datasets.base import RawData
 
 PLANE3D_ROWS = {"train": 8000, "validation": 4000, "test": 8000}
 """The original notebook has 100 rows. From so few, the plane is estimated too inexactly to tell whether a net has found
@@ -22,7 +22,7 @@ LOWRANK_SHAPE = (LOWRANK_ROWS["train"], LOWRANK_INPUTS)
 """(training rows, inputs)."""
 
 
-def plane3d(seed: int) -> Raw:
+def plane3d(seed: int) -> RawData:
     """Points (x0, x1, x2) near a plane, on part of an ellipse, without labels.
 
     Like the data of A. Géron's autoencoder notebook (Hands-On Machine Learning, handson-ml, chapter 15).
@@ -36,10 +36,10 @@ def plane3d(seed: int) -> Raw:
         x1_n = 0.7 * np.sin(angle_n) + noise * rng.standard_normal(rows) / 2
         x2_n = 0.1 * x0_n + 0.3 * x1_n + noise * rng.standard_normal(rows)
         x[split] = np.stack([x0_n, x1_n, x2_n], axis=1)
-    return Raw(x, dict.fromkeys(x), None, None)
+    return RawData(x, dict.fromkeys(x), None, None)
 
 
-def lowrank(seed: int) -> Raw:
+def lowrank(seed: int) -> RawData:
     """Samples of the Gaussian with the mean and covariance `lowrank_covariance(seed)`, without labels.
 
     The values are not standardised, because that would change their known covariance.
@@ -50,7 +50,7 @@ def lowrank(seed: int) -> Raw:
         split: mean_d + (rng.standard_normal((rows, LOWRANK_INPUTS)) * np.sqrt(variance_d)) @ rotation_dd.T
         for split, rows in LOWRANK_ROWS.items()
     }
-    return Raw(x, dict.fromkeys(x), None, 1.0)
+    return RawData(x, dict.fromkeys(x), None, 1.0)
 
 
 def lowrank_covariance(seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from aejax.datasets import interpret
-from aejax.datasets.base import SPLITS, Raw
+from aejax.datasets.base import SPLITS, RawData
 from aejax.runtime.errors import ConfigError, DataError
 
 PREFIX = "tfds:"
@@ -51,7 +51,7 @@ def check(name: str) -> None:
         raise ConfigError("dataset", f"{name!r} is not a TFDS name", fix)
 
 
-def load_raw(name: str, data_dir: str | Path | None, scale: str | None = None) -> Raw:
+def load_raw(name: str, data_dir: str | Path | None, scale: str | None = None) -> RawData:
     """Read those of the splits train, validation and test that `tfds:NAME` has.
 
     An image feature gives images. Without one, a numeric tensor or all numeric scalars give a table. Labels come from

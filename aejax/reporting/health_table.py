@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from aejax.reporting.settings import Setting, counted, escape, format_number, markdown_table
+from aejax.reporting.settings import Setting, count_noun, escape, format_number, markdown_table
 
 _ACTIVE = (
     "codings that tell rows apart: variance above 1 % of the codings' mean variance, or above .01 where codings have a "
@@ -63,7 +63,7 @@ def warnings(settings: Sequence[Setting]) -> list[str]:
     lines = []
     for key, count in counts.items():
         label, codings, _ = key
-        subject = f"{label}, {counted(codings, 'coding')}, {count} of {runs[label, codings]} runs"
+        subject = f"{label}, {count_noun(codings, 'coding')}, {count} of {runs[label, codings]} runs"
         lines.append(f"{subject}: {examples[key]}" if count == 1 else f"{subject}, for example: {examples[key]}")
     left_out = len(lines) - MOST_WARNINGS
     return [*lines[:MOST_WARNINGS], *([f"And {left_out} more such lines."] if left_out > 0 else [])]

@@ -147,7 +147,7 @@ class Setting:
         return {name: _option_text(value) for name, value in options.items() if name not in _NOT_OPTIONS}
 
     @property
-    def distinct(self) -> dict[str, str]:
+    def varying_options(self) -> dict[str, str]:
         """The widths and options that are not the same in this setting and all of its rivals."""
         varying = self.rivals[0]._varying if self.completed else _varying_names([self, *self.rivals])
         return {name: text for name, text in self._texts.items() if name in varying}
@@ -226,7 +226,7 @@ def is_exact(row: Row, metric: str) -> bool:
     return row[metric] <= ROUNDING * row["data"]["mean_sse_test"]
 
 
-def confidence(values: Sequence[float]) -> float | None:
+def confidence_half_width(values: Sequence[float]) -> float | None:
     """Half-width of the 95 % Student t interval of the mean, or None with fewer than two values."""
     if len(values) < 2:
         return None
@@ -249,7 +249,7 @@ def format_number(value: float | None, digits: int = 4) -> str:
     return f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
 
 
-def counted(count: float, noun: str) -> str:
+def count_noun(count: float, noun: str) -> str:
     """A number with its noun, in the plural unless the number is 1: `1 seed`, `3 seeds`, `30.1 components`."""
     text = str(count) if isinstance(count, int) else format_number(count, 3)
     return f"{text} {noun}" + "s" * (text != "1")

@@ -17,8 +17,8 @@ from aejax.reporting.settings import (
     ArrayLoader,
     Row,
     Setting,
-    confidence,
-    counted,
+    confidence_half_width,
+    count_noun,
     escape,
     format_number,
     group_settings,
@@ -148,7 +148,7 @@ def _markdown(experiment: str, settings: Sequence[Setting], figures: Sequence[st
     incomplete = [row for row in rows if row["status"] != "completed"]
     completed = len(rows) - len(incomplete)
     parts = [f"# {escape(experiment)}: compared with PCA"]
-    parts.append(f"{counted(len(rows), 'run')} in {counted(len(settings), 'setting')}, {completed} completed.")
+    parts.append(f"{count_noun(len(rows), 'run')} in {count_noun(len(settings), 'setting')}, {completed} completed.")
     if not completed:
         parts.append("**No run completed: there is nothing to compare.**")
     parts += [verdict(settings, label) for label in unique(setting.label for setting in settings)]
@@ -176,7 +176,7 @@ def _incomplete_runs(rows: Sequence[Row]) -> list[str]:
     """A list of the first runs that did not complete, and how many more there are."""
     lines = []
     for row in rows[:MOST_INCOMPLETE]:
-        run = f"`{row['run_id']}` ({escape(row['label'])}, {counted(row['codings'], 'coding')}, seed {row['seed']})"
+        run = f"`{row['run_id']}` ({escape(row['label'])}, {count_noun(row['codings'], 'coding')}, seed {row['seed']})"
         step = row.get("bad_step")
         status = row["status"] + ("" if step is None else f" at step {step}")
         lines.append(f"* {run}: {status}: {escape(row['reason'] or 'no reason recorded')}")
@@ -236,8 +236,10 @@ def _table(settings: Sequence[Setting]) -> list[str]:
         if setting.best:
             seeds = len(setting.completed)
             most = max(len(rival.completed) for rival in setting.rivals)
-            subject = f"{escape(setting.label)} at {counted(setting.codings, 'coding')}"
-            caption += f" The ★ of {subject} has {counted(seeds, 'completed seed')}, a rival {most}." * (seeds < most)
+            subject = f"{escape(setting.label)} at {count_noun(setting.codings, 'coding')}"
+            caption += f" The ★ of {subject} has {count_noun(seeds, 'completed seed')}, a rival {most}." * (
+                seeds < most
+            )
     return [
         _data_description(settings[0].runs[0]["data"]),
         f"The same in every setting: {escape(', '.join(shared))}.",
@@ -303,7 +305,7 @@ def _csv(settings: Sequence[Setting]) -> str:
             "seeds_winning": setting.wins,
             "best_by_validation": setting.best,
             **{name: setting.over_seeds(name) for name in metrics},
-            "sse_test_ci95": confidence(setting.values("sse_test")),
+            "sse_test_ci95": confidence_half_width(setting.values("sse_test")),
             "config": to_json(setting.config, sort_keys=True),
         }
         for setting in settings

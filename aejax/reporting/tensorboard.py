@@ -62,7 +62,7 @@ class Live:
         self.folder = folder
         self._next_epoch: dict[str, int] = {}
 
-    def epochs(self, run_id: str, first_epoch: int, curves: Mapping[str, np.ndarray]) -> None:
+    def append(self, run_id: str, first_epoch: int, curves: Mapping[str, np.ndarray]) -> None:
         """Append to the curves of one run: one number for each epoch from `first_epoch` on, by the curve's name.
 
         Epochs count from 0 here and from 1 in TensorBoard, as in tables. Epochs that were appended before are skipped.

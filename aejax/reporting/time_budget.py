@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from aejax.reporting.settings import Row, counted, format_number, markdown_table, unique
+from aejax.reporting.settings import Row, count_noun, format_number, markdown_table, unique
 from aejax.storage.run_folders import append_line, to_json
 
 SPENT = {
@@ -64,7 +64,7 @@ def paragraphs(folder: Path, rows: Sequence[Row]) -> list[str]:
         calls = calls[:-1]
     parts = _time_spent(calls) if calls else []
     if damaged:
-        parts.append(f"Not counted: {counted(damaged, 'damaged line')} of goodput.jsonl.")
+        parts.append(f"Not counted: {count_noun(damaged, 'damaged line')} of goodput.jsonl.")
     return parts + _execution(rows)
 
 
@@ -75,8 +75,8 @@ def _time_spent(calls: Sequence[dict[str, Any]]) -> list[str]:
     devices = ", ".join(unique(str(call["device"]) for call in calls if call["device"]))
     call_count = len(unique(call["started"] or str(number) for number, call in enumerate(calls)))
     trained = sum(int(call["runs"] or 0) for call in calls)
-    about = f"{counted(call_count, 'call')} of `aejax run`" + f" on {devices}" * bool(devices)
-    about += f", {format_number(wall, 3)} s of wall time in all, trained {counted(trained, 'run')}."
+    about = f"{count_noun(call_count, 'call')} of `aejax run`" + f" on {devices}" * bool(devices)
+    about += f", {format_number(wall, 3)} s of wall time in all, trained {count_noun(trained, 'run')}."
     rows = []
     for name, meaning in SPENT.items():
         share = f"{sums[name] / total:.1%}" if total > 0 else "–"
@@ -105,7 +105,7 @@ def _execution(rows: Sequence[Row]) -> list[str]:
     about = "Executed: " + ", ".join(f"{count} by {how}" for how, count in methods.most_common()) + "."
     unknown = len(rows) - sum(methods.values())
     if unknown > 0:
-        about += f" Not recorded for {counted(unknown, 'run')}."
+        about += f" Not recorded for {count_noun(unknown, 'run')}."
     if len(ways) > MOST_PROGRAMS:
         about += f" The table shows the {MOST_PROGRAMS} most frequent of {len(ways)} ways:"
     return [about, markdown_table([*headers, "measured samples/s"], lines)]

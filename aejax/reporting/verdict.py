@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from aejax.evaluation.scores import Comparison
-from aejax.reporting.settings import Setting, confidence, counted, escape, format_number, is_exact, unique
+from aejax.reporting.settings import Setting, confidence_half_width, count_noun, escape, format_number, is_exact, unique
 
 MATCH = 1e-3
 """Relative distance to PCA's number within which all seeds must lie to match it: neither a win nor a loss."""
@@ -38,7 +38,7 @@ def _sentences(best: Sequence[Setting], subject: str, start: str) -> list[str]:
     start_if_exact = f"{subject}: "
     lead_in = ""  # introduces the comparison of squared errors after a comparison by a score
     for setting in evidence:
-        at = f" at {counted(setting.codings, 'coding')}" * (len(best) > 1)
+        at = f" at {count_noun(setting.codings, 'coding')}" * (len(best) > 1)
         for comparison in setting.comparisons:
             text = _compare_by_score(setting, comparison, at)
             if text:
@@ -61,7 +61,7 @@ def _sentences(best: Sequence[Setting], subject: str, start: str) -> list[str]:
     for setting in evidence:
         opening = start_if_exact if setting.pca_exact else start
         separator = ";" if setting.pca_exact else ":"
-        at = counted(setting.codings, "coding")
+        at = count_noun(setting.codings, "coding")
         sentence = f"{opening}{outcome(setting)} at {at}{separator} {_evidence(setting)}."
         sentences.append(sentence[0].upper() + sentence[1:])
         start = "It "
@@ -83,7 +83,7 @@ def interval(setting: Setting) -> str:
 
 
 def _interval(values: Sequence[float]) -> str:
-    half = confidence(values)
+    half = confidence_half_width(values)
     return format_number(fmean(values) if values else None) + ("" if half is None else f" ± {format_number(half, 2)}")
 
 
@@ -95,13 +95,13 @@ def _outcome(pairs: Sequence[tuple[float, float]], wins: int, rival: str) -> str
         return f"is undecided against {rival}"
     text = f"wins against {rival}" if wins else f"loses to {rival}"
     gaps = [ours - theirs for ours, theirs in pairs]
-    if abs(fmean(gaps)) <= (confidence(gaps) or 0.0):
+    if abs(fmean(gaps)) <= (confidence_half_width(gaps) or 0.0):
         text += " in every completed seed, yet within the 95 % interval,"
     return text
 
 
 def _wins(seeds: int, wins: int, incomplete: int) -> str:
-    text = f"{wins} of {counted(seeds, 'seed')}" + (" wins" if 1 in (wins, seeds) else " win")
+    text = f"{wins} of {count_noun(seeds, 'seed')}" + (" wins" if 1 in (wins, seeds) else " win")
     return text + f", {incomplete} did not complete" * bool(incomplete)
 
 
@@ -110,14 +110,14 @@ def _evidence(setting: Setting) -> str:
     incomplete = seeds - len(setting.completed)
     if setting.pca_exact:
         text = f"the autoencoder's SSE is {interval(setting)}"
-        text += f", {incomplete} of {counted(seeds, 'seed')} did not complete" * bool(incomplete)
+        text += f", {incomplete} of {count_noun(seeds, 'seed')} did not complete" * bool(incomplete)
     else:
         text = f"SSE {interval(setting)} against {format_number(setting.over_seeds('pca_sse_test'))}"
         text += f" (ratio {format_number(setting.over_seeds('sse_ratio'), 3)})"
         text += f", {_wins(seeds, setting.wins, incomplete)}"
     components = setting.over_seeds("pca_equivalent_dimension")
     if components is not None:
-        text += f"; it is worth {counted(components, 'component')}"
+        text += f"; it is worth {count_noun(components, 'component')}"
     return text + f" (best of {len(setting.rivals)} settings by validation)" * (len(setting.rivals) > 1)
 
 

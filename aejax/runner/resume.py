@@ -50,8 +50,8 @@ class BlockCheckpointer:
         state = checkpoints.load_newest(context.folder, self._state_id, context.listener.warn)
         if state is None:
             return None
-        checkpoints.check_same(state.about["block"], self._identity, f"states/{self._state_id}")
-        self._earlier_seconds = state.about["seconds"]
+        checkpoints.check_same(state.metadata["block"], self._identity, f"states/{self._state_id}")
+        self._earlier_seconds = state.metadata["seconds"]
         return state.arrays, self._earlier_seconds
 
     def due(self, unsaved_seconds: float) -> bool:
@@ -116,7 +116,7 @@ def resumable_blocks(job: Job, context: RunContext) -> Iterator[tuple[list[Membe
             difference = _difference({"machine": block.get("machine", {})}, {"machine": jobs.machine_class()}, state_id)
             if difference is not None:
                 context.listener.warn(
-                    f"{difference.field}: saved on another class of machine: {difference.found}; kept, and not used"
+                    f"{difference.field}: saved on another class of machine: {difference.problem}; kept, and not used"
                 )
                 continue
             resumable.append((block["order"], block["layout"]))
@@ -153,7 +153,7 @@ def find_saved_blocks(
             continue
         if state is None:
             continue
-        block = state.about["block"]
+        block = state.metadata["block"]
         if _is_stale(block, _jobs_sharing_members(block, planned), again):
             checkpoints.remove(folder, state_id)
             continue
@@ -167,7 +167,7 @@ def _handle_damaged(
     folder: Path, state_id: str, planned: Sequence[Job], listener: RunListener, again: bool, error: ResultsError
 ) -> None:
     """Deal with a block of which every state is damaged. Raises the error where one of these jobs needs the block."""
-    about = checkpoints.identity_of_damaged(folder, state_id)
+    about = checkpoints.metadata_of_damaged(folder, state_id)
     if about is None:
         raise error
     block = about["block"]
@@ -177,7 +177,7 @@ def _handle_damaged(
     elif sharing and block.get("machine") == jobs.machine_class():
         raise error
     else:
-        listener.warn(f"{error.field}: {error.found}; of another sweep or machine, kept, and not used")
+        listener.warn(f"{error.field}: {error.problem}; of another sweep or machine, kept, and not used")
 
 
 def _warn_of_another_sweep(
@@ -187,7 +187,7 @@ def _warn_of_another_sweep(
     nearest = max(planned, key=lambda job: _equal_fields(block["config"], job.sweep.config()))
     difference = _difference({name: block[name] for name in nearest.identity}, nearest.identity, state_id)
     if difference is not None:
-        listener.warn(f"{difference.field}: of another sweep: {difference.found}; kept, and not used")
+        listener.warn(f"{difference.field}: of another sweep: {difference.problem}; kept, and not used")
 
 
 def _jobs_sharing_members(block: Mapping[str, Any], planned: Sequence[Job]) -> list[Job]:

@@ -23,11 +23,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from aejax import datasets
 from aejax.config import sweep as sweep_config
 from aejax.config.sweep import Sweep
 from aejax.datasets import Dataset
+from aejax.datasets import smoke as smoke_rows
 from aejax.reporting import tensorboard, time_budget
-from aejax.runner import jobs, loading, remote, resume
+from aejax.runner import jobs, remote, resume
 from aejax.runner.context import RunContext, Timings
 from aejax.runner.events import RunListener
 from aejax.runner.jobs import Job
@@ -106,7 +108,7 @@ def execute(
     call.timings.add_since("data", call.start)
     listener.check_interrupt()
     with _locked(root, experiment) as own_folder:  # None on processes that do not write
-        rows = [] if own_folder is None else run_folders.mend_index(own_folder, listener.warn)
+        rows = [] if own_folder is None else run_folders.repair_index(own_folder, listener.warn)
         planned = _plan(sweeps, data, own_folder, again, listener)
         listener.start(sum(len(job.members) for job in planned), call.device)
         context = RunContext(experiment, own_folder, listener, call.timings, call.store, how, width, save_seconds, rows)
@@ -223,8 +225,12 @@ def _check_place(on: remote.Place, sweeps: Sequence[Sweep], source: remote.Sourc
 
 def _load_data(sweeps: Sequence[Sweep], data_dir: Path | None, smoke: bool) -> dict[tuple[str, int], Dataset]:
     """Every dataset of the sweeps by name and data_seed, each checked against the sweeps that use it."""
-    keys = dict.fromkeys((sweep.dataset, sweep.data_seed) for sweep in sweeps)
-    data = {(name, seed): loading.load(name, seed, data_dir, smoke) for name, seed in keys}
+    data = {}
+    for sweep in sweeps:
+        key = (sweep.dataset, sweep.data_seed)
+        if key not in data:
+            dataset = datasets.load(sweep.dataset, data_dir, sweep.data_seed)
+            data[key] = smoke_rows.cut(dataset) if smoke else dataset
     for sweep in sweeps:
         sweep.check_data(data[sweep.dataset, sweep.data_seed])
     return data

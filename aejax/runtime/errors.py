@@ -11,7 +11,7 @@ class AejaxError(Exception):
 
     def __init__(self, field: str, problem: str, fix: str):
         self.field = field
-        self.found = problem
+        self.problem = problem
         self.fix = fix
         super().__init__(f"{field}: {problem}; {fix}")
 

@@ -10,7 +10,7 @@ import jax
 
 from aejax.runtime.errors import MachineError
 
-PROCESSES_SHARING_MEMORY = "AEJAX_SHARERS"
+WORKERS_ON_HOST = "AEJAX_SHARERS"
 """Environment variable that a worker pool sets: the number of its workers that share the memory of this host."""
 
 
@@ -57,7 +57,7 @@ def free_bytes(device_count: int) -> int:
     if stats and "bytes_limit" in stats:
         return int(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
     sharing_devices = min(device_count, len(jax.local_devices()))
-    sharing_processes = int(os.environ.get(PROCESSES_SHARING_MEMORY, "1"))
+    sharing_processes = int(os.environ.get(WORKERS_ON_HOST, "1"))
     return _free_host_bytes() // (sharing_devices * sharing_processes)
 
 

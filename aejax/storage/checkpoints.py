@@ -33,11 +33,11 @@ class SavedState(NamedTuple):
     """A state that was read: its step, its metadata, and its arrays by name."""
 
     step: int
-    about: dict[str, Any]
+    metadata: dict[str, Any]
     arrays: dict[str, np.ndarray]
 
 
-def save(folder: Path, state_id: str, step: int, about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Path:
+def save(folder: Path, state_id: str, step: int, metadata: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Path:
     """Save a state. Then remove all older states of this `state_id` but the newest valid one. Returns its folder.
 
     `folder` is the results folder. The metadata must be JSON, and the arrays must have NumPy's own dtypes. States of
@@ -49,7 +49,7 @@ def save(folder: Path, state_id: str, step: int, about: Mapping[str, Any], array
     if not 0 <= step < 10**STEP_DIGITS:
         raise ValueError(f"step {step}, outside 0 … 10^{STEP_DIGITS} - 1")
     home = _home(folder, state_id)
-    head = {"format": FORMAT, "state_id": state_id, "step": step, "about": about}
+    head = {"format": FORMAT, "state_id": state_id, "step": step, "about": metadata}
     files = {
         "state.json": to_json(head, indent=1).encode(),
         "state.safetensors": to_bytes({name: np.asarray(array, order="C") for name, array in arrays.items()}),
@@ -80,7 +80,7 @@ def load_newest(folder: Path, state_id: str, warn: Callable[[str], None], repair
                 with atomic.disk_errors_as_one_line(path):
                     path.rename(corrupt)
                 kept = f"; kept as {corrupt.name}"
-            warn(f"{error.field}: {error.found}{kept}")
+            warn(f"{error.field}: {error.problem}{kept}")
             continue
         if is_damaged:
             warn(f"{home}: resuming from the older state of step {state.step}")
@@ -91,7 +91,7 @@ def load_newest(folder: Path, state_id: str, warn: Callable[[str], None], repair
     return None
 
 
-def identity_of_damaged(folder: Path, state_id: str) -> dict[str, Any] | None:
+def metadata_of_damaged(folder: Path, state_id: str) -> dict[str, Any] | None:
     """The metadata of a damaged state whose state.json is intact; None if there is no such state."""
     home = _home(folder, state_id)
     for path in [*_state_folders(home), *_corrupt_folders(home)]:

@@ -21,7 +21,7 @@ from typing import Any
 from aejax.runtime.errors import MachineError, ResultsError
 from aejax.storage import atomic
 
-NAME = ".lock"
+LOCK_FILE = ".lock"
 UNSUPPORTED_ERRORS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
@@ -48,7 +48,7 @@ def hold(folder: Path) -> Iterator[Lock]:
     try:
         if not _take(handle, folder, seconds=0.5):
             raise _in_use(handle, folder)
-        with atomic.disk_errors_as_one_line(folder / NAME, 4096):
+        with atomic.disk_errors_as_one_line(folder / LOCK_FILE, 4096):
             _write_record(handle)
     except BaseException:
         os.close(handle)
@@ -69,7 +69,7 @@ def if_unheld(folder: Path) -> Iterator[bool]:
 
     Makes no lock file.
     """
-    if not os.path.lexists(folder / NAME):
+    if not os.path.lexists(folder / LOCK_FILE):
         yield True
         return
     handle = _open(folder)
@@ -81,7 +81,7 @@ def if_unheld(folder: Path) -> Iterator[bool]:
 
 def raise_if_held(folder: Path) -> None:
     """Raise ResultsError naming the holder of `folder` if there is one. Makes no lock file and keeps no lock."""
-    if not os.path.lexists(folder / NAME):
+    if not os.path.lexists(folder / LOCK_FILE):
         return
     handle = _open(folder)
     try:
@@ -92,8 +92,8 @@ def raise_if_held(folder: Path) -> None:
 
 
 def _open(folder: Path) -> int:
-    with atomic.disk_errors_as_one_line(folder / NAME):
-        return os.open(folder / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    with atomic.disk_errors_as_one_line(folder / LOCK_FILE):
+        return os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
 
 
 def _take(handle: int, folder: Path, seconds: float) -> bool:
@@ -115,7 +115,7 @@ def _take(handle: int, folder: Path, seconds: float) -> bool:
                 raise MachineError(
                     str(folder), "its file system has no file locks", "choose a --results folder on a local disk"
                 ) from error
-            with atomic.disk_errors_as_one_line(folder / NAME):
+            with atomic.disk_errors_as_one_line(folder / LOCK_FILE):
                 raise
 
 

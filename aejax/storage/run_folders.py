@@ -55,7 +55,7 @@ def open_folder(root: Path, experiment: str) -> Path:
         if part.exists() and not part.is_dir():
             raise MachineError(str(part), "is a file, where a folder is needed", "choose another --results folder")
     has_results = (folder / "runs").is_dir() or (folder / "runs.jsonl").is_file()
-    if folder.is_dir() and not has_results and any(path.name != lock.NAME for path in folder.iterdir()):
+    if folder.is_dir() and not has_results and any(path.name != lock.LOCK_FILE for path in folder.iterdir()):
         raise ResultsError(str(folder), "not empty, and no results of aejax", "choose another --results folder")
     for part in (folder, *_links(folder)):
         if not part.resolve().is_relative_to(root.resolve()):
@@ -98,8 +98,8 @@ def write_run(
         raise ValueError(f"row of format {row['format']!r}, while this aejax writes {FORMAT}")
     files = {
         "run.json": to_json(row, indent=1).encode(),
-        "parameters.safetensors": save(flat(params)),
-        "arrays.safetensors": save(flat(arrays)),
+        "parameters.safetensors": save(flatten_tree(params)),
+        "arrays.safetensors": save(flatten_tree(arrays)),
     }
     target = folder / "runs" / check_name(row["run_id"], "run_id")
     return atomic.commit_folder(target, files, FORMAT, read_run)
@@ -113,7 +113,7 @@ def read_run(run: Path) -> StoredRun:
     from safetensors.numpy import load
 
     row, files = _read_checked(run)
-    return StoredRun(row, nested(load(files["parameters.safetensors"])), load(files["arrays.safetensors"]))
+    return StoredRun(row, unflatten_tree(load(files["parameters.safetensors"])), load(files["arrays.safetensors"]))
 
 
 def read_row(run: Path, warn: Callable[[str], None] | None = None) -> dict[str, Any] | None:
@@ -127,7 +127,7 @@ def read_row(run: Path, warn: Callable[[str], None] | None = None) -> dict[str, 
         return _read_checked(run)[0]
     except ResultsError as error:
         if warn is not None:
-            warn(f"{error.field}: {error.found}")
+            warn(f"{error.field}: {error.problem}")
         return None
 
 
@@ -157,7 +157,7 @@ def write_index(folder: Path, warn: Callable[[str], None] | None = None) -> list
     A row whose run folder is absent stays (arrays may be kept outside git). The row of a damaged run folder is left
     out and reported to `warn`. With `warn` a damaged index is repaired; without it, it raises ResultsError.
     """
-    rows = {row["run_id"]: row for row in (read_index(folder) if warn is None else mend_index(folder, warn))}
+    rows = {row["run_id"]: row for row in (read_index(folder) if warn is None else repair_index(folder, warn))}
     for run in sorted((folder / "runs").glob("[!.]*")):
         row = read_row(run, warn)
         rows.pop(run.name, None)
@@ -166,7 +166,7 @@ def write_index(folder: Path, warn: Callable[[str], None] | None = None) -> list
     return _write_rows(folder, rows.values())
 
 
-def mend_index(folder: Path, warn: Callable[[str], None]) -> list[dict[str, Any]]:
+def repair_index(folder: Path, warn: Callable[[str], None]) -> list[dict[str, Any]]:
     """The rows of runs.jsonl, after repair. An index with damaged lines is copied to runs.jsonl.corrupt first."""
     path = folder / "runs.jsonl"
     damaged: list[ResultsError] = []
@@ -175,7 +175,7 @@ def mend_index(folder: Path, warn: Callable[[str], None]) -> list[dict[str, Any]
         kept = atomic.next_free_path(path.with_name(f"{path.name}.corrupt"))
         write_atomic(kept, path.read_bytes())
         for error in damaged:
-            warn(f"{error.field}: {error.found}; kept as {kept.name}; rebuilt from valid lines and the run folders")
+            warn(f"{error.field}: {error.problem}; kept as {kept.name}; rebuilt from valid lines and the run folders")
         _write_rows(folder, rows)
     return rows
 
@@ -252,18 +252,18 @@ def _order(row: Mapping[str, Any]) -> tuple:
     )
 
 
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
+def flatten_tree(tree: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
     """The leaves of a nested dict by path, such as `encoder/layer_0/kernel`, as NumPy arrays in C order."""
     leaves: dict[str, np.ndarray] = {}
     for name, value in tree.items():
         if isinstance(value, Mapping):
-            leaves |= flat(value, f"{prefix}{name}/")
+            leaves |= flatten_tree(value, f"{prefix}{name}/")
         else:
             leaves[f"{prefix}{name}"] = np.asarray(value, order="C")
     return leaves
 
 
-def nested(leaves: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def unflatten_tree(leaves: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """The nested dict that has these leaves at these paths."""
     tree: dict[str, Any] = {}
     for path, value in leaves.items():

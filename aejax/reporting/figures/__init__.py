@@ -108,7 +108,7 @@ def draw(name: str, settings: Sequence[Setting], load_arrays: ArrayLoader) -> tu
 def _note(name: str, best: Sequence[Setting]) -> str:
     """What a figure leaves out, in words; empty where it is complete."""
     if name == "r2_against_l0.png":
-        return sparsity.words(best)
+        return sparsity.note(best)
     if name in ("swept.png", "swept_curves.png"):
         return swept.note(name, best)
     if name in _OF_ONE_RUN_A_LABEL:

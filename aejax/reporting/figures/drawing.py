@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from aejax.reporting.images import tile_images
-from aejax.reporting.settings import ArrayLoader, Row, Setting, confidence, unique
+from aejax.reporting.settings import ArrayLoader, Row, Setting, confidence_half_width, unique
 
 Styles = dict[str, tuple[str, str]]
 """Colour and marker of each label."""
@@ -77,7 +77,7 @@ def by_label(best: Sequence[Setting], most: int | None = MOST_PANELS) -> list[li
 def means_and_intervals(groups: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
     """The mean of each group of values, and the half-width of its interval (0 for a single value)."""
     means = np.array([np.mean(values) for values in groups])
-    return means, np.array([confidence(values) or 0.0 for values in groups])
+    return means, np.array([confidence_half_width(values) or 0.0 for values in groups])
 
 
 def spread(values: Sequence[Any], most: int) -> list[Any]:

@@ -64,7 +64,7 @@ def r2_against_l0(best: Sequence[Setting], styles: Styles, load_arrays: ArrayLoa
     return finish(figure, title, list(handles.values()), list(handles))
 
 
-def words(best: Sequence[Setting]) -> str:
+def note(best: Sequence[Setting]) -> str:
     """A note on how many settings the figure leaves out; empty where it draws all of them."""
     below = sum(fmean(setting.values("r2_test")) < LEAST_R2 for setting in _with_l0(best))
     verb = "settings are" if below > 1 else "setting is"

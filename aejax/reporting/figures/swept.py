@@ -29,7 +29,7 @@ from aejax.reporting.figures.drawing import (
     spread,
     stack_curves,
 )
-from aejax.reporting.settings import ArrayLoader, Row, Setting, by_validation, counted, is_exact, swept_values
+from aejax.reporting.settings import ArrayLoader, Row, Setting, by_validation, count_noun, is_exact, swept_values
 
 MOST_VALUES = 10
 """Curves in a panel."""
@@ -73,7 +73,7 @@ class Panel(NamedTuple):
     @property
     def title(self) -> str:
         """The panel's label, dataset and number of codings."""
-        return f"{self.best.label}, {self.best.dataset}, {counted(self.best.codings, 'coding')}"
+        return f"{self.best.label}, {self.best.dataset}, {count_noun(self.best.codings, 'coding')}"
 
     @property
     def has_others(self) -> bool:

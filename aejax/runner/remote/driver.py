@@ -183,8 +183,8 @@ class Driver:
         for state_id in set(checkpoints.list_ids(folder)) - set(self.context.saved_blocks):
             with contextlib.suppress(AejaxError, OSError):  # another worker replaced its state just now
                 state = checkpoints.load_newest(folder, state_id, lambda _: None, repair=False)
-                if state is not None and set(state.about["block"]["order"]) <= run_ids:
-                    self.context.saved_blocks[state_id] = state.about["block"]
+                if state is not None and set(state.metadata["block"]["order"]) <= run_ids:
+                    self.context.saved_blocks[state_id] = state.metadata["block"]
 
     def _remove_state(self, state_id: str) -> None:
         """Remove a state. A worker asks for it after it has sent all runs of the block, which are stored by then."""

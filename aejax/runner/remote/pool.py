@@ -134,7 +134,7 @@ class Processes:
         mine, its = socket.socketpair()
         path = os.pathsep.join(entry for entry in sys.path if entry)
         environment = {**os.environ, "NPROC": str(self._threads), "PYTHONPATH": path}
-        environment[hardware.PROCESSES_SHARING_MEMORY] = str(self._count)
+        environment[hardware.WORKERS_ON_HOST] = str(self._count)
         process = subprocess.Popen(
             [sys.executable, "-P", "-c", f"from aejax.runner.remote import pool; pool.serve({its.fileno()})"],
             pass_fds=(its.fileno(),),

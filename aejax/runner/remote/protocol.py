@@ -20,7 +20,7 @@ def pack(*message: Any) -> bytes:
     if kind == "row":
         row, params, arrays = values
         tree = {"parameters": params, "arrays": {name.replace("/", "\n"): array for name, array in arrays.items()}}
-        held, values = save(run_folders.flat(tree)), [row]
+        held, values = save(run_folders.flatten_tree(tree)), [row]
     head = to_json([kind, *values]).encode()
     return len(head).to_bytes(_LENGTH, "big") + head + held
 
@@ -32,7 +32,7 @@ def unpack(data: bytes) -> list[Any]:
     end = _LENGTH + int.from_bytes(data[:_LENGTH], "big")
     message = json.loads(data[_LENGTH:end])
     if message[0] == "row":
-        tree = run_folders.nested(load(data[end:]))
+        tree = run_folders.unflatten_tree(load(data[end:]))
         arrays = {name.replace("\n", "/"): array for name, array in tree.get("arrays", {}).items()}
         message += [tree.get("parameters", {}), arrays]
     return message

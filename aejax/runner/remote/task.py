@@ -129,7 +129,7 @@ def read_job(spec: Mapping[str, Any], sweep: Sweep, dataset: Dataset) -> Job:
 def mark(folder: Path) -> dict[str, Any] | None:
     """What tells a locked results folder from a folder of the same name on another machine."""
     try:
-        record = json.loads((folder / lock.NAME).read_bytes())
+        record = json.loads((folder / lock.LOCK_FILE).read_bytes())
         return {name: record[name] for name in ("pid", "host", "started")}
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from aejax import datasets
 from aejax.datasets import Dataset
-from aejax.runner import loading
+from aejax.datasets import smoke as smoke_rows
 from aejax.runner.context import RunContext, Timings
 from aejax.runner.events import RunListener
 from aejax.runner.remote import task
@@ -43,7 +44,7 @@ def run_task(text: str, post: Post, stop_signal: Callable[[], int | None]) -> No
     except Interrupted:
         post("stopped", dict(timings))
     except AejaxError as error:
-        post("refused", type(error).__name__, error.field, error.found, error.fix, str(error))
+        post("refused", type(error).__name__, error.field, error.problem, error.fix, str(error))
     except Exception as error:
         post("failed", f"{type(error).__name__}: {' '.join(str(error).split())[:500]}", dict(timings))
 
@@ -81,7 +82,8 @@ class _RemoteListener(RunListener):
 
 @functools.lru_cache(maxsize=2)
 def _load(name: str, data_seed: int, data_dir: str | None, smoke: bool) -> Dataset:
-    return loading.load(name, data_seed, None if data_dir is None else Path(data_dir), smoke)
+    dataset = datasets.load(name, None if data_dir is None else Path(data_dir), data_seed)
+    return smoke_rows.cut(dataset) if smoke else dataset
 
 
 def _train(spec: Mapping[str, Any], post: Post, stop_signal: Callable[[], int | None], timings: Timings) -> None:
