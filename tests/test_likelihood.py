@@ -26,7 +26,7 @@ from aejax.config.sweep import Sweep
 from aejax.datasets.base import Dataset, Scaling
 from aejax.evaluation import pca, scores
 from aejax.evaluation.scores.base import TrainedRun
-from aejax.evaluation.scores.likelihood import estimate, exact
+from aejax.evaluation.scores.likelihood import estimate_log_likelihood, exact_log_likelihood
 from aejax.runtime.errors import ConfigError
 from aejax.training import train
 from aejax.training.schedules import cosine
@@ -107,13 +107,13 @@ def test_importance_samples_give_the_exact_log_likelihood(linear):
     """The model is the trained one, and then one with a wide posterior, for which few samples are not enough."""
     autoencoder, params = linear
     x_nd, exact_n = DATASET.x_test[:200], density(params).logpdf(DATASET.x_test[:200])
-    result = estimate(autoencoder, params, jax.random.key(0), x_nd, 1000)
+    result = estimate_log_likelihood(autoencoder, params, jax.random.key(0), x_nd, 1000)
     assert abs(result.log_likelihood_n.mean() - exact_n.mean()) < 0.05
     np.testing.assert_allclose(result.log_likelihood_n, exact_n, atol=0.2)
     assert np.median(result.effective_n) > 800
     bias = params["posterior"]["log_variance"]["bias"] + 1.5
     wide = {**params, "posterior": {"log_variance": {**params["posterior"]["log_variance"], "bias": bias}}}
-    few, many = (estimate(autoencoder, wide, jax.random.key(0), x_nd, samples) for samples in (5, 5000))
+    few, many = (estimate_log_likelihood(autoencoder, wide, jax.random.key(0), x_nd, samples) for samples in (5, 5000))
     assert abs(many.log_likelihood_n.mean() - exact_n.mean()) < 0.05
     assert many.elbo_n.mean() < few.log_likelihood_n.mean() < many.log_likelihood_n.mean()
     assert many.elbo_n.mean() < exact_n.mean() - 0.5
@@ -131,23 +131,25 @@ def test_importance_samples_give_the_exact_log_likelihood(linear):
 def test_chunks_and_padding_change_only_the_draws(linear, monkeypatch):
     autoencoder, params = linear
     calls = []
-    some = estimate(autoencoder, params, jax.random.key(0), DATASET.x_test[:150], 37, lambda: calls.append(1))
+    some = estimate_log_likelihood(
+        autoencoder, params, jax.random.key(0), DATASET.x_test[:150], 37, lambda: calls.append(1)
+    )
     assert len(calls) == -(-150 // (64 * len(jax.local_devices())))
     assert some.log_likelihood_n.shape == (150,)
     assert (some.effective_n <= 37.001).all()
-    again = estimate(autoencoder, params, jax.random.key(0), DATASET.x_test[:150], 37)
+    again = estimate_log_likelihood(autoencoder, params, jax.random.key(0), DATASET.x_test[:150], 37)
     np.testing.assert_array_equal(some.log_likelihood_n, again.log_likelihood_n)
     # with one sample the estimate is the log weight, whose mean is the bound
-    single = estimate(autoencoder, params, jax.random.key(0), DATASET.x_test[:150], 1)
+    single = estimate_log_likelihood(autoencoder, params, jax.random.key(0), DATASET.x_test[:150], 1)
     np.testing.assert_allclose(single.log_likelihood_n, single.elbo_n, rtol=1e-6)
     np.testing.assert_allclose(single.effective_n, 1.0, rtol=1e-6)
     # other sizes of full and padded blocks of rows and of draws: other draws of the same density
-    module = sys.modules[estimate.__module__]
+    module = sys.modules[estimate_log_likelihood.__module__]
     exact_n = density(params).logpdf(DATASET.x_test[:150])
     for rows, at_once in ((16, 64), (64, 3), (150, 500)):
         monkeypatch.setattr(module, "ROWS_AT_ONCE", rows)
         monkeypatch.setattr(module, "PASSES", {"cpu": rows * at_once})
-        result = estimate(autoencoder, params, jax.random.key(0), DATASET.x_test[:150], 1000)
+        result = estimate_log_likelihood(autoencoder, params, jax.random.key(0), DATASET.x_test[:150], 1000)
         np.testing.assert_allclose(result.log_likelihood_n, exact_n, atol=0.2)
         assert result.log_likelihood_n.mean() == pytest.approx(exact_n.mean(), abs=0.02)
         assert 800 < np.median(result.effective_n) <= 1000.001
@@ -184,14 +186,14 @@ def test_exact_likelihood_exists_for_affine_decoders_only(variance):
     w_dk = np.asarray(layer["kernel"], np.float64).T
     covariance_dd: Any = w_dk @ w_dk.T + noise * np.eye(12)
     model: Any = scipy.stats.multivariate_normal(np.asarray(layer["bias"]), covariance_dd)
-    exact_n = exact(autoencoder, fit.params, CODINGS, DATASET.x_test)
+    exact_n = exact_log_likelihood(autoencoder, fit.params, CODINGS, DATASET.x_test)
     assert exact_n is not None
     np.testing.assert_allclose(exact_n, model.logpdf(DATASET.x_test), rtol=1e-4)
     assert noise == pytest.approx(0.49) if variance == "fixed" else noise > 0
     nonlinear = variants.variational(nets.mlp(12, (6, CODINGS)), variance=variance)
-    assert exact(nonlinear, nonlinear.init(jax.random.key(0)), CODINGS, DATASET.x_test) is None
+    assert exact_log_likelihood(nonlinear, nonlinear.init(jax.random.key(0)), CODINGS, DATASET.x_test) is None
     plain = variants.plain(nets.mlp(12, (CODINGS,)))
-    assert exact(plain, plain.init(jax.random.key(0)), CODINGS, DATASET.x_test) is None
+    assert exact_log_likelihood(plain, plain.init(jax.random.key(0)), CODINGS, DATASET.x_test) is None
 
 
 def test_binary_rows_are_the_same_for_every_run():

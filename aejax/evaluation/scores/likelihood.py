@@ -138,7 +138,9 @@ def _measure(trained: TrainedRun, samples: int, rows: int | None) -> Measurement
     if generative.binary and not np.isin(x_nd, (0, 1)).all():
         problem = "likelihood under cross_entropy of rows that are not zeros and ones"
         raise ConfigError("Sweep.scores", problem, "set binarise=True in options, or leave the score out")
-    result = estimate(trained.autoencoder, trained.params, trained.key, x_nd, samples, trained.check_interrupt)
+    result = estimate_log_likelihood(
+        trained.autoencoder, trained.params, trained.key, x_nd, samples, trained.check_interrupt
+    )
     elbo = float(result.elbo_n.mean())
     kl = float(result.kl_nk.sum(axis=1).mean())
     numbers: dict[str, float | None] = {
@@ -153,14 +155,14 @@ def _measure(trained: TrainedRun, samples: int, rows: int | None) -> Measurement
     if not generative.binary:
         x_test = dataset.x_test[:rows]
         ppca_n = pca.log_likelihood(trained.reference.params, trained.codings, x_test, unit=dataset.unit)
-        exact_n = exact(trained.autoencoder, trained.params, trained.codings, x_nd)
+        exact_n = exact_log_likelihood(trained.autoencoder, trained.params, trained.codings, x_nd)
         numbers["ppca_nll_test"] = None if ppca_n is None else -float(ppca_n.mean())
         numbers["exact_nll_test"] = None if exact_n is None else -float(exact_n.mean())
     kl_k = np.asarray(result.kl_nk.mean(axis=0), np.float32)
     return numbers, {"likelihood/test": result.log_likelihood_n.astype(np.float32), "likelihood/kl": kl_k}
 
 
-def exact(autoencoder: Autoencoder, params: Params, codings: int, x_nd: np.ndarray) -> np.ndarray | None:
+def exact_log_likelihood(autoencoder: Autoencoder, params: Params, codings: int, x_nd: np.ndarray) -> np.ndarray | None:
     """Exact log-likelihood of each row in nats, (n,) float64, for an affine decoder with a Gaussian likelihood.
 
     With x = b + z W + sigma e, where z and e are standard normal, rows are normal with mean b and covariance
@@ -190,7 +192,7 @@ def exact(autoencoder: Autoencoder, params: Params, codings: int, x_nd: np.ndarr
     return -0.5 * (squares_n + log_determinant + inputs * np.log(2 * np.pi))
 
 
-def estimate(
+def estimate_log_likelihood(
     autoencoder: Autoencoder,
     params: Params,
     key: jax.Array,
