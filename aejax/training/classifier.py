@@ -1,8 +1,8 @@
 """From a trained encoder to a classifier: unsupervised pretraining, as pure functions.
 
-The encoder's parameters are taken by value into a classifier that has a softmax layer on the codings. Frozen, only that
-layer is trained; else everything is, from where unsupervised training ended. The autoencoder's own parameters are
-untouched either way.
+A classifier takes a copy of the encoder's parameters and puts a softmax layer on the codings. With `frozen` only that
+layer is trained; otherwise the encoder is trained too, from its pretrained parameters. The autoencoder's own parameters
+do not change.
 
 Hinton & Salakhutdinov 2006; Erhan et al. 2010, *Why does unsupervised pre-training help deep learning?*
 """
@@ -24,7 +24,7 @@ from aejax.runtime import validate
 from aejax.variants import Autoencoder, penalties
 
 NO_LABEL = -1
-"""The label of a row that does not count."""
+"""The label of a row without a label."""
 BLOCK_ROWS = 4096
 
 
@@ -32,8 +32,8 @@ class Classifier(NamedTuple):
     """`init(key, params) -> classifier_params` from an autoencoder's parameters, trained or not;
     `logits(classifier_params, x_bd) -> (b, classes)`; `loss(classifier_params, x_bd, y_b, *, l2) -> (scalar, metrics)`.
 
-    Parameters are `{"encoder": …, "head": {"kernel", "bias"}}`: whatever of the autoencoder's `encode` reads, and the
-    softmax layer, which starts from zero: every class is equally likely before the first step.
+    Parameters are `{"encoder": …, "head": {"kernel", "bias"}}`: what the autoencoder's `encode` reads, and the softmax
+    layer. That layer starts from zero: every class is equally likely before the first step.
     """
 
     init: Callable[[jax.Array, Params], Params]
@@ -70,7 +70,7 @@ def classifier(autoencoder: Autoencoder, inputs: int, classes: int, *, frozen: b
         error_b = optax.softmax_cross_entropy_with_integer_labels(logits_bc, jnp.maximum(y_b, 0))
         error = jnp.sum(error_b * counted_b) / rows
         right_b = (jnp.argmax(logits_bc, axis=-1) == y_b).astype(jnp.float32)
-        # of a decoder, encoders read no more than biases
+        # encoders read no more than biases of a decoder, which carry no penalty
         own = {name: part for name, part in params["encoder"].items() if name != "decoder"}
         penalty = l2 * penalties.l2(params["head"] if frozen else {"encoder": own, "head": params["head"]})
         return error + penalty, {"error": error, "accuracy": jnp.sum(right_b * counted_b) / rows}
@@ -150,11 +150,13 @@ def fit(
         return params, opt_state, number + 1, best, history
 
     def more(state: tuple) -> jax.Array:
-        number, best_epoch = state[2], state[3][2]
+        number = state[2]
+        best_epoch = state[3][2]
         return (number < epochs) & (number - best_epoch <= patience)
 
-    zero, never = jnp.zeros((), jnp.int32), jnp.full(epochs, jnp.nan)
-    history: dict[str, jax.Array] = {"train_loss": never, "validation_error": never}
+    zero = jnp.zeros((), jnp.int32)
+    not_reached = jnp.full(epochs, jnp.nan)
+    history: dict[str, jax.Array] = {"train_loss": not_reached, "validation_error": not_reached}
     state = (params, optimiser.init(params), zero, (params, jnp.full((), jnp.inf), zero), history)
     _, _, trained, (params, error, best_epoch), history = jax.lax.while_loop(more, epoch, state)
     return ClassifierFit(params, error, best_epoch, trained, history)

@@ -1,14 +1,14 @@
-"""Greedy training of a stack: one shallow autoencoder at a time, then all of it from there.
+"""Greedy pretraining of a stack: one shallow autoencoder at a time. Training of the whole net starts from the result.
 
-A stack of L encoder layers and their mirror is L pairs, the outermost first: encoder layer i and the decoder layer that
-undoes it. Phase i trains pair i to reconstruct what the pairs before it make of the data, h_i (h_0 is the data): the
-layers outside it are frozen, so h_i is computed once and kept, in float32. Each phase keeps its best epoch by
-validation. Training of the whole then begins with all pairs in their places, decoder layers followed by the activation
-they have there: the output's for the first pair, the hidden layers' for the others.
+A stack of L encoder layers and their mirror is L pairs: encoder layer i and the decoder layer that mirrors it, the
+outermost pair first. Phase i trains pair i to reconstruct h_i, the output of encoder layer i - 1 (h_0 is the data). The
+layers outside pair i are frozen, so h_i is computed once and kept, in float32. Each phase keeps the parameters of its
+best epoch by validation error. Each decoder layer is followed by the activation it has in the whole net: the output
+activation in the first pair, the hidden activation in the others.
 
-`way="separate"`: every pair is a shallow autoencoder of its own, with its own starting parameters, and the stack is put
-together afterwards. `way="inner"`: the whole net is there from the start, and phase i trains two of its layers to match
-a hidden layer while all others stand still. The mathematics of a phase is the same; they differ in where they start.
+`way="separate"`: every pair is a shallow autoencoder with initial parameters of its own; the stack is assembled
+afterwards. `way="inner"`: the whole net exists from the start, and phase i trains two of its layers to match a hidden
+layer while all others are frozen. The mathematics of a phase is the same; the initial parameters differ.
 
 Hinton & Salakhutdinov 2006; Bengio et al. 2007; Géron, *Hands-On Machine Learning*, "Training one autoencoder at a
 time".
@@ -41,16 +41,15 @@ from aejax.variants import Autoencoder, penalties
 WAYS = ("separate", "inner")
 MOST_EPOCHS = 10_000_000
 CACHE_ROWS = 8192
-_PHASES = 4  # what a seed's key is folded with for its phases: the program's own uses are 0 to 3
+_PHASES = 4  # the key of a seed is folded with this for its phases; `loop` folds it with 0 to 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Greedy:
-    """How the phases are trained: `epochs` of each, Adam's learning rate, the L2 of each pair's kernels, the way.
+    """How the phases are trained: epochs of each, learning rate of Adam, L2 weight of each pair's kernels, the way.
 
-    Phases are plain autoencoders, whatever the variant of the whole; a summary says so.
-
-    Batches and schedule are those of the training that follows. Raises ConfigError naming the field.
+    Phases are plain autoencoders, whatever the variant of the whole net; a summary says so. Batch size and schedule are
+    those of the training that follows. Raises ConfigError naming the field.
     """
 
     epochs: int
@@ -67,21 +66,21 @@ class Greedy:
             raise ConfigError("Greedy.way", repr(self.way), suggest(str(self.way), WAYS))
 
     def config(self) -> dict[str, Any]:
-        """All of it as JSON values."""
+        """The fields as JSON values."""
         return {"name": "greedy", **dataclasses.asdict(self)}
 
     def smoke(self) -> Greedy:
-        """The same, cut to an epoch a phase."""
+        """The same with one epoch a phase."""
         return dataclasses.replace(self, epochs=1)
 
 
 def from_config(config: Mapping[str, Any] | None) -> Greedy | None:
-    """What a stored config tells of its pretraining."""
+    """The pretraining of a stored config, None where it has none."""
     return None if config is None else Greedy(**{name: value for name, value in config.items() if name != "name"})
 
 
 class Stack(NamedTuple):
-    """A net of dense layers and its mirror, as `nets.mlp` takes it, with what its output and error are."""
+    """A net of dense layers and its mirror as `nets.mlp` takes it, with output activation and error."""
 
     inputs: int
     widths: tuple[int, ...]
@@ -123,20 +122,21 @@ class Stack(NamedTuple):
 
 
 def pair(params: Params, i: int) -> Params:
-    """Parameters of the shallow autoencoder i of a stack's."""
+    """The parameters of shallow autoencoder i, out of those of a stack."""
     return {part: {"layer_0": params[part][name]} for part, name in _places(params, i)}
 
 
 def with_pair(params: Params, i: int, new: Params) -> Params:
-    """A stack's parameters with those of the shallow autoencoder i in their places; all others are the same arrays."""
+    """The parameters of a stack with those of shallow autoencoder i replaced; all others are the same arrays."""
     changed = {part: {**params[part], name: new[part]["layer_0"]} for part, name in _places(params, i)}
     return {**params, **changed}
 
 
 @functools.lru_cache(maxsize=256, typed=True)
 def inner(stack: Stack, i: int) -> Autoencoder:
-    """Phase i on the whole net's parameters: its loss on rows h_i is pair i's, its gradient zero everywhere else."""
-    net, shallow = stack.net(), stack.shallow(i)
+    """Phase i as an autoencoder with the whole net's parameters: the loss of pair i, with zero gradients elsewhere."""
+    net = stack.net()
+    shallow = stack.shallow(i)
     axes = net.coding_axes if i == stack.layers - 1 else ()
 
     def encode(params: Params, h_bd: jax.Array) -> jax.Array:
@@ -153,7 +153,7 @@ def inner(stack: Stack, i: int) -> Autoencoder:
 
 @functools.lru_cache(maxsize=256, typed=True)
 def only_pair(layers: int, i: int) -> Optimiser:
-    """Adam for pair i of a stack of so many layers; all other parameters stand still."""
+    """Adam for pair i of a stack of so many layers; all other parameters are frozen."""
 
     def labels(params: Params) -> Params:
         marked = jax.tree.map(lambda _: "frozen", params)
@@ -166,9 +166,9 @@ def only_pair(layers: int, i: int) -> Optimiser:
 
 
 class Phases(NamedTuple):
-    """What the phases made: the whole's parameters, all NaN where a phase diverged, and each phase's fit.
+    """The result of all phases: parameters of the whole net, all NaN where a phase diverged, and the fit of each phase.
 
-    `caching_seconds` were spent computing the frozen layers' outputs.
+    `caching_seconds` is the time that computing the outputs of frozen layers took.
     """
 
     params: Params
@@ -177,7 +177,7 @@ class Phases(NamedTuple):
 
 
 def phase_seed(seed: int, i: int) -> int:
-    """The seed of phase i: whatever is random in it is another than in the other phases and in the whole's training."""
+    """The seed of phase i. Its randomness differs from that of other phases and of the training that follows."""
     key = jax.random.fold_in(jax.random.fold_in(train.make_key(seed), _PHASES), i)
     return int(jax.random.bits(key))
 
@@ -192,12 +192,14 @@ def train_phases(
     codings: int | None = None,
     **options: Any,
 ) -> Phases:
-    """Train every pair in turn. `initial` are the whole's first parameters, of which "inner" trains the pairs.
+    """Train every pair in turn. `initial` are parameters of the whole net; "inner" trains the pairs from them.
 
-    With `codings` the last pair has that many, and zeros for the others. A phase that diverges is the last. `options`
-    are `batch_size` and others of `train.fit`.
+    With `codings` the last pair has that many codings, and zeros for the others. No phase follows one that diverged.
+    `options` are `batch_size` and other arguments of `train.fit`.
     """
-    rows, fits, caching = dataset, [], 0.0
+    rows = dataset
+    fits: list[Fit] = []
+    caching_seconds = 0.0
     options |= {"epochs": greedy.epochs, "learning_rate": greedy.learning_rate, "l2": greedy.l2}
     whole = {part: initial[part] for part in ("encoder", "decoder")}
     for i in range(stack.layers):
@@ -205,25 +207,25 @@ def train_phases(
         if codings is not None and i == stack.layers - 1:
             options["codings"] = codings
         if greedy.way == "separate":
-            found = train.fit(autoencoder, rows, seed=phase_seed(seed, i), **options)
-            new = found.params
+            fit = train.fit(autoencoder, rows, seed=phase_seed(seed, i), **options)
+            pair_params = fit.params
         else:
-            own = {"start": train.start_from(whole), "optimiser": only_pair(stack.layers, i)}
-            found = train.fit(inner(stack, i), rows, seed=phase_seed(seed, i), **own, **options)
-            new = pair(found.params, i)
-        fits.append(found)
-        if found.status != "completed":
-            return Phases(jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), initial), fits, caching)
-        whole = with_pair(whole, i, jax.tree.map(_widened, new, pair(whole, i)))
+            inner_options = {"start": train.start_from(whole), "optimiser": only_pair(stack.layers, i)}
+            fit = train.fit(inner(stack, i), rows, seed=phase_seed(seed, i), **inner_options, **options)
+            pair_params = pair(fit.params, i)
+        fits.append(fit)
+        if fit.status != "completed":
+            return Phases(jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), initial), fits, caching_seconds)
+        whole = with_pair(whole, i, jax.tree.map(_pad_codings, pair_params, pair(whole, i)))
         if i < stack.layers - 1:
             began = time.perf_counter()
             rows = encode_dataset(autoencoder, pair(whole, i), rows)
-            caching += time.perf_counter() - began
-    return Phases({**initial, **jax.tree.map(np.asarray, whole)}, fits, caching)
+            caching_seconds += time.perf_counter() - began
+    return Phases({**initial, **jax.tree.map(np.asarray, whole)}, fits, caching_seconds)
 
 
 def encode_dataset(autoencoder: Autoencoder, params: Params, dataset: Dataset) -> Dataset:
-    """The dataset with the codings of its training and validation rows in place of them, as float32."""
+    """The dataset with training and validation rows replaced by their codings, as float32."""
 
     def codings(x_nd: np.ndarray) -> np.ndarray:
         blocks = range(0, len(x_nd), CACHE_ROWS)
@@ -234,37 +236,40 @@ def encode_dataset(autoencoder: Autoencoder, params: Params, dataset: Dataset) -
 
 
 def start(greedy: Greedy, stack: Stack, autoencoder: Autoencoder, dataset: Dataset, **options: Any) -> Initialiser:
-    """For `train.fit_population(start=…)`: every member begins with what its own phases made, known by its seed.
+    """An initialiser for `fit_population(start=…)`: every member begins with the result of the phases of its seed.
 
-    Members of one seed share them, whatever their other hyper-parameters. Further parameters of a variant (heads,
-    memory) begin as they do without phases. A member of which a phase diverged begins with NaN, and so diverges.
-    `options` are those of `train_phases`.
+    Members with one seed and number of codings share it, whatever their other hyper-parameters. Further parameters of a
+    variant (heads, memory) begin as they do without pretraining. A member with a phase that diverged begins with NaN
+    and so diverges. `options` are those of `train_phases`.
     """
 
     def begin(runs: Runs, report: ProgressCallback | None) -> InitialParams:
-        made: dict[tuple[int, int | None], Phases] = {}
+        phases: dict[tuple[int, int | None], Phases] = {}
         init = jax.jit(autoencoder.init)
         members = [(seed, int(hyper["codings"]) if "codings" in hyper else None) for seed, hyper in runs]
         for seed, codings in dict.fromkeys(members):
-            few = () if codings is None else (np.float32(codings),)
-            initial = jax.tree.map(np.asarray, init(init_key(train.make_key(seed)), *few))
-            own: dict[str, Any] = {"seed": seed, "codings": codings, "report": report, **options}
-            made[seed, codings] = train_phases(greedy, stack, initial, dataset, **own)
-        phases = list(made.values())
-        seconds = sum(sum(fit.train_seconds for fit in one.fits) + one.caching_seconds for one in phases)
-        compiling = max(sum(fit.compile_seconds for fit in one.fits) for one in phases)
-        return InitialParams([made[member].params for member in members], seconds, compiling)
+            masked = () if codings is None else (np.float32(codings),)
+            initial = jax.tree.map(np.asarray, init(init_key(train.make_key(seed)), *masked))
+            phases[seed, codings] = train_phases(
+                greedy, stack, initial, dataset, seed=seed, codings=codings, report=report, **options
+            )
+        train_seconds = 0.0
+        compile_seconds = 0.0
+        for result in phases.values():
+            train_seconds += sum(fit.train_seconds for fit in result.fits) + result.caching_seconds
+            compile_seconds = max(compile_seconds, sum(fit.compile_seconds for fit in result.fits))
+        return InitialParams([phases[member].params for member in members], train_seconds, compile_seconds)
 
     return begin
 
 
 def stack_of(sweep: Any, inputs: int) -> Stack:
-    """The net of a Sweep, for rows of so many inputs."""
+    """The stack of a Sweep for rows of so many inputs."""
     return Stack(inputs, sweep.widths, **{name: getattr(sweep, name) for name in Stack._fields[2:]})
 
 
 def diverged(fit: Fit) -> bool:
-    """Whether a phase before this fit diverged: then its parameters were not numbers from the start."""
+    """Whether a phase before this fit diverged: the initial parameters were NaN then."""
     return fit.bad_step == 0 and any(np.isnan(leaf).any() for leaf in jax.tree.leaves(fit.last_params))
 
 
@@ -273,11 +278,11 @@ def _encode(autoencoder: Autoencoder, params: Params, x_bd: jax.Array, unit: flo
     return autoencoder.encode(params, x_bd.astype(jnp.float32) / unit)
 
 
-def _widened(leaf: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """With zeros for the codings that were not trained."""
+def _pad_codings(leaf: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """The array with zeros for the codings that were not trained, in the shape of `whole`."""
     return np.pad(leaf, [(0, most - size) for size, most in zip(leaf.shape, whole.shape, strict=True)])
 
 
 def _places(params: Params, i: int) -> tuple[tuple[str, str], ...]:
-    """Where pair i stands."""
+    """Part and layer name of both layers of pair i."""
     return ("encoder", f"layer_{i}"), ("decoder", f"layer_{len(params['encoder']) - 1 - i}")

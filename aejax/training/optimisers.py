@@ -1,6 +1,7 @@
-"""Optimisers: functions of an optax schedule of learning rates that give an optax transformation.
+"""Optimisers: functions from an optax schedule of learning rates to an optax transformation.
 
-Adam scales every parameter's step by itself; the others do not, as what turns codings as a whole must not.
+Adam scales the step of every parameter on its own. The others do not; a variant that rotates all codings together, such
+as `rotation_augmented`, needs one of them.
 """
 
 from __future__ import annotations
@@ -21,5 +22,5 @@ def sgd(learning_rate: optax.Schedule) -> optax.GradientTransformation:
 
 
 def nesterov(learning_rate: optax.Schedule) -> optax.GradientTransformation:
-    """Gradient descent with Nesterov's momentum of .9 (Sutskever et al. 2013): about ten times as far a step."""
+    """Gradient descent with Nesterov's momentum of .9 (Sutskever et al. 2013); steps about ten times those of `sgd`."""
     return optax.sgd(learning_rate, momentum=MOMENTUM, nesterov=True)

@@ -1,7 +1,7 @@
-"""Learning-rate schedules: functions of the number of training steps that give an optax schedule.
+"""Learning-rate schedules: functions from the number of training steps to an optax schedule.
 
-The schedule's value multiplies the `learning_rate` hyper-parameter, so its peak is 1. Any function
-`schedule(steps) -> optax.Schedule` will do.
+The value of the schedule multiplies the hyper-parameter `learning_rate`; its maximum is 1. A `Sweep` takes any function
+`schedule(steps) -> optax.Schedule`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ Schedule = Callable[[int], optax.Schedule]
 
 
 def constant(steps: int):
-    """1 throughout."""
+    """1 at every step."""
     del steps
     return optax.constant_schedule(1.0)
 
 
 def linear(steps: int):
-    """From 1 straight to 0."""
+    """Linearly from 1 to 0."""
     return optax.linear_schedule(1.0, 0.0, steps)
 
 

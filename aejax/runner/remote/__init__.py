@@ -1,7 +1,7 @@
 """Training on other processes: a pool on this machine, or a Ray cluster. One task is one compiled program.
 
-Workers train and score; the driver, which holds the results folder, stores each row as it comes. A worker that dies
-is replaced and its unfinished runs are tried again; what cannot be trained is recorded as failed.
+Workers train and score. The driver holds the results folder and stores each row when it arrives. A worker that dies is
+replaced and its unfinished runs are tried again; a run that cannot be trained is recorded as failed.
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ from aejax.runner.remote.task import Call, Source, check
 __all__ = ["Call", "Driver", "Place", "Pool", "Ray", "Source", "check", "train"]
 
 Place: TypeAlias = Pool | Ray
-"""Where to train."""
+"""Where tasks are trained."""
 
 
 def train(place: Place, driver: Driver, jobs: Sequence[Job]) -> None:
-    """Train what is missing of these jobs at this place. Raises as `Driver.run` does, and MachineError without one."""
+    """Train the missing runs of these jobs at a place.
+
+    Raises what `Driver.run` raises, and MachineError where the place cannot be reached.
+    """
     if any(job.missing for job in jobs):
         with place.open() as workers:
             driver.run(jobs, workers)

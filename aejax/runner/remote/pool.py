@@ -1,7 +1,7 @@
-"""Workers as processes of this machine: started fresh, never forked, since a fork of a process with JAX may hang.
+"""Workers as processes of this machine. They are started, never forked: a fork of a process with JAX can hang.
 
-A worker is another Python, not a `multiprocessing` one: that would import the caller's main module again, and could
-not be given its environment before it starts. A pipe each way carries tasks and messages, between these two only.
+A worker is a Python process of its own. A `multiprocessing` one would import the caller's main module again and could
+not be given an environment before it starts. A socket pair carries tasks and messages between driver and worker.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from aejax.runtime.errors import ConfigError
 
 @dataclass(frozen=True)
 class Pool:
-    """Train on `workers` processes of this machine, by default one a core.
+    """Train on `workers` processes of this machine, by default one for each core.
 
-    Each computes with an equal share of the cores, or NPROC threads where that is set.
+    Each computes with an equal share of the cores, or with NPROC threads where that is set.
     """
 
     workers: int | None = None
@@ -42,29 +42,29 @@ class Pool:
 
     @property
     def count(self) -> int:
-        """Workers at most."""
+        """Number of workers, at most."""
         return self.workers or len(os.sched_getaffinity(0))
 
     @property
     def threads(self) -> int:
-        """Threads of each."""
-        asked = os.environ.get("NPROC", "")
-        given = int(asked) if asked.isdigit() else 0
-        return given or max(1, len(os.sched_getaffinity(0)) // self.count)
+        """Threads of each worker."""
+        nproc = os.environ.get("NPROC", "")
+        threads = int(nproc) if nproc.isdigit() else 0
+        return threads or max(1, len(os.sched_getaffinity(0)) // self.count)
 
     def check(self) -> None:
-        """Raise ConfigError where JAX computes on something that processes cannot share."""
+        """Raise ConfigError where JAX does not compute on the processor, which workers can share."""
         if jax.default_backend() != "cpu":
             fix = "set JAX_PLATFORMS=cpu, or use --on ray, where every task has a GPU of its own"
             raise ConfigError("--on pool", f"its workers share the processor, JAX is on {jax.default_backend()}", fix)
 
     def describe(self) -> str:
-        """In words, for people."""
+        """The place in words."""
         return f"a pool of {self.count} workers with NPROC={self.threads}"
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Processes]:
-        """Workers, which are gone when this block is left."""
+        """Workers that end with this block."""
         workers = Processes(self.count, self.threads)
         try:
             yield workers
@@ -78,10 +78,11 @@ class _Worker(NamedTuple):
 
 
 class Processes:
-    """At most `count` workers, started when there is work for them. One that dies is replaced by the next task."""
+    """At most `count` workers. They start when there is a task for them; the next task replaces one that died."""
 
     def __init__(self, count: int, threads: int) -> None:
-        self._count, self._threads = count, threads
+        self._count = count
+        self._threads = threads
         self._idle: list[_Worker] = []
         self._busy: dict[int, _Worker] = {}
 
@@ -90,20 +91,20 @@ class Processes:
         return len(self._busy) < self._count
 
     def submit(self, number: int, text: str) -> None:
-        """Give a task to a free worker."""
+        """Send a task to a free worker."""
         while self._idle:
             worker = self._idle.pop()
             with contextlib.suppress(OSError):
                 worker.pipe.send_bytes(protocol.pack("task", number, text))
                 self._busy[number] = worker
                 return
-            _end(worker)  # it died while it had nothing to do
+            _end(worker)  # it died while it was idle
         worker = self._busy[number] = self._start()
-        with contextlib.suppress(OSError):  # its death is noticed where messages are waited for
+        with contextlib.suppress(OSError):  # `wait` notices a dead worker
             worker.pipe.send_bytes(protocol.pack("task", number, text))
 
     def wait(self, seconds: float) -> list[Message]:
-        """One message of each worker that has any."""
+        """One message of each worker that has sent some."""
         messages: list[Message] = []
         by_pipe = {worker.pipe: number for number, worker in self._busy.items()}
         for pipe in wait(list(by_pipe), seconds):
@@ -111,53 +112,57 @@ class Processes:
             try:
                 kind, *values = protocol.unpack(self._busy[number].pipe.recv_bytes())
             except (EOFError, OSError):
-                kind, values = "lost", [_end(self._busy.pop(number)), True]
+                kind = "lost"
+                values = [_end(self._busy.pop(number)), True]
             if kind in ("done", "stopped", "refused", "failed"):
                 self._idle.append(self._busy.pop(number))
             messages.append((kind, number, *values))
         return messages
 
     def stop(self, signal_number: int) -> None:
-        """Ask all to save and stop."""
+        """Ask all workers to save and stop."""
         for worker in self._busy.values():
             with contextlib.suppress(OSError):
                 worker.pipe.send_bytes(protocol.pack("stop", signal_number, ""))
 
     def close(self) -> None:
-        """End all of them, now."""
+        """Kill all workers."""
         for worker in [*self._idle, *self._busy.values()]:
             worker.process.kill()
             _end(worker)
-        self._idle, self._busy = [], {}
+        self._idle = []
+        self._busy = {}
 
     def _start(self) -> _Worker:
-        mine, its = socket.socketpair()
+        own_end, worker_end = socket.socketpair()
         path = os.pathsep.join(entry for entry in sys.path if entry)
         environment = {**os.environ, "NPROC": str(self._threads), "PYTHONPATH": path}
         environment[hardware.WORKERS_ON_HOST] = str(self._count)
         process = subprocess.Popen(
-            [sys.executable, "-P", "-c", f"from aejax.runner.remote import pool; pool.serve({its.fileno()})"],
-            pass_fds=(its.fileno(),),
+            [sys.executable, "-P", "-c", f"from aejax.runner.remote import pool; pool.serve({worker_end.fileno()})"],
+            pass_fds=(worker_end.fileno(),),
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C in a terminal is for the driver, which asks its workers to stop
+            start_new_session=True,  # Ctrl-C reaches the driver only, which asks its workers to stop
         )
-        its.close()
-        return _Worker(process, Connection(mine.detach()))
+        worker_end.close()
+        return _Worker(process, Connection(own_end.detach()))
 
 
 def _end(worker: _Worker) -> str:
-    """Wait for a worker that is ending, and say how it did."""
+    """Wait for a worker that is ending. Returns how it ended, in words."""
     worker.pipe.close()
     code = worker.process.wait()
     return f"worker killed by signal {-code}" if code < 0 else f"worker ended with exit code {code}"
 
 
 def serve(handle: int) -> None:
-    """A worker's life: tasks from the driver until the driver is gone."""
+    """The main loop of a worker: it trains the driver's tasks until the driver is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    pipe, tasks, stopping = Connection(handle), queue.SimpleQueue[tuple[int, str]](), []
+    pipe = Connection(handle)
+    tasks = queue.SimpleQueue[tuple[int, str]]()
+    stop_signals: list[int] = []
     sending = threading.Lock()
 
     def listen() -> None:
@@ -165,11 +170,11 @@ def serve(handle: int) -> None:
             try:
                 kind, number, text = protocol.unpack(pipe.recv_bytes())
             except (EOFError, OSError):
-                os._exit(0)  # nobody is left to store anything, and another may have the folder by now
+                os._exit(0)  # the driver is gone: no process stores rows, and another call may hold the folder
             if kind == "task":
                 tasks.put((number, text))
             else:
-                stopping.append(number)
+                stop_signals.append(number)
 
     def post(*message: Any) -> None:
         data = protocol.pack(*message)
@@ -184,4 +189,4 @@ def serve(handle: int) -> None:
 
     while True:
         _, text = tasks.get()
-        worker.run_task(text, post, lambda: stopping[0] if stopping else None)
+        worker.run_task(text, post, lambda: stop_signals[0] if stop_signals else None)

@@ -8,29 +8,34 @@ from typing import Any
 from aejax.storage import run_folders
 from aejax.storage.atomic import to_json
 
-_LENGTH = 8  # bytes that tell how long the JSON is
+_LENGTH_BYTES = 8
+"""Bytes at the start of a message that hold the length of its JSON."""
 
 
 def pack(*message: Any) -> bytes:
-    """(kind, values…) as bytes. Values are JSON but of a "row": its row, nested parameters, and arrays by name."""
+    """A message (kind, values…) as bytes.
+
+    The values are JSON, except those of kind "row": a row, nested parameters, and arrays by name.
+    """
     from safetensors.numpy import save
 
     kind, *values = message
-    held = b""
+    array_bytes = b""
     if kind == "row":
         row, params, arrays = values
         tree = {"parameters": params, "arrays": {name.replace("/", "\n"): array for name, array in arrays.items()}}
-        held, values = save(run_folders.flatten_tree(tree)), [row]
+        array_bytes = save(run_folders.flatten_tree(tree))
+        values = [row]
     head = to_json([kind, *values]).encode()
-    return len(head).to_bytes(_LENGTH, "big") + head + held
+    return len(head).to_bytes(_LENGTH_BYTES, "big") + head + array_bytes
 
 
 def unpack(data: bytes) -> list[Any]:
-    """What was packed; tuples come as lists."""
+    """The message that `pack` made these bytes of, as a list; tuples in it are lists too."""
     from safetensors.numpy import load
 
-    end = _LENGTH + int.from_bytes(data[:_LENGTH], "big")
-    message = json.loads(data[_LENGTH:end])
+    end = _LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES], "big")
+    message = json.loads(data[_LENGTH_BYTES:end])
     if message[0] == "row":
         tree = run_folders.unflatten_tree(load(data[end:]))
         arrays = {name.replace("\n", "/"): array for name, array in tree.get("arrays", {}).items()}

@@ -1,7 +1,7 @@
-"""Workers of a Ray cluster that is there already: a Ray task each, on whichever node has room.
+"""Workers of a running Ray cluster: one Ray task for each task, on a node that has room.
 
-Ray schedules, and says when a task or its node is lost; the driver tries again, so that rows sent before a loss are
-kept. Messages go through a mailbox, an actor on the driver's node.
+Ray schedules tasks and reports when a task or its node is lost. The driver then tries again; rows that were sent before
+the loss are kept. Messages go through a mailbox, an actor on the driver's node.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from aejax.runner.remote.driver import Message
 from aejax.runtime import validate
 from aejax.runtime.errors import MachineError
 
-SECONDS = 0.2
-"""How often messages are asked for."""
-CARRIED = ("JAX_", "XLA_", "TFDS_DATA_DIR")
-"""How variables of the driver's environment begin that tasks get, too: numbers may depend on them."""
+POLL_SECONDS = 0.2
+"""Seconds between two looks for messages."""
+ENVIRONMENT_PREFIXES = ("JAX_", "XLA_", "TFDS_DATA_DIR")
+"""Prefixes of environment variables that tasks get from the driver: numbers can depend on them."""
 
 
 @dataclass(frozen=True)
 class Ray:
-    """Train on the Ray cluster at `address`, each program with so many of its CPUs and GPUs.
+    """Train on the Ray cluster at `address`, with so many of its CPUs and GPUs for each task.
 
-    "auto" is the cluster that `ray start` has started on this machine. `gpus` is 1 by default where JAX is on a GPU
-    here, else 0; a task without one computes on the processor, with as many threads as it has CPUs.
+    "auto" is the cluster that `ray start` has started on this machine. The default of `gpus` is 1 where JAX computes on
+    a GPU on this machine, else 0. A task without a GPU computes on the processor, with a thread for each of its CPUs.
     """
 
     address: str = "auto"
@@ -53,12 +53,12 @@ class Ray:
             raise MachineError("--on ray", "Ray is not installed", "pip install 'aejax[ray]'")
 
     def describe(self) -> str:
-        """In words, for people."""
+        """The place in words."""
         return f"Ray at {self.address}, NPROC={self.cpus} a program"
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Tasks]:
-        """The cluster, left as it was found. Raises MachineError when it cannot be reached."""
+        """Tasks of the cluster, which keeps running. Raises MachineError where it cannot be reached."""
         self.check()
         import ray
 
@@ -84,7 +84,7 @@ def _connect(address: str) -> None:
     before = {number: signal.getsignal(number) for number in numbers}
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what later versions of Ray will do
+            warnings.simplefilter("ignore")  # about changes in later versions of Ray
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
         found = " ".join(str(error).split())[:200]
@@ -93,65 +93,69 @@ def _connect(address: str) -> None:
     finally:
         if threading.current_thread() is threading.main_thread():
             for number, handler in before.items():
-                signal.signal(number, handler)  # ray.init puts its own there
+                signal.signal(number, handler)  # ray.init has replaced it
 
 
 class Mailbox:
-    """What workers tell, until the driver takes it, and whether they are to stop."""
+    """Holds the messages of workers until the driver takes them, and the signal that stopped the driver."""
 
     def __init__(self) -> None:
         self._messages: list[Message] = []
-        self._asked: int | None = None
+        self._stop_signal: int | None = None
 
     def put(self, message: Message) -> int | None:
-        """Leave a message; returns `asked()`."""
+        """Add a message. Returns `stop_signal()`."""
         self._messages.append(message)
-        return self._asked
+        return self._stop_signal
 
     def take(self) -> list[Message]:
-        """All messages, once."""
-        messages, self._messages = self._messages, []
+        """All messages since the last call."""
+        messages = self._messages
+        self._messages = []
         return messages
 
     def stop(self, signal_number: int) -> None:
-        """Workers are to stop."""
-        self._asked = signal_number
+        """Tell workers to stop."""
+        self._stop_signal = signal_number
 
-    def asked(self) -> int | None:
-        """The signal that the driver was stopped by."""
-        return self._asked
+    def stop_signal(self) -> int | None:
+        """The signal that stopped the driver, None while none has."""
+        return self._stop_signal
 
 
 def run(number: int, text: str, mailbox: Any) -> None:
-    """A task, in a worker of Ray's."""
+    """Train a task, in a worker of Ray."""
     import ray
 
     from aejax.runner.remote import worker
 
-    known: list[Any] = [0.0, None]
+    last_look = 0.0
+    known_signal: int | None = None
 
     def post(kind: str, *values: Any) -> None:
         ray.get(mailbox.put.remote((kind, number, *values)))
 
-    def asked() -> int | None:
-        if time.monotonic() - known[0] > 1.0:
-            known[:] = [time.monotonic(), ray.get(mailbox.asked.remote())]
-        return known[1]
+    def stop_signal() -> int | None:
+        nonlocal last_look, known_signal
+        if time.monotonic() - last_look > 1.0:
+            last_look = time.monotonic()
+            known_signal = ray.get(mailbox.stop_signal.remote())
+        return known_signal
 
     post("began")
-    worker.run_task(text, post, asked)
+    worker.run_task(text, post, stop_signal)
 
 
 class Tasks:
-    """Tasks of a cluster. Ray queues those that have no room yet; it is told all of them."""
+    """Tasks of a cluster. All are submitted at once; Ray queues those that have no room yet."""
 
     def __init__(self, cpus: int, gpus: int) -> None:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._mailbox: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(Mailbox).remote()  # pyright: ignore
-        variables = {name: value for name, value in os.environ.items() if name.startswith(CARRIED)}
+        driver_node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._mailbox: Any = ray.remote(num_cpus=0, scheduling_strategy=driver_node)(Mailbox).remote()  # pyright: ignore
+        variables = {name: value for name, value in os.environ.items() if name.startswith(ENVIRONMENT_PREFIXES)}
         variables |= {"NPROC": str(cpus), "JAX_PLATFORMS": "" if gpus else "cpu"}
         self._run: Any = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0, runtime_env={"env_vars": variables})(
             run
@@ -160,7 +164,7 @@ class Tasks:
         self._began: set[int] = set()
 
     def has_room(self) -> bool:
-        """Ray queues."""
+        """Always true: Ray queues tasks."""
         return True
 
     def submit(self, number: int, text: str) -> None:
@@ -168,11 +172,11 @@ class Tasks:
         self._running[self._run.remote(number, text, self._mailbox)] = number
 
     def wait(self, seconds: float) -> list[Message]:
-        """All messages, and the tasks that were lost."""
+        """All messages since the last call, and one for each task that was lost."""
         import ray
 
-        ended, _ = ray.wait(list(self._running), num_returns=1, timeout=min(seconds, SECONDS))
-        messages = self._take()  # after that: an ended task has left all it had to say
+        ended, _ = ray.wait(list(self._running), num_returns=1, timeout=min(seconds, POLL_SECONDS))
+        messages = self._take()  # after ray.wait: a task that has ended has sent all its messages
         self._began |= {number for kind, number, *_ in messages if kind == "began"}
         for reference in ended:
             number = self._running.pop(reference)
@@ -180,7 +184,7 @@ class Tasks:
         return [message for message in messages if message[0] != "began"]
 
     def stop(self, signal_number: int) -> None:
-        """Ask all to save and stop; those that have not begun are taken back."""
+        """Ask all tasks to save and stop. Those that have not begun are cancelled."""
         import ray
 
         ray.get(self._mailbox.stop.remote(signal_number))
@@ -189,7 +193,7 @@ class Tasks:
                 ray.cancel(reference)
 
     def close(self) -> None:
-        """End all tasks, now."""
+        """Kill all tasks."""
         import ray
 
         for reference in self._running:
@@ -208,7 +212,7 @@ class Tasks:
 
 
 def _ending(reference: Any, number: int) -> list[Message]:
-    """Nothing for a task that ended and has said so itself; else how it was lost."""
+    """No message for a task that ended and has said so itself, else a message with the reason of its loss."""
     import ray
     from ray import exceptions as lost
 
@@ -221,7 +225,7 @@ def _ending(reference: Any, number: int) -> list[Message]:
         raise MachineError("--on ray", f"a task did not start ({found})", "install aejax on every node") from error
     except lost.RuntimeEnvSetupError as error:
         found = " ".join(str(error).split())[:200]
-        raise MachineError("--on ray", found, "mend the node's Ray") from error
+        raise MachineError("--on ray", found, "fix the Ray installation of that node") from error
     except lost.OutOfMemoryError:
         return [("lost", number, "worker killed, its node out of memory", True)]
     except lost.NodeDiedError:
