@@ -13,7 +13,7 @@ import pytest
 from aejax import datasets, nets, variants
 from aejax.evaluation import scores
 from aejax.evaluation.scores.base import TrainedRun
-from aejax.evaluation.scores.classification import in_proportion, logistic, neighbours
+from aejax.evaluation.scores.classification import logistic, neighbours, stratified_order
 from aejax.runtime.errors import ConfigError
 from aejax.training import classifier, train
 from aejax.training.classifier import LabelledRows
@@ -154,12 +154,12 @@ def test_accuracy_is_that_of_all_rows_and_an_unknown_label_is_wrong(monkeypatch)
 
 def test_fewer_labelled_rows_are_among_more_and_hold_every_class_in_proportion():
     y_n = np.repeat([0, 1, 2], (500, 300, 200))
-    order_n = in_proportion(y_n, np.random.default_rng(0))
+    order_n = stratified_order(y_n, np.random.default_rng(0))
     assert sorted(order_n) == list(range(1000))
     for n in (10, 37, 100, 610):
         counts = np.bincount(y_n[order_n[:n]], minlength=3)
         assert np.abs(counts - n * np.array([0.5, 0.3, 0.2])).max() <= 1
-    assert not np.array_equal(order_n, in_proportion(y_n, np.random.default_rng(1)))
+    assert not np.array_equal(order_n, stratified_order(y_n, np.random.default_rng(1)))
 
 
 def test_the_score_gives_every_method_a_number_and_none_where_there_are_too_few_rows():

@@ -107,11 +107,11 @@ def test_an_arc_keeps_the_norm_and_a_line_is_straight():
 def test_a_traversal_moves_one_coding_over_its_quantiles(run, tmp_path):
     run_command("traverse", run, "--out", tmp_path / "x.npy")
     z_nk = encoded(run, load("digits").x_train)
-    levels = len(artifacts.LEVELS)
+    levels = len(artifacts.TRAVERSAL_QUANTILES)
     x = np.load(tmp_path / "x.npy", allow_pickle=False).reshape(3, levels, 64)
     for i in range(3):
         z = np.repeat(z_nk.mean(axis=0, keepdims=True), levels, axis=0)
-        z[:, i] = np.quantile(z_nk[:, i], artifacts.LEVELS)
+        z[:, i] = np.quantile(z_nk[:, i], artifacts.TRAVERSAL_QUANTILES)
         np.testing.assert_allclose(x[i], decoded(run, z), atol=0.01)
     run_command("traverse", run, "--codings", 2, "--row", 9, "--out", tmp_path / "y.npy")
     y = np.load(tmp_path / "y.npy", allow_pickle=False).reshape(levels, 64)
@@ -153,7 +153,7 @@ def test_a_prior_is_standard_normal_and_noise_samples_the_likelihood(run, tmp_pa
     run_command("traverse", run, "--codings", 1, "--out", tmp_path / "t.npy")
     t = np.load(tmp_path / "t.npy", allow_pickle=False).reshape(-1, 64) / 16
     bias = loaded.params["decoder"]["layer_0"]["bias"]
-    np.testing.assert_allclose(t, np.outer(artifacts.DEVIATIONS, kernel[1]) + bias, atol=1e-3)
+    np.testing.assert_allclose(t, np.outer(artifacts.TRAVERSAL_DEVIATIONS, kernel[1]) + bias, atol=1e-3)
 
 
 def test_wrong_options_get_a_one_line_error(run, tmp_path, capsys):
@@ -261,7 +261,7 @@ def test_interpolations_exist_for_few_test_rows_and_one_class(count):
     params = autoencoder.init(jax.random.key(0))
     trained = scores.TrainedRun(autoencoder, params, {}, data, 3, jax.random.key(0))
     images = artifacts.collect(trained, {})["interpolations/images"]
-    assert images.shape == (max(1, min(8, count) // 2), artifacts.STEPS, 12)
+    assert images.shape == (max(1, min(8, count) // 2), artifacts.INTERPOLATION_STEPS, 12)
 
 
 def test_nearest_finds_a_copied_row():

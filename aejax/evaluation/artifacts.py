@@ -25,11 +25,11 @@ FEATURES = 64
 """Most first-layer features."""
 SAMPLES = 60
 """Samples of each density."""
-LEVELS = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
+TRAVERSAL_QUANTILES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 """Quantiles of the training codings that a traversal visits."""
-DEVIATIONS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
+TRAVERSAL_DEVIATIONS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
 """Values that a traversal visits instead where codings have a standard normal prior."""
-STEPS = 8
+INTERPOLATION_STEPS = 8
 """Images of an interpolation, including both ends."""
 COUNTS = {"pairs": 4, "traversed": 10, "units": 12, "each": 8}
 """Interpolated pairs, traversed codings, units with activating rows, and activating rows of each unit."""
@@ -61,7 +61,7 @@ def collect(trained: TrainedRun, stored: dict[str, np.ndarray]) -> dict[str, np.
     if trained.codings >= 2 <= trained.reference.params.rank:
         arrays |= _map(trained)
     arrays |= density.fit(training_nk).arrays("density/gaussian")
-    arrays["codings/quantiles"] = np.quantile(training_nk, LEVELS, axis=0).astype(np.float32)
+    arrays["codings/quantiles"] = np.quantile(training_nk, TRAVERSAL_QUANTILES, axis=0).astype(np.float32)
     arrays["codings/first"] = z_nk[: max(2, FIRST_BYTES // (4 * trained.codings))]
     arrays["codings/spectrum"] = diagnostics.spectrum(z_nk)
     arrays |= _histograms(z_nk)
@@ -142,9 +142,9 @@ def _images(trained: TrainedRun, stored: dict[str, np.ndarray]) -> dict[str, np.
     quantiles = stored["codings/quantiles"]
     samples = _samples(trained, stored)
     codings = {f"samples/{kind}/images": [z_sk] for kind, z_sk in samples.items()} | {
-        "interpolations/images": [interpolate(z_nk[pair], STEPS, spherical=has_prior) for pair in pairs],
+        "interpolations/images": [interpolate(z_nk[pair], INTERPOLATION_STEPS, spherical=has_prior) for pair in pairs],
         "traversals/images": [
-            traversal(base_k, unit, DEVIATIONS if has_prior else quantiles[:, unit]) for unit in traversed
+            traversal(base_k, unit, TRAVERSAL_DEVIATIONS if has_prior else quantiles[:, unit]) for unit in traversed
         ],
     }
     joined_nk = np.concatenate([np.concatenate(group) for group in codings.values()])

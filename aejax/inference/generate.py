@@ -70,7 +70,7 @@ def interpolate(
     run: Path,
     rows: Sequence[int] = (),
     *,
-    steps: int = artifacts.STEPS,
+    steps: int = artifacts.INTERPOLATION_STEPS,
     spherical: bool | None = None,
     data_dir: Path | None = None,
     out: Path | None = None,
@@ -127,7 +127,9 @@ def traverse(
         base_k = np.zeros(k)
     else:
         base_k = _stored_array(run, loaded, "density/gaussian/means_ck")[0]
-    lines = [artifacts.traversal(base_k, i, artifacts.DEVIATIONS if has_prior else quantiles[:, i]) for i in units]
+    lines = [
+        artifacts.traversal(base_k, i, artifacts.TRAVERSAL_DEVIATIONS if has_prior else quantiles[:, i]) for i in units
+    ]
     return path, _write(path, loaded, loaded.decode_scaled(np.concatenate(lines)), columns=len(lines[0]))
 
 

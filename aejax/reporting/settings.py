@@ -102,16 +102,16 @@ class Setting:
     @property
     def comparisons(self) -> list[Comparison]:
         """The comparisons with PCA that its scores define."""
-        return [comparison for score in self.scores for comparison in score.against]
+        return [comparison for score in self.scores for comparison in score.comparisons]
 
     def pairs(self, comparison: Comparison) -> list[tuple[float, float]]:
         """The autoencoder's number and PCA's, for each completed seed that has both."""
         pairs = []
         for row in self.completed:
             numbers = {**row, **row.get("scores", {})}
-            if comparison.only and numbers.get(comparison.only) is None:
+            if comparison.requires and numbers.get(comparison.requires) is None:
                 continue
-            exact = numbers.get(comparison.exact)
+            exact = numbers.get(comparison.exact_number)
             ours = numbers.get(comparison.ours) if exact is None else exact
             theirs = numbers.get(comparison.theirs)
             if ours is not None and theirs is not None:

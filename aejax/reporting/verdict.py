@@ -44,7 +44,7 @@ def _sentences(best: Sequence[Setting], subject: str, start: str) -> list[str]:
             if text:
                 sentences.append(f"{start}{text}.")
                 start = "It "
-                lead_in = comparison.otherwise
+                lead_in = comparison.sse_introduction
     if sentences:
         start_if_exact = ""
     if lead_in:
@@ -126,7 +126,9 @@ def _compare_by_score(setting: Setting, comparison: Comparison, at: str) -> str:
 
     It covers the setting or, where the comparison is a curve, all settings with its label and codings.
     """
-    compared = [(rival, rival.pairs(comparison)) for rival in (setting.rivals if comparison.curve else [setting])]
+    compared = [
+        (rival, rival.pairs(comparison)) for rival in (setting.rivals if comparison.all_settings else [setting])
+    ]
     compared = sorted((item for item in compared if item[1]), key=lambda item: fmean(ours for ours, _ in item[1]))
     if not compared:
         return ""
@@ -134,13 +136,13 @@ def _compare_by_score(setting: Setting, comparison: Comparison, at: str) -> str:
     texts = []
     won = []
     for rival, pairs in compared:
-        wins = sum(ours > theirs if comparison.higher else ours < theirs for ours, theirs in pairs)
-        outcomes.append(_outcome(pairs, wins, comparison.rival))
+        wins = sum(ours > theirs if comparison.higher_is_better else ours < theirs for ours, theirs in pairs)
+        outcomes.append(_outcome(pairs, wins, comparison.baseline))
         won.append(wins == len(pairs) and not outcomes[-1].startswith("matches"))
         ours = [pair[0] for pair in pairs]
         theirs = [pair[1] for pair in pairs]
-        text = comparison.words.format(ours=_interval(ours), theirs=format_number(fmean(theirs)))
-        if comparison.nats:
+        text = comparison.sentence.format(ours=_interval(ours), theirs=format_number(fmean(theirs)))
+        if comparison.in_nats:
             text += f" (difference {format_number(fmean(ours) - fmean(theirs), 2)})"
         elif all(value > 0 for value in theirs):
             text += f" (ratio {format_number(fmean(ours) / fmean(theirs), 3)})"
@@ -150,11 +152,11 @@ def _compare_by_score(setting: Setting, comparison: Comparison, at: str) -> str:
     if len(set(outcomes)) == 1:
         summary = outcomes[0]
     elif all(won):
-        summary = f"wins against {comparison.rival} at every setting, at some within the 95 % interval,"
+        summary = f"wins against {comparison.baseline} at every setting, at some within the 95 % interval,"
     elif any(won):
-        summary = f"is at some of its settings better than {comparison.rival}"
+        summary = f"is at some of its settings better than {comparison.baseline}"
     else:
-        summary = f"is at none of its settings better than {comparison.rival} in every seed"
+        summary = f"is at none of its settings better than {comparison.baseline} in every seed"
     if not at:
         summary = summary.removesuffix(",")
     return f"{summary}{at}: {'; '.join(texts)}"

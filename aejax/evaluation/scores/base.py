@@ -102,14 +102,14 @@ class Comparison(NamedTuple):
 
     ours: str
     theirs: str
-    rival: str
-    words: str
-    otherwise: str
-    higher: bool = False
-    curve: bool = False
-    nats: bool = False
-    only: str = ""
-    exact: str = ""
+    baseline: str
+    sentence: str
+    sse_introduction: str
+    higher_is_better: bool = False
+    all_settings: bool = False
+    in_nats: bool = False
+    requires: str = ""
+    exact_number: str = ""
 
 
 class Score(NamedTuple):
@@ -131,7 +131,7 @@ class Score(NamedTuple):
     measure: Callable[..., Measurement]
     headers: tuple[tuple[str, str, str], ...] = ()
     needs_labels: bool = False
-    against: tuple[Comparison, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
     chosen_by: str = ""
 
     def config(self) -> dict[str, Any]:

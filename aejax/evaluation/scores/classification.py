@@ -86,15 +86,17 @@ def classification(
             f"{baseline}, with {n} labels",
             "accuracy {ours} against {theirs}",
             "In squared error",
-            higher=True,
+            higher_is_better=True,
         )
         for n in labels
         for ours, theirs, baseline in _BASELINES
     )
-    return Score("classification", tuple(options.items()), _measure, headers, needs_labels=True, against=comparisons)
+    return Score(
+        "classification", tuple(options.items()), _measure, headers, needs_labels=True, comparisons=comparisons
+    )
 
 
-def in_proportion(y_n: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def stratified_order(y_n: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A random order of all rows in which, for every n, the first n rows are stratified by class.
 
     The rows of a class with c rows are shuffled, and row i = 0, 1, … of the class gets position (i + 0.5) / c in the
@@ -115,14 +117,14 @@ def _measure(trained: TrainedRun, *, labels: tuple[int, ...], **options: Any) ->
     classes, y_n = np.unique(dataset.y_train, return_inverse=True)
     y_test = np.where(np.isin(dataset.y_test, classes), np.searchsorted(classes, dataset.y_test), len(classes))
     rng = np.random.default_rng(np.asarray(jax.random.key_data(trained.key)))
-    order_n = in_proportion(y_n, rng)
+    order_n = stratified_order(y_n, rng)
     numbers = {}
     for n in labels:
         held_out = int(VALIDATION_SHARE * n)
         if n > len(y_n) or held_out < len(classes):
             numbers |= {f"accuracy_{n}_{name}": None for name in METHODS}
             continue
-        labelled = order_n[:n][in_proportion(y_n[order_n[:n]], rng)]
+        labelled = order_n[:n][stratified_order(y_n[order_n[:n]], rng)]
         fitted, validation = np.split(labelled, [n - held_out])
         splits = {
             "fit": (dataset.x_train[fitted], y_n[fitted]),

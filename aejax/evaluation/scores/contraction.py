@@ -43,8 +43,8 @@ _COMPARISONS = (
         "PCA with as many components in the steadiness of codings",
         "sensitivity {ours} against {theirs}",
         "In squared error",
-        curve=True,
-        only="equal_pca_coding_sensitivity",  # codings no better than the mean are excluded
+        all_settings=True,
+        requires="equal_pca_coding_sensitivity",  # codings no better than the mean are excluded
     ),
     Comparison(
         "coding_sensitivity",
@@ -52,7 +52,7 @@ _COMPARISONS = (
         "PCA with no more error in the steadiness of codings",
         "sensitivity {ours} against {theirs}",
         "In squared error",
-        curve=True,
+        all_settings=True,
     ),
 )
 
@@ -74,7 +74,7 @@ def contraction(level: float = 0.25, *, rows: int = 1000) -> Score:
     """
     level = validate.number("scores.contraction.level", level, positive=True)
     rows = validate.whole_number("scores.contraction.rows", rows, minimum=1)
-    return Score("contraction", (("level", level), ("rows", rows)), _measure, HEADERS, against=_COMPARISONS)
+    return Score("contraction", (("level", level), ("rows", rows)), _measure, HEADERS, comparisons=_COMPARISONS)
 
 
 def _measure(trained: TrainedRun, *, level: float, rows: int) -> Measurement:

@@ -97,7 +97,7 @@ def denoising(
     repetitions = validate.whole_number(f"{prefix}repetitions", repetitions, minimum=1)
     values = {"noise": noise, "level": level, "pepper": float(pepper), "salt": float(salt), "repetitions": repetitions}
     options = tuple(values.items())
-    return Score("denoising", options, _measure, HEADERS, against=_COMPARISONS, chosen_by="denoised_sse_validation")
+    return Score("denoising", options, _measure, HEADERS, comparisons=_COMPARISONS, chosen_by="denoised_sse_validation")
 
 
 class _Baselines(NamedTuple):

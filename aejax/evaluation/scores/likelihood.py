@@ -58,8 +58,8 @@ _COMPARISON = Comparison(
     "probabilistic PCA as a density",
     "{ours} nats against {theirs}",
     "In squared error",
-    nats=True,
-    exact="exact_nll_test",
+    in_nats=True,
+    exact_number="exact_nll_test",
 )
 
 
@@ -93,7 +93,7 @@ def likelihood(samples: int = 5000, rows: int | None = None) -> Score:
     samples = validate.whole_number("samples", samples, minimum=1)
     if rows is not None:
         rows = validate.whole_number("rows", rows, minimum=1)
-    return Score("likelihood", (("samples", samples), ("rows", rows)), _measure, _HEADERS, against=(_COMPARISON,))
+    return Score("likelihood", (("samples", samples), ("rows", rows)), _measure, _HEADERS, comparisons=(_COMPARISON,))
 
 
 class Estimate(NamedTuple):

@@ -39,8 +39,8 @@ _COMPARISONS = (
         "ITQ's bits of as many components in retrieval",
         _SENTENCE,
         "In squared error",
-        higher=True,
-        only="bit_entropy",
+        higher_is_better=True,
+        requires="bit_entropy",
     ),
     Comparison(
         "mean_average_precision",
@@ -48,7 +48,7 @@ _COMPARISONS = (
         "distances of as many components in retrieval",
         _SENTENCE,
         "In squared error",
-        higher=True,
+        higher_is_better=True,
     ),
 )
 
@@ -84,7 +84,7 @@ def retrieval(*, queries: int = 500, top: int = 100) -> Score:
         headers.append((f"mean_average_precision{suffix}", f"mAP{method}", f"mean average precision, {text}"))
         headers.append((f"precision_at_top{suffix}", f"P@{top}{method}", f"relevant share of the first {top}, {text}"))
     options = (("queries", queries), ("top", top))
-    return Score("retrieval", options, _measure, tuple(headers), needs_labels=True, against=_COMPARISONS)
+    return Score("retrieval", options, _measure, tuple(headers), needs_labels=True, comparisons=_COMPARISONS)
 
 
 def _measure(trained: TrainedRun, queries: int, top: int) -> Measurement:

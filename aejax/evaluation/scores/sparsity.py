@@ -21,7 +21,7 @@ _COMPARISON = Comparison(
     "PCA at equal R² (which codings of a row are active, not counted)",
     "{ours} active codings against {theirs} components",
     "With a component for every unit",
-    curve=True,
+    all_settings=True,
 )
 
 
@@ -37,7 +37,7 @@ def sparsity() -> Score:
     The array `sparsity/activity`, (k,) float32, is the share of rows on which each unit is active. At an equal error a
     lower l0 is better.
     """
-    return Score("sparsity", (), _measure, HEADERS, against=(_COMPARISON,))
+    return Score("sparsity", (), _measure, HEADERS, comparisons=(_COMPARISON,))
 
 
 def counts(z_nk: np.ndarray) -> tuple[dict[str, float], np.ndarray]:

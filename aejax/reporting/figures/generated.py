@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from aejax.evaluation.artifacts import DEVIATIONS, LEVELS, STEPS
+from aejax.evaluation.artifacts import INTERPOLATION_STEPS, TRAVERSAL_DEVIATIONS, TRAVERSAL_QUANTILES
 from aejax.reporting.figures.drawing import MOST_LABELS, Styles, dress, finish, load_required, show_image
 from aejax.reporting.images import tile_images
 from aejax.reporting.settings import ArrayLoader, Row, Setting, format_number
@@ -99,14 +99,18 @@ def activating(best: Sequence[Setting], styles: Styles, load_arrays: ArrayLoader
 def _interpolation_table(row: Row, load_arrays: ArrayLoader) -> ImageTable:
     images, ends = load_required(load_arrays, [row], "interpolations/images", "interpolations/ends")
     images = np.concatenate([ends[:, :1], images, ends[:, 1:]], axis=1)
-    steps = [f"{i / (STEPS - 1):.2f}" for i in range(STEPS)]
+    steps = [f"{i / (INTERPOLATION_STEPS - 1):.2f}" for i in range(INTERPOLATION_STEPS)]
     return ImageTable(images, [""] * len(images), ["row", *steps, "row"])
 
 
 def _traversal_table(row: Row, load_arrays: ArrayLoader) -> ImageTable:
     images, units = load_required(load_arrays, [row], "traversals/images", "traversals/units")
     has_prior = "samples/prior/images" in (load_arrays(row["run_id"]) or {})
-    steps = [f"{step:+g} sd" for step in DEVIATIONS] if has_prior else [f"{level:.0%}" for level in LEVELS]
+    steps = (
+        [f"{step:+g} sd" for step in TRAVERSAL_DEVIATIONS]
+        if has_prior
+        else [f"{level:.0%}" for level in TRAVERSAL_QUANTILES]
+    )
     return ImageTable(images, [f"coding {i}" for i in units], steps)
 
 
