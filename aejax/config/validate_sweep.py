@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +16,6 @@ from aejax.evaluation.scores import SCORES, Score
 from aejax.runtime import validate
 from aejax.runtime.errors import ConfigError, DataError, suggest
 from aejax.training import greedy
-
-if TYPE_CHECKING:
-    from aejax.config.sweep import Sweep
 
 Hyper = dict[str, float | tuple[float, ...]] | tuple[dict[str, float], ...]
 """Checked hyper-parameters: a grid of numbers and tuples of numbers, or a tuple of points."""
@@ -91,8 +88,8 @@ def check_unit_range(dataset: Dataset) -> None:
             )
 
 
-def check_pretraining(sweep: Sweep, autoencoder: variants.Autoencoder) -> None:
-    """Raise ConfigError where the sweep asks for a pretraining that its net does not allow.
+def check_pretraining(sweep: Any, autoencoder: variants.Autoencoder) -> None:
+    """Raise ConfigError where a `Sweep` asks for a pretraining that its net does not allow.
 
     Greedy pretraining needs dense encoder layers and a decoder that mirrors them. `autoencoder` is built by the sweep.
     """
