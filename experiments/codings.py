@@ -10,8 +10,7 @@ validation chooses has an SSE within 0.13 % of PCA's (1 seed). No single rate do
 at the rate 0.01, 5.5 % at 0.02 and 31 % at 0.04 (1 seed).
 """
 
-from aejax import Sweep
-from aejax.training import schedules
+from aejax import Sweep, schedules
 
 SWEEPS = [
     Sweep(

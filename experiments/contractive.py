@@ -19,9 +19,7 @@ the SSE goes from 22.7 to 23.5. PCA-16 beats it in both, with 0.016 and 21.1 (3 
 
 import jax
 
-from aejax import Sweep, variants
-from aejax.evaluation import scores
-from aejax.training import schedules
+from aejax import Sweep, schedules, scores, variants
 
 COMMON = {
     "dataset": "mnist",

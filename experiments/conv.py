@@ -22,8 +22,7 @@ import dataclasses
 
 import jax
 
-from aejax import Sweep, nets
-from aejax.training import schedules
+from aejax import Sweep, nets, schedules
 
 DENSE = Sweep(
     label="dense",

@@ -16,8 +16,7 @@ from dataclasses import replace
 
 import jax
 
-from aejax import Sweep
-from aejax.training import schedules
+from aejax import Sweep, schedules
 
 PLAIN = Sweep(
     label="deep",

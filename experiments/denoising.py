@@ -18,9 +18,7 @@ without noise loses: SSE 34.3 at the Gaussian noise, PCA with as many components
 
 import jax
 
-from aejax import Sweep, nets, variants
-from aejax.evaluation import scores
-from aejax.training import schedules
+from aejax import Sweep, nets, schedules, scores, variants
 
 COMMON = {
     "dataset": "mnist",

@@ -26,9 +26,7 @@ from typing import Any
 
 import jax
 
-from aejax import Sweep, variants
-from aejax.evaluation import scores
-from aejax.training import schedules
+from aejax import Sweep, schedules, scores, variants
 
 SHAPE: dict[str, Any] = {
     "dataset": "olivetti_augmented",

@@ -15,8 +15,7 @@ more than the order.
 
 import jax
 
-from aejax import Sweep
-from aejax.training import greedy, schedules
+from aejax import Sweep, greedy, schedules
 
 EPOCHS, LAYERS = 12, 3
 PHASES = {

@@ -21,9 +21,7 @@ import dataclasses
 
 import jax
 
-from aejax import Sweep, variants
-from aejax.evaluation import scores
-from aejax.training import schedules
+from aejax import Sweep, schedules, scores, variants
 
 BITS = Sweep(
     label="bits",

@@ -9,8 +9,7 @@ PCA. The error is PCA's before the subspace is: the largest principal angle is s
 seeds.
 """
 
-from aejax import Sweep
-from aejax.training import schedules
+from aejax import Sweep, schedules
 
 SWEEPS = [
     Sweep(

@@ -19,9 +19,7 @@ seed), and 0.04 with drawn prefixes (1 seed).
 
 from typing import Any
 
-from aejax import Sweep, variants
-from aejax.evaluation import scores
-from aejax.training import optimisers, schedules
+from aejax import Sweep, optimisers, schedules, scores, variants
 
 COMMON: dict[str, Any] = {
     "dataset": "mnist_centred",

@@ -19,9 +19,7 @@ denoising net have 0.767, 0.896 and 0.937, those of the plain one 0.674, 0.864 a
 
 import jax
 
-from aejax import Sweep, variants
-from aejax.evaluation import scores
-from aejax.training import schedules
+from aejax import Sweep, schedules, scores, variants
 
 COMMON = {
     "dataset": "mnist",

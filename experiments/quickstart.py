@@ -14,8 +14,7 @@ net, 2 codings are worth 4.8 principal components, 4 are worth 9.4, 8 are worth 
 
 import jax
 
-from aejax import Sweep
-from aejax.training import schedules
+from aejax import Sweep, schedules
 
 COMMON = {"dataset": "digits", "batch_size": 74, "schedule": schedules.warmup_cosine, "seeds": (0, 1, 2)}
 DEEP = {"widths": (128, 64, 16), "activation": jax.nn.relu, "output": jax.nn.sigmoid, "epochs": 100}

@@ -22,8 +22,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from aejax import Sweep, nets
-from aejax.training import schedules
+from aejax import Sweep, nets, schedules
 
 RECURRENT = Sweep(
     label="recurrent",

@@ -17,9 +17,7 @@ KL, and at most 14 % in any run of the others (2 seeds). Few of JumpReLU's units
 average (2 seeds).
 """
 
-from aejax import Sweep, variants
-from aejax.evaluation import scores
-from aejax.training import schedules
+from aejax import Sweep, schedules, scores, variants
 
 COMMON = {
     "dataset": "mnist",

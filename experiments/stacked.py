@@ -18,8 +18,7 @@ import dataclasses
 
 import jax
 
-from aejax import Sweep
-from aejax.training import schedules
+from aejax import Sweep, schedules
 
 CHAPTER = Sweep(
     label="stacked, as in the chapter",

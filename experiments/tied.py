@@ -17,8 +17,7 @@ import dataclasses
 
 import jax
 
-from aejax import Sweep
-from aejax.training import schedules
+from aejax import Sweep, schedules
 
 CHAPTER = Sweep(
     label="tied, as in the chapter",

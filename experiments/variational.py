@@ -23,10 +23,7 @@ from typing import Any
 
 import jax
 
-from aejax import Sweep, variants
-from aejax.evaluation import scores
-from aejax.training import schedules
-from aejax.variants import penalties
+from aejax import Sweep, penalties, schedules, scores, variants
 
 SHAPE: dict[str, Any] = {
     "dataset": "mnist",

@@ -214,6 +214,15 @@ def test_a_room_imports_only_from_itself_and_from_rooms_below():
     assert upwards == []
 
 
+def test_experiments_import_only_public_names():
+    private = []
+    for path in sorted((CHECKOUT / "experiments").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("aejax."):
+                private.append(f"{place(path)}:{node.lineno} imports from {node.module}")
+    assert private == []
+
+
 def test_a_library_is_imported_only_where_it_belongs():
     strays = []
     for path, tree in TREES.items():

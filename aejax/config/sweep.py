@@ -1,7 +1,7 @@
 """`Sweep`: the runs of one compiled program, declared in a plain Python file.
 
-Fields are static choices: another value compiles another program. `seeds` and `hyper` vary within the program. A sweep
-is checked when it is made, before any data is read: every error names the field, the value and the fix.
+Fields are fixed for all runs of a sweep; `seeds` and `hyper` vary within the program. A sweep is checked when it is
+made, before any data is read: every error names the field, the value and the fix.
 """
 
 from __future__ import annotations
@@ -341,7 +341,7 @@ def from_config(config: Mapping[str, Any], hyper: Mapping[str, float], seed: int
         if name == "schedule" and fields[name] not in choices:
             fields[name] = "constant"
         if fields[name] not in choices:
-            fix = "build the net in Python and read the parameters with aejax.storage.run_folders.read_run"
+            fix = "build the net in Python and read parameters.safetensors of the run with safetensors"
             raise ConfigError(f"config.{name}", f"{fields[name]!r} is not a function of aejax", fix)
         fields[name] = choices[fields[name]]
     full_net = Sweep(**fields, hyper=dict(hyper), seeds=(seed,))

@@ -22,7 +22,7 @@ Hyper = dict[str, float | tuple[float, ...]] | tuple[dict[str, float], ...]
 Bounds = Mapping[str, tuple[float, float]]
 """Smallest and largest allowed value by hyper-parameter."""
 CODINGS = "codings"
-"""The one hyper-parameter that is not an argument of the loss: the number of codings that a run trains."""
+"""The hyper-parameter that says how many codings a run trains. Like `learning_rate` it is no argument of the loss."""
 
 
 def check_function(field: str, value: Any) -> None:

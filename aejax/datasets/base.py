@@ -152,8 +152,8 @@ class RawData(NamedTuple):
 
 
 def evenly_spaced(rows: int, max_rows: int) -> np.ndarray:
-    """Evenly spaced indices of `rows` rows, at most `most` of them. Neighbouring rows may be alike, so a sample of the
-    first rows could be one-sided.
+    """Evenly spaced indices of `rows` rows, at most `max_rows` of them. Neighbouring rows may be alike, so a sample
+    of the first rows could be one-sided.
     """
     return np.linspace(0, rows - 1, min(max_rows, rows)).astype(int)
 

@@ -102,8 +102,8 @@ def load_patches(data_dir: str | Path | None, seed: int) -> RawData:
     the picture lie between neighbouring pixels of the patch; values are interpolated bilinearly. The patches of a
     picture do not depend on `seed`.
 
-    Like the 165 600 patches of Hinton and Salakhutdinov 2006, which were rotated and scaled in this way. Theirs were
-    also scaled to one brightness.
+    Hinton and Salakhutdinov 2006 rotated and scaled their 165 600 patches in this way. They also scaled them to one
+    brightness.
     """
     from scipy.ndimage import map_coordinates  # a slow import
 

@@ -43,8 +43,8 @@ class PCAReference(NamedTuple):
     seconds: float
 
 
-# The key is the dataset object, not its fingerprint: `dataclasses.replace(dataset, x_test=...)` keeps the fingerprint
-# but needs another curve. The keys are weak, so that a reference lives as long as its dataset.
+# Datasets are equal where their rows are. The fingerprint alone is not enough of a key, since
+# `dataclasses.replace(dataset, x_test=...)` keeps it. The keys are weak: a reference lives as long as its dataset.
 _REFERENCES: weakref.WeakKeyDictionary[Dataset, PCAReference] = weakref.WeakKeyDictionary()
 
 

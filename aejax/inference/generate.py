@@ -105,10 +105,10 @@ def traverse(
 ) -> tuple[Path, np.ndarray]:
     """Decode codings with one coding varied at a time, one line of rows per coding; returns the file and the rows.
 
-    The varied coding takes the quantiles `artifacts.LEVELS` of its training values; in a variational run it takes
-    `artifacts.DEVIATIONS` standard deviations of the prior. The other codings stay at their means, or at the codings
-    of test row `row`. The default is every coding, at most the 32 with the largest spread. Raises ConfigError for a
-    coding or a row that does not exist.
+    The varied coding takes the quantiles `artifacts.TRAVERSAL_QUANTILES` of its training values; in a variational run
+    it takes `artifacts.TRAVERSAL_DEVIATIONS` standard deviations of the prior. The other codings stay at their means,
+    or at the codings of test row `row`. The default is every coding, at most the 32 with the largest spread. Raises
+    ConfigError for a coding or a row that does not exist.
     """
     loaded = stored_run.load(run)
     path = _output_path(out, "traversal", loaded)

@@ -79,7 +79,7 @@ class Live:
         self._next_epoch[run_id] = max([start, *(start + len(curve) for curve in new_curves.values())])
 
     def close(self) -> None:
-        """Forget the runs. Nothing needs to be written: `epochs` closes its file each time."""
+        """Forget the runs. Nothing needs to be written: `append` closes its file each time."""
         self._next_epoch.clear()
 
 

@@ -36,10 +36,11 @@ class Timings(dict[str, float]):
 class RunContext:
     """What the jobs of one call share.
 
-    `folder` is the results folder, None on a process that does not write. `store` takes each run that has ended.
-    `how` and `width` are the layout that was asked for, `save_seconds` the seconds between two checkpoints.
-    `rows` are rows that were stored before this call. `saved_blocks` maps the id of each saved state to the identity of
-    its block. `remove_state` removes the state of a block whose runs are all stored.
+    `folder` is the results folder, None on a process that does not write. `store` takes each run that has ended: in
+    `execute` it writes the run to the results folder, in a worker it sends the run to the driver. `how` and `width` are
+    the layout that was asked for, `save_seconds` the seconds between two checkpoints. `rows` are rows that were stored
+    before this call. `saved_blocks` maps the id of each saved state to the identity of its block. `remove_state`
+    removes the state of a block whose runs are all stored.
     """
 
     experiment: str

@@ -214,9 +214,10 @@ def _store(job: Job, context: RunContext, member: Member, scored: ScoredRun, cho
 
 
 def _execution(job: Job, context: RunContext, choice: LayoutChoice) -> dict[str, Any]:
-    """How a run was executed, as its row says. `asked` is what was asked for, None where the layout is no precedent.
+    """How a run was executed, as its row says.
 
-    What suits a single run, or a run that is trained alone because its block failed, says nothing about many.
+    `asked` is the layout that was asked for. It is None where later runs should not reuse this layout, which was chosen
+    for a single run of many, or for a run that is trained alone because its block failed.
     """
     layout = choice.layout
     precedent = context.how != "auto" or len(job.members) == 1 or layout.how != "loop"

@@ -10,7 +10,7 @@ import jax
 
 from aejax.runtime.errors import MachineError
 
-WORKERS_ON_HOST = "AEJAX_SHARERS"
+WORKERS_ON_HOST = "AEJAX_WORKERS_ON_HOST"
 """Environment variable that a worker pool sets: the number of its workers that share the memory of this host."""
 
 

@@ -223,8 +223,8 @@ def _rows(path: Path, report: Callable[[ResultsError], None]) -> list[dict[str, 
 def _from_line(line: bytes) -> dict[str, Any]:
     """The row in a line of the index. Raises ValueError, KeyError or TypeError if the line is not a row or is damaged.
 
-    Lines of earlier versions have no SHA-256. A last field of another name whose value has the length of a SHA-256 is
-    one whose name is damaged.
+    Lines of earlier versions have no SHA-256. If the last value is as long as a SHA-256 under
+    another name, that name is damaged.
     """
     row = json.loads(line)
     _order(row)

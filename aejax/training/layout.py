@@ -51,7 +51,7 @@ class Layout(NamedTuple):
 
     @property
     def chunk_seconds(self) -> float:
-        """Seconds that a chunk should take: each member's part of a chunk begins by shuffling the rows of its epoch."""
+        """Seconds that a chunk should take. More groups on a device take longer: each shuffles its rows first."""
         return min(4.0, float(max(1, self.groups // self.devices)))
 
     def sharding(self, *axes: str) -> NamedSharding | None:

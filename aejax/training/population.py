@@ -83,8 +83,8 @@ def compile_population(spec: ProgramSpec, layout: Layout) -> CompiledPopulation:
     def advance_block(
         state: FitState, key_data: jax.Array, hyper: dict[str, jax.Array], data: Data, until: jax.Array
     ) -> FitState:
-        # All members are at the same step. As one number for all of them, a vmapped loop stays a loop and a condition a
-        # condition; with a number for each member, vmap would compute both branches and select.
+        # All members are at the same step, so it is passed once. With a step for each member, vmap would turn every
+        # condition into both branches and a selection.
         return _over_members(advance_member, layout, 3)(state, key_data, hyper, data, until, state.step[0, 0])
 
     member_sharding = layout.member_sharding

@@ -154,8 +154,8 @@ def rotation_augmented(
     """The plain loss with a gradient that also rotates the codings to the principal axes (Bao et al. 2020).
 
         z    = encoder(x),    x (b, d), z (b, k)
-        loss = error(output(decoder(z)), x) + l2 * l2_penalty + rotation * 0
-        the 0 has the gradient  W A / d  in every kernel W of the codings,
+        loss = error(output(decoder(z)), x) + l2 * l2_penalty + rotation * r
+        r has the value 0 and the gradient  W A / d  in every kernel W of the codings,
         A = (above the diagonal of M - below it) / 2,    M (k, k) the covariance of the codings
 
     A is skew, so a step along this gradient rotates the codings and the decoder alike and changes no reconstruction.
@@ -163,8 +163,8 @@ def rotation_augmented(
     inputs; our error is a mean over inputs, so A is divided by d.
 
     A diagonal M makes each coding a principal component only where encoder and decoder are each other's transposes. A
-    net that is not tied needs a small `l2` for this. Adam scales single parameters, and a rotation with scaled
-    parameters is no rotation: use sgd or nesterov.
+    net that is not tied needs a small `l2` for this. Adam scales the step of each parameter, which
+    destroys the rotation: use sgd or nesterov.
 
     Hyper-parameters:
         rotation: weight of the rotation's gradient, at least 0, without unit.
@@ -173,7 +173,7 @@ def rotation_augmented(
     Raises ConfigError for a net whose codings are not linear, and where error and output do not fit.
     """
     if not (net.linear_codings and net.coding_axes):
-        found = "rotation_augmented, with codings that an activation or their net keeps from being turned"
+        found = "rotation_augmented, with codings that cannot be rotated, because of their activation or net"
         raise ConfigError("variant", found, "set coding_activation=identity, and net=mlp")
     decode, predict = decode_and_target(net, output, error)
 

@@ -90,14 +90,14 @@ class Comparison(NamedTuple):
 
     ours: name of the autoencoder's number.
     theirs: name of the baseline's number.
-    rival: name of the baseline in the report.
-    words: template of the sentence, with {ours} and {theirs}.
-    otherwise: introduction of the comparison of squared errors, which the report adds to this one.
-    higher: whether the higher number is the better one instead.
-    curve: whether all settings with as many codings are compared, not only the one that is best on validation rows.
-    nats: whether the report gives the difference of the numbers, in nats, instead of their ratio.
-    only: name of a number; rows without it are not compared.
-    exact: name of a number of which `ours` is an estimate; it is compared instead where a row has it.
+    baseline: name of the baseline in the report.
+    sentence: template of the sentence, with {ours} and {theirs}.
+    sse_introduction: introduction of the comparison of squared errors, which the report adds to this one.
+    higher_is_better: whether the higher number is the better one instead.
+    all_settings: whether all settings with as many codings are compared, not only the best one on validation rows.
+    in_nats: whether the report gives the difference of the numbers, in nats, instead of their ratio.
+    requires: name of a number; rows without it are not compared.
+    exact_number: name of a number of which `ours` is an estimate; it is compared instead where a row has it.
     """
 
     ours: str
@@ -121,7 +121,7 @@ class Score(NamedTuple):
     headers: for each number of the report's table its name, column header and meaning; other numbers are in the row
         only.
     needs_labels: whether the dataset must have labels.
-    against: comparisons with baselines, which the report's verdict states before that of squared errors.
+    comparisons: comparisons with baselines, which the report's verdict states before that of squared errors.
     chosen_by: name of a number on validation rows, lower is better, by which the report chooses settings instead of
         their validation error; empty for none.
     """

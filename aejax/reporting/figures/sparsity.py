@@ -21,7 +21,7 @@ def r2_against_l0(best: Sequence[Setting], styles: Styles, load_arrays: ArrayLoa
     """R² on test against L0: one panel for each dataset, one point for each setting, PCA's R² in black.
 
     A dotted line runs from each point to PCA at equal R². Returns None where no setting has measured L0. Settings below
-    LEAST_R2 are left out: `words` counts them.
+    LEAST_R2 are left out: `note` counts them.
     """
     measured = [setting for setting in _with_l0(best) if fmean(setting.values("r2_test")) >= LEAST_R2]
     if not measured:

@@ -1,4 +1,4 @@
-"""What sparse variants share whose decoder is a dictionary: one affine layer, whose columns the codings weight.
+"""Shared code of the sparse variants whose decoder is one affine layer: a dictionary of columns, weighted by codings.
 
 Their parameters have a `memory`, which gets no gradient: `memory["idle"]`, (k,), counts for each unit the steps since
 it was last active, and a variant may remember further scalars.

@@ -32,7 +32,7 @@ def idle_steps(idle_k: jax.Array, z_bk: jax.Array) -> jax.Array:
 def revival_error(
     net: Net, params: Params, units_bk: jax.Array, left_over_bd: jax.Array, dead_k: jax.Array, most: int
 ) -> jax.Array:
-    """AuxK: mean squared error of reconstructing what the codings left over from the dead units.
+    """AuxK: mean squared error with which the dead units reconstruct the residual of the active ones.
 
     In each row the `most` largest dead units, after a ReLU, reconstruct with the decoder's columns, without its bias.
 
@@ -57,8 +57,8 @@ def shortfall(
 
     Only the dead units' own weights and biases in the encoder's last layer get a gradient (in a tied net these weights
     are also the units' columns); thresholds and everything that other units use get none. The gradient of a unit does
-    not depend on its distance from the threshold. AuxK has no gradient for a unit that is negative in every row, and
-    dead units of ReLU codings are.
+    not depend on its distance from the threshold. Dead units of ReLU codings are
+    negative in every row; AuxK gives such units no gradient.
     """
     last_layer = {path for path, _ in net.coding_axes if path[0] == "encoder"}
 
