@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from aejax.runner.events import RunListener
-from aejax.runner.jobs import Job
+from aejax.runner.jobs import Job, StoredLayout
 from aejax.storage import checkpoints
 from aejax.training.layout import Layout, place_data
 
@@ -54,12 +54,19 @@ class RunContext:
     rows: Sequence[dict[str, Any]] = ()
     saved_blocks: dict[str, dict[str, Any]] = field(default_factory=dict)
     remove_state: Callable[[Path, str], None] = checkpoints.remove
+    layouts: dict[str, StoredLayout] = field(default_factory=dict)
+    """Layouts that this call chose, by program: a later job of the same program takes the same one."""
     save_cost: float = 0.0
     """Seconds that the last checkpoint took."""
     _placed: dict[tuple[str, bool, str], Any] = field(default_factory=dict)
 
+    def begin_job(self) -> None:
+        """Release the data of the job before, and forget how long its checkpoints took."""
+        self._placed.clear()
+        self.save_cost = 0.0
+
     def place_data(self, job: Job, layout: Layout) -> Any:
-        """The training data of a job on the devices of a layout. Jobs with the same data and layout share it."""
+        """The training data of a job on the devices of a layout. Blocks with the same layout share it."""
         key = (job.dataset.fingerprint, job.sweep.moments, str(layout.sharding()))
         if key not in self._placed:
             start = time.perf_counter()

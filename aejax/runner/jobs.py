@@ -16,6 +16,7 @@ from aejax.config.sweep import Sweep
 from aejax.datasets import Dataset
 from aejax.storage import provenance, run_folders
 from aejax.training import greedy, population, train
+from aejax.training.layout import LAYOUT_KINDS
 from aejax.training.loop import Initialiser, ProgramSpec
 from aejax.variants import Autoencoder
 
@@ -185,23 +186,42 @@ def stored_layout(job: Job, rows: Iterable[Mapping[str, Any]], how: str) -> Stor
     here = machine_class()
     for row in layout_rows(job, rows):
         execution = row["execution"]
-        if execution.get("asked", "auto") == how and _machine_class_of(row["provenance"]) == here:
+        if execution["asked"] == how and _machine_class_of(row["provenance"]) == here:
             return StoredLayout(execution["how"], execution["width"], execution["rates"])
     return None
 
 
 def layout_rows(job: Job, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Of rows of this job's program, one for each layout and class of machine, cut to what `stored_layout` reads."""
+    """Of rows of this job's program, one for each layout and class of machine, cut to what `stored_layout` reads.
+
+    Rows whose layout later runs should not reuse are left out, and so are rows without the fields of a run.
+    """
+    wanted = {**job.identity, "config": _without_digests(job.identity["config"])}
     distinct = {}
     for row in rows:
-        execution = row.get("execution")
-        if not execution:
+        try:
+            facts = row["provenance"]
+            config = _without_digests(row["config"])
+            program = {"format": row["format"], "config": config, "data": facts["dataset_fingerprint"]}
+            layout = {name: row["execution"][name] for name in ("how", "width", "rates")}
+            layout["asked"] = _asked(row["execution"])
+            key = short_hash([layout, _machine_class_of(facts)])
+        except (KeyError, TypeError, AttributeError, ValueError):
             continue
-        identity = {"format": row["format"], "config": row["config"], "data": row["provenance"]["dataset_fingerprint"]}
-        if identity == job.identity:
-            layout = {name: execution.get(name) for name in ("how", "width", "rates")}
-            layout["asked"] = execution.get("asked", "auto")
-            key = short_hash([layout, _machine_class_of(row["provenance"])])
+        if program == wanted and layout["asked"] is not None and layout["how"] in LAYOUT_KINDS[1:]:
             fields = {name: row[name] for name in ("format", "config", "provenance")}
             distinct.setdefault(key, {**fields, "execution": layout})
     return list(distinct.values())
+
+
+def _asked(execution: Mapping[str, Any]) -> str | None:
+    """What was asked for, None where the layout should not be reused. Rows of earlier versions do not say it.
+
+    Of those a loop is not reused: it was chosen for a single run, or for a run that was trained alone after a failure.
+    """
+    return execution.get("asked", None if execution["how"] == "loop" else "auto")
+
+
+def _without_digests(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config without the digests of custom functions, which can differ between processors."""
+    return {name: value for name, value in config.items() if name != "digests"}

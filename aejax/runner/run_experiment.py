@@ -112,9 +112,9 @@ def execute(
         planned = _plan(sweeps, data, own_folder, again, listener)
         listener.start(sum(len(job.members) for job in planned), call.device)
         context = RunContext(experiment, own_folder, listener, call.timings, call.store, how, width, save_seconds, rows)
+        call.listener = listener
         if own_folder is not None:
             call.folder = own_folder
-            call.listener = listener
             context.saved_blocks = resume.find_saved_blocks(own_folder, planned, listener, again)
         try:
             if on is None:

@@ -18,7 +18,7 @@ from aejax.runtime.errors import AejaxError
 from aejax.runtime.signals import Interrupted
 from aejax.training import autotune, loop, population
 from aejax.training.autotune import LayoutChoice
-from aejax.training.layout import make_layout
+from aejax.training.layout import Layout, make_layout
 from aejax.training.loop import Fit, Progress
 
 
@@ -26,22 +26,24 @@ def train_job(job: Job, context: RunContext) -> None:
     """Train and store every missing run of a job, those of blocks with a saved state first.
 
     A block that fails is trained again member by member, so that a member that fails harms no other; its row says why.
+    Raises ConfigError where a member cannot be trained.
     """
+    context.begin_job()
     _fit_reference(job, context)
+    spec = job.spec
     start = time.perf_counter()
     missing = {member.run_id: member for member in job.missing}
     for members, layout in resume.resumable_blocks(job, context):
-        population.compile_population(job.spec, layout)
+        population.compile_population(spec, layout)
         context.timings.add_since("compile", start)
-        choice = LayoutChoice(layout, _stored_rates(job, context), None)
-        _train_block(job, context, choice, members, missing)
+        _train_block(job, context, _choice_of_resumed(job, context, layout), members, missing)
         start = time.perf_counter()
     members = list(missing.values())
     if not members:
         return
     try:
         choice = _choose_layout(job, context, members)
-        population.compile_population(job.spec, choice.layout)  # measuring other layouts can have cleared it
+        population.compile_population(spec, choice.layout)  # measuring other layouts can have cleared it
     except AejaxError:
         raise
     except Exception as error:  # no member of this program can be trained
@@ -67,35 +69,49 @@ def _fit_reference(job: Job, context: RunContext) -> None:
 
 
 def _choose_layout(job: Job, context: RunContext, members: Sequence[Member]) -> LayoutChoice:
-    """The layout for the members that are left: the one that stored runs of the program had, else a chosen one."""
-    spec = job.spec
+    """The layout for the members that are left: the one that other runs of the program had, else a chosen one."""
     data = job.training_data
     runs = [member.run for member in members]
+    how = context.how
     check = context.listener.check_interrupt
     if context.width is not None:
-        return autotune.choose_layout(spec, data, runs, how=context.how, width=context.width, check_interrupt=check)
-    stored = _stored_layout(job, context)
-    if stored is None:
-        return autotune.choose_layout(
-            spec, data, runs, how=context.how, total_members=len(job.members), check_interrupt=check
-        )
-    width = stored.width if stored.how == "vmap" else None
-    choice = autotune.choose_layout(spec, data, runs, how=stored.how, width=width, check_interrupt=check)
-    return choice._replace(rates=stored.rates)
+        return autotune.choose_layout(job.spec, data, runs, how=how, width=context.width, check_interrupt=check)
+    known = _known_layout(job, context)
+    if known is not None:
+        width = known.width if known.how == "vmap" else None
+        choice = autotune.choose_layout(job.spec, data, runs, how=known.how, width=width, check_interrupt=check)
+        return choice._replace(rates=known.rates, asked=how)
+    choice = autotune.choose_layout(
+        job.spec, data, runs, how=how, total_members=len(job.members), check_interrupt=check
+    )
+    if how == "auto" and len(runs) == 1:  # what suits a single run says nothing about many
+        return choice
+    _remember_layout(job, context, choice.layout, choice.rates)
+    return choice._replace(asked=how)
 
 
-def _stored_layout(job: Job, context: RunContext) -> jobs.StoredLayout | None:
-    """The layout of stored runs as the first process finds it, on every process."""
-    stored = None
-    if distributed.is_first_process():
-        stored = jobs.stored_layout(job, [*job.stored.values(), *context.rows], context.how)
-    fields = distributed.broadcast_json(stored)
+def _choice_of_resumed(job: Job, context: RunContext, layout: Layout) -> LayoutChoice:
+    """The layout of a block with a saved state, which the other members get too where it is what was asked for."""
+    known = _known_layout(job, context)
+    rates = None if known is None else known.rates
+    if context.width is None and (layout.how == context.how or (context.how == "auto" and layout.how != "loop")):
+        _remember_layout(job, context, layout, rates)
+        return LayoutChoice(layout, rates, None, asked=context.how)
+    return LayoutChoice(layout, rates, None)
+
+
+def _known_layout(job: Job, context: RunContext) -> jobs.StoredLayout | None:
+    """The layout that this call or stored runs gave the program of the job, the same on every process."""
+    known = context.layouts.get(jobs.short_hash(job.identity))
+    if known is None and distributed.is_first_process():
+        known = jobs.stored_layout(job, [*job.stored.values(), *context.rows], context.how)
+    fields = distributed.broadcast_json(known)
     return None if fields is None else jobs.StoredLayout(*fields)
 
 
-def _stored_rates(job: Job, context: RunContext) -> dict[str, float] | None:
-    stored = _stored_layout(job, context)
-    return None if stored is None else stored.rates
+def _remember_layout(job: Job, context: RunContext, layout: Layout, rates: dict[str, float] | None) -> None:
+    known = jobs.StoredLayout(layout.how, layout.width, rates)
+    context.layouts.setdefault(jobs.short_hash(job.identity), known)
 
 
 def _train_block(
@@ -171,7 +187,7 @@ def _train_alone(
     context.listener.warn(
         f"{job.sweep.name}: a block of {len(members)} failed ({type(error).__name__}): trained one by one"
     )
-    alone = choice._replace(layout=make_layout("loop", 1))
+    alone = choice._replace(layout=make_layout("loop", 1), asked=None)
     for member in members:
         if member.run_id in missing:
             _train_block(job, context, alone, [member], missing)
@@ -209,20 +225,15 @@ def _score_and_store(job: Job, context: RunContext, choice: LayoutChoice, member
 
 
 def _store(job: Job, context: RunContext, member: Member, scored: ScoredRun, choice: LayoutChoice | None) -> None:
-    execution = None if choice is None else _execution(job, context, choice)
+    execution = None if choice is None else _execution(job, choice)
     context.store(*scored.named(context.experiment, member.run_id, execution))
 
 
-def _execution(job: Job, context: RunContext, choice: LayoutChoice) -> dict[str, Any]:
-    """How a run was executed, as its row says.
-
-    `asked` is the layout that was asked for. It is None where later runs should not reuse this layout, which was chosen
-    for a single run of many, or for a run that is trained alone because its block failed.
-    """
+def _execution(job: Job, choice: LayoutChoice) -> dict[str, Any]:
+    """How a run was executed, as its row says. `asked` is None where later runs should not reuse the layout."""
     layout = choice.layout
-    precedent = context.how != "auto" or len(job.members) == 1 or layout.how != "loop"
     return {
-        "asked": context.how if precedent and context.width is None else None,
+        "asked": choice.asked,
         "how": layout.how,
         "width": layout.width,
         "block": layout.block,

@@ -31,11 +31,16 @@ LARGE_BATCH = 256
 
 
 class LayoutChoice(NamedTuple):
-    """A layout, the samples per second of every layout that was measured (None where none was), bytes of a member."""
+    """A layout and how it was chosen.
+
+    `rates` are the samples per second of every layout that was measured, None where none was. `member_bytes` is the
+    memory of a member. `asked` is what was asked for, None where later runs of the program should not reuse the layout.
+    """
 
     layout: Layout
     rates: dict[str, float] | None
     member_bytes: int | None
+    asked: str | None = None
 
 
 def choose_layout(
