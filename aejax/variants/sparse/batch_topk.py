@@ -41,7 +41,7 @@ def batch_topk(
         l2: weight of `penalties.l2`, at least 0, in units of the error per squared weight.
 
     Options:
-        dead_after: a unit that is active in no row for so many steps is dead.
+        dead_after: number of steps without activity in any row after which a unit is dead.
         revived: how many dead units per row, the largest, learn to reconstruct what z leaves over; by default d / 2.
         memory_of: weight of the old threshold in the running mean at each step, at least 0 and below 1.
 

@@ -42,7 +42,7 @@ def gated(
             the same units.
         l2: weight of `penalties.l2`, at least 0, in units of the error per squared weight.
 
-    Option `dead_after`: a unit that is active in no row for so many steps is dead.
+    Option `dead_after`: number of steps without activity in any row after which a unit is dead.
 
     Raises ConfigError where the decoder is not one dense layer, the net has no biases, `dead_after` is not a positive
     whole number, or error and output do not fit.

@@ -42,7 +42,7 @@ def jump_relu(
 
     Options:
         first_threshold: every threshold at the start, above 0, in units of the codings.
-        dead_after: a unit that is active in no row for so many steps is dead.
+        dead_after: number of steps without activity in any row after which a unit is dead.
 
     Raises ConfigError where the decoder is not one dense layer, on options outside their ranges, and where error and
     output do not fit.

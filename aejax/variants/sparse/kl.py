@@ -30,7 +30,7 @@ def kl_sparse(
 
     Hyper-parameters:
         sparsity: weight of the divergence, at least 0, in units of the error per nat.
-        target: the wanted mean of each coding, between 0 and 1.
+        target: the intended mean of each coding, between 0 and 1.
         l2: weight of `penalties.l2`, at least 0, in units of the error per squared weight.
 
     Raises ConfigError where error and output do not fit.

@@ -36,7 +36,7 @@ def l1_sparse(
             units.
         l2: weight of `penalties.l2`, at least 0, in units of the error per squared weight.
 
-    Option `dead_after`: a unit that is active in no row for so many steps is dead.
+    Option `dead_after`: number of steps without activity in any row after which a unit is dead.
 
     Raises ConfigError where the decoder is not one dense layer, on a `dead_after` that is not a positive whole number,
     and where error and output do not fit.

@@ -36,7 +36,7 @@ def topk(
         l2: weight of `penalties.l2`, at least 0, in units of the error per squared weight.
 
     Options:
-        dead_after: a unit that is active in no row for so many steps is dead.
+        dead_after: number of steps without activity in any row after which a unit is dead.
         revived: how many dead units per row, the largest, learn to reconstruct what z leaves over; by default d / 2.
 
     Raises ConfigError where the decoder is not one dense layer, on options that are not positive whole numbers, and
