@@ -2,8 +2,8 @@
 
 784-300-100 and its mirror, trained to give the clean image from a noisy one: Gaussian noise of standard deviation .5,
 half of the pixels masked, a quarter of them salt or pepper; and the same net without noise in training, given Gaussian
-noise in the test. Every one is held against PCA with its best number of components (chosen on noisy validation rows)
-and against the best affine map for that noise. Then linear nets with 100 codings whose loss averages over all
+noise in the test. Every one is compared with PCA with its best number of components (chosen on noisy validation
+rows) and with the best affine map for that noise. Then linear nets with 100 codings whose loss averages over all
 Gaussian or masking noise exactly, in full batches: they should reach the best affine map of rank 100. Three seeds each.
 
     aejax run experiments/denoising.py --data-dir DIR

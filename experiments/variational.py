@@ -1,6 +1,6 @@
 """How likely are MNIST's test images to a variational autoencoder, and to probabilistic PCA? (Burda et al. 2015)
 
-784-200-200-50 and its mirror, tanh, Bernoulli rows binarised anew in every epoch, 60 epochs of batches of 100, one
+784-200-200-50 and its mirror, tanh, Bernoulli rows binarised again in every epoch, 60 epochs of batches of 100, one
 seed; the same for 15 epochs, with the weight of the KL rising over the first 30 % of them, with .1 nats of every
 coding's KL free, and with the importance-weighted bound of five samples; then linear ones with one Gaussian variance,
 on the pixels as they are: at their best they are probabilistic PCA. Three seeds with a learned variance, one with the

@@ -136,7 +136,7 @@ def tiny(tmp_path):
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
-    """A finished tiny experiment: its results folder, of which whoever changes something takes a copy."""
+    """A finished tiny experiment: its results folder. A test that changes something copies it first."""
     folder = tmp_path_factory.mktemp("finished")
     (folder / "tiny.py").write_text(TINY)
     assert cli.main(["run", str(folder / "tiny.py"), "--results", str(folder / "results")]) == 0

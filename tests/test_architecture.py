@@ -40,7 +40,7 @@ OUTSIDE = {
     "argparse": {"cli"},
     "optax": {"variants", "training", "evaluation"},
 }
-"""Which rooms may import a library: whoever changes to another one changes these rooms alone."""
+"""Which rooms may import a library: a change to another library changes these rooms alone."""
 
 
 def place(path):

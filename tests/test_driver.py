@@ -57,7 +57,7 @@ def test_a_task_read_back_is_the_same_job(one):
     assert (again.sweep.config(), again.sweep.points()) == (job.sweep.config(), job.sweep.points())
 
 
-def test_a_function_of_ones_own_needs_its_file(tmp_path, refused):
+def test_a_custom_function_needs_its_file(tmp_path, refused):
     mine = sweep(activation=lambda x: x * 0.5)
     refused(ConfigError, "Sweep.activation", "source=Source(FILE)", call=lambda: remote.check([mine], None))
     path = tmp_path / "mine.py"

@@ -126,7 +126,7 @@ def test_a_worker_that_is_killed_is_replaced_and_no_run_is_lost(tmp_path, long_h
     assert not any((tmp_path / "x/states").glob("*"))
 
 
-def test_ctrl_c_stops_the_pool_and_the_same_command_goes_on(tmp_path, long_here, cache):
+def test_ctrl_c_stops_the_pool_and_the_same_command_continues(tmp_path, long_here, cache):
     arguments = ("--on", "pool", "--workers", "2", "--save-every", "0.2")
     process = start(LONG, tmp_path, *arguments, cache=cache)
     wait_for(lambda: any((tmp_path / "x/states").glob("[!.]*/[!.]*")))

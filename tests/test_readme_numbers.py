@@ -41,7 +41,7 @@ ALLOWED = {
     ],
     "tests/README.md": [],
 }
-"""By file: what else is no result. Whoever adds to it says why."""
+"""By file: other numbers that are no results, each with the reason."""
 
 
 def plain(text: str) -> str:

@@ -1,4 +1,4 @@
-"""A state is gone on from by what it was saved by, and by nothing else: another config, other data, another format."""
+"""A state is resumed only by the config, data, format and machine class that saved it."""
 
 import shutil
 
@@ -162,7 +162,7 @@ def test_again_leaves_the_state_of_other_members_alone(stopped, seen, capsys):
     assert not list(state.parent.iterdir())
 
 
-def test_a_damaged_state_of_what_is_stored_is_in_nobodys_way(stopped, seen, capsys, tmp_path):
+def test_a_damaged_state_of_stored_runs_stops_no_call(stopped, seen, capsys, tmp_path):
     command, state, _ = stopped
     shutil.copytree(state, tmp_path / "copy")
     assert cli.main(command) == 0

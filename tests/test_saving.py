@@ -14,7 +14,7 @@ from support import Killed
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Seconds by a clock of one's own; `clock.cost` is what a save takes."""
+    """A clock that tests set; `clock.cost` is the seconds of a save."""
 
     class Clock:
         now, cost, saves = 0.0, 1.0, 0
