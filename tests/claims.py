@@ -803,7 +803,7 @@ def _h200() -> dict[str, Any]:
     "A script killed a sweep {one[kills]} times with SIGKILL: {one[phases][training]} times in training, "
     "{one[phases][compiling the first]} times while compiling and {one[phases][between programs]} times between "
     "programs. It went through {one[sweeps]} sweeps of {one[runs_each]} runs. Runs lost: {one[lost]}. Stored runs "
-    "trained again: {one[stored_runs_trained_again]}. Every row and every parameter ended as in a sweep that nobody "
+    "trained again: {one[stored_runs_trained_again]}. Every row and every parameter ended as in a sweep that was not "
     "killed ([record](kills/kills.json)).",
 )
 def _kills() -> dict[str, Any]:
