@@ -71,7 +71,7 @@ def test_programs_are_forgotten_before_they_take_the_last_memory_mapping(monkeyp
 
 
 def test_where_the_system_does_not_say_nothing_is_forgotten(monkeypatch):
-    monkeypatch.setattr(hardware, "_lines", lambda path: [])
+    monkeypatch.setattr(hardware, "_read_lines", lambda path: [])
     assert hardware.memory_map_usage() == 0.0
 
 
@@ -296,7 +296,7 @@ def test_a_layout_of_other_bits_has_to_be_clearly_faster(monkeypatch, faster, ta
     """On a processor a map, whose bits are those of a fit alone, is the one to beat: by more than noise."""
     monkeypatch.setattr(autotune, "MIN_SECONDS_TO_MEASURE", 0.0)
     speeds = {"map": 1000.0, "vmap": 1000.0 * faster, "loop": 900.0}
-    monkeypatch.setattr(autotune, "_rate", lambda what, dataset, runs, layout, check: speeds[layout.how])
+    monkeypatch.setattr(autotune, "_measure_rate", lambda spec, dataset, runs, layout, check: speeds[layout.how])
     what = population.program_spec(AUTOENCODER, DATASET, ("learning_rate", "l2"), **SETTINGS)
     chosen = autotune.choose_layout(what, DATASET, RUNS)
     assert chosen.layout.how == taken
