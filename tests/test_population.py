@@ -284,7 +284,7 @@ def test_a_width_that_does_not_fit_is_refused_with_the_largest_that_does(monkeyp
 def test_the_layout_is_chosen_by_measurement_where_that_is_worth_it(monkeypatch):
     assert together().choice.rates is None
     monkeypatch.setattr(autotune, "MIN_SECONDS_TO_MEASURE", 0.0)
-    layout, rates, _ = together().choice
+    layout, rates, *_ = together().choice
     assert rates is not None
     assert {name.split()[0] for name in rates} == {"vmap", "map", "loop"}
     taken = rates[layout.how if layout.width == 1 else f"{layout.how} {layout.width}"]
