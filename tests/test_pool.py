@@ -75,7 +75,7 @@ def workers_of(process):
             stat, command = (path / "stat").read_text(), (path / "cmdline").read_text()
         except OSError:
             continue
-        if stat.rpartition(")")[2].split()[1] == str(process.pid) and "cluster" in command:
+        if stat.rpartition(")")[2].split()[1] == str(process.pid) and "aejax.runner.remote" in command:
             found.append(int(path.name))
     return found
 

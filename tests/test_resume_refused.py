@@ -103,7 +103,7 @@ def test_another_class_of_machine(stopped, seen, capsys, monkeypatch):
         capsys.readouterr()
         assert cli.main(command) == 0
     said = capsys.readouterr().err
-    assert f"states/{state.name}: of another class of machine: " in said
+    assert f"states/{state.name}: saved on another class of machine: " in said
     assert f"machine.threads: {here['threads']} stored, {here['threads'] + 1} asked" in said
     assert "machine.processes: 1 stored, 2 asked; kept, and not used" in said
     assert "platform" not in said

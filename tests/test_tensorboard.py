@@ -165,7 +165,7 @@ def test_the_command_line_writes_events_and_all_else_while_it_holds_the_lock(tin
 
         monkeypatch.setattr(module, name, watched_write)
 
-    for module, name in ((atomic, "write_atomic"), (run_folders, "write_atomic"), (atomic, "commit")):
+    for module, name in ((atomic, "write_atomic"), (run_folders, "write_atomic"), (atomic, "commit_folder")):
         watch(module, name)
     assert cli.main(["run", str(tiny), "--results", str(tmp_path), "--tensorboard", "--set", "seeds=0"]) == 0
     assert unlocked == []

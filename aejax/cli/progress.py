@@ -24,12 +24,12 @@ from aejax.training import loop
 class TerminalProgress(RunListener):
     """Draws progress on a terminal, and prints plain lines where standard error is not a terminal.
 
-    `check` is called between chunks and may raise Interrupted. With `quiet` nothing is printed. Set `live` to write
+    `check_interrupt` is called between chunks and may raise Interrupted. With `quiet` nothing is printed. Set `live` to write
     TensorBoard events while runs are trained.
     """
 
-    def __init__(self, check: Callable[[], None] = lambda: None, quiet: bool = False) -> None:
-        self.check = check
+    def __init__(self, check_interrupt: Callable[[], None] = lambda: None, quiet: bool = False) -> None:
+        self.check_interrupt = check_interrupt
         self.warned: set[str] = set()
         self.console = Console(stderr=True, highlight=False, quiet=quiet)
         self.progress = Progress(
