@@ -45,6 +45,17 @@ SWEEPS = [
 ]
 """
 
+started = []
+
+
+@pytest.fixture(autouse=True)
+def end_what_was_started():
+    """End the processes of a test that failed before they did: they would take the cores from all later tests."""
+    yield
+    while started:
+        with started.pop() as process:
+            process.kill()
+
 
 def start(text, folder, *arguments, cache=None):
     """`aejax run` of that experiment, in a process of its own with one thread; `cache` is where XLA's programs go."""
@@ -56,7 +67,8 @@ def start(text, folder, *arguments, cache=None):
     if cache is not None:
         environment |= {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, env=environment, cwd=folder, **pipes)
+    started.append(subprocess.Popen(command, env=environment, cwd=folder, **pipes))
+    return started[-1]
 
 
 def finish(process, code=0):
