@@ -17,7 +17,8 @@ import jax
 
 from aejax import Sweep, greedy, schedules
 
-EPOCHS, LAYERS = 12, 3
+EPOCHS = 12
+LAYERS = 3
 PHASES = {
     way: greedy.Greedy(epochs=EPOCHS // (LAYERS + 1), learning_rate=0.002, way=way) for way in ("separate", "inner")
 }

@@ -52,7 +52,8 @@ class Runs:
     """The runs of one setting, one for every seed. An attribute is the mean over them."""
 
     def __init__(self, rows: Iterable[Row], pick: Callable[[Iterable[float]], float] = statistics.fmean):
-        self._rows, self._pick = tuple(rows), pick
+        self._rows = tuple(rows)
+        self._pick = pick
         assert self._rows, "no such runs"
         assert all(row["status"] == "completed" for row in self._rows)
         self.n = len({row["seed"] for row in self._rows})
@@ -135,7 +136,8 @@ class Calls:
     def __init__(self, folder: str):
         lines = map(json.loads, (RESULTS / folder / "goodput.jsonl").read_text().splitlines())
         calls = [line for line in lines if not line.get("report")]
-        self.wall, self.runs = sum(one["wall"] for one in calls), sum(one["runs"] for one in calls)
+        self.wall = sum(one["wall"] for one in calls)
+        self.runs = sum(one["runs"] for one in calls)
         self.compiling = sum(one["compile"] for one in calls)
         for name in ("useful", "compile", "data", "saving", "lost", "other"):
             setattr(self, f"{name}_share", 100 * sum(one[name] for one in calls) / self.wall)
@@ -202,7 +204,8 @@ def about(name: str, *sentences: str) -> Callable[[Callable[[], dict[str, Any]]]
     """These sentences are about the runs that the decorated function gives."""
 
     def keep(groups: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
-        GROUPS[name], SAID[name] = groups, list(sentences)
+        GROUPS[name] = groups
+        SAID[name] = list(sentences)
         return groups
 
     return keep
@@ -339,7 +342,8 @@ def _codings() -> dict[str, Any]:
     rows = rows_of("codings")
     one = runs("codings", codings=64, learning_rate=0.02)
     assert {row["seed"] for row in rows} == {0}
-    numbers, rates = sorted({row["codings"] for row in rows}), sorted({row["hyper"]["learning_rate"] for row in rows})
+    numbers = sorted({row["codings"] for row in rows})
+    rates = sorted({row["hyper"]["learning_rate"] for row in rows})
     chosen = [min((row for row in rows if row["codings"] == k), key=lambda row: row["sse_validation"]) for k in numbers]
     worst = [100 * (max(row["sse_ratio"] for row in rows if row["hyper"]["learning_rate"] == r) - 1) for r in rates]
     return {
@@ -538,7 +542,9 @@ def _variational() -> dict[str, Any]:
     found: dict[str, Any] = {name: runs("variational", label=label) for name, label in labels.items()}
     both = [*rows_of("variational")]
     near = [row["scores"] for row in both if row["label"] in (labels["learned"], labels["optimal"])]
-    short, weighted, fixed = found["short"], found["weighted"], found["fixed"]
+    short = found["short"]
+    weighted = found["weighted"]
+    fixed = found["fixed"]
     assert sum(found[name].sse_ratio > 1 for name in ("short", "warm", "free", "weighted")) == 2
     assert all(found[name].low.sse_ratio > 1 for name in ("learned", "optimal", "fixed"))
     assert all(one["exact_nll_test"] > one["ppca_nll_test"] for one in near)
@@ -679,7 +685,8 @@ def _recurrent() -> dict[str, Any]:
     for name, label in (("ours", "recurrent"), ("dense", "dense")):
         fast, slow = (runs("recurrent", dataset="digits", label=label, learning_rate=rate) for rate in (0.01, 0.003))
         assert fast.sse_validation < slow.sse_validation
-        found[name], found[f"m_{name}"] = fast, runs("recurrent", dataset="mnist", label=label)
+        found[name] = fast
+        found[f"m_{name}"] = runs("recurrent", dataset="mnist", label=label)
     for name, (one, other) in {"small_times": ("ours", "dense"), "times": ("m_ours", "m_dense")}.items():
         found[name] = number(found[one].train_seconds / found[other].train_seconds, found[one], found[other])
     long = runs("conv", dataset="mnist", label="dense, for as long")
@@ -740,7 +747,8 @@ def _hashing() -> dict[str, Any]:
 )
 def _speed() -> dict[str, Any]:
     one, many, difference = (record(f"speed/{name}.json") for name in ("speed", "populations", "vmap_difference"))
-    rates, seconds = many["samples_per_second"], many["compile_seconds"]
+    rates = many["samples_per_second"]
+    seconds = many["compile_seconds"]
     assert many["fastest_population"] == "population, map"
     (measured,) = {json.dumps(row["execution"]["rates"]) for row in rows_of("population")}
     found = json.loads(measured)
@@ -779,8 +787,10 @@ FIRST_NETS = ("h200/variational", "variational")
     "{gpu}, all {all_quick} took {quick_cpu.wall:.0f} s on {cpu} ([rows](h200/quickstart/runs.jsonl)).",
 )
 def _h200() -> dict[str, Any]:
-    many, peak = record("h200/populations.json"), record("h200/share_of_peak.json")
-    rates, kinds = many["samples_per_second"], peak["precisions"]
+    many = record("h200/populations.json")
+    peak = record("h200/share_of_peak.json")
+    rates = many["samples_per_second"]
+    kinds = peak["precisions"]
     assert machine_of(many["provenance"]) == machine_of(peak["provenance"]) == machine("h200/variational")
     assert machine("quickstart") == machine("variational")
     (there,), (here,) = ([row for row in rows_of(at) if row["label"] == "variational"] for at in FIRST_NETS)
@@ -834,7 +844,8 @@ def _neighbours() -> dict[str, Any]:
     "another, and {eager:.0f} times as fast as PyTorch's eager loop ([record](populations.json)).",
 )
 def _root() -> dict[str, Any]:
-    one, many = record("speed/speed.json"), record("h200/populations.json")
+    one = record("speed/speed.json")
+    many = record("h200/populations.json")
     return {
         **{"time": Calls("quickstart"), "machine": machine("quickstart"), "one": one, "many": many},
         **{"s2": runs("quickstart", label="stacked", codings=2), **_stacked()},

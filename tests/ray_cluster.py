@@ -41,7 +41,12 @@ class Seen(RunListener):
     """Kills a node that works on a task, a moment after the first run has ended; the task is stopped before it is."""
 
     def __init__(self, nodes, kill):
-        self.warned, self.ids, self.nodes, self.kill, self.killed, self.after = [], [], nodes, kill, False, None
+        self.warned = []
+        self.ids = []
+        self.nodes = nodes
+        self.kill = kill
+        self.killed = False
+        self.after = None
 
     def check(self):
         if self.after is None or self.killed or time.monotonic() < self.after:
@@ -75,7 +80,8 @@ def train(path, root, place, **options):
 
 def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    path, root = Path(sys.argv[1]), Path(sys.argv[2])
+    path = Path(sys.argv[1])
+    root = Path(sys.argv[2])
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **NODE})
     try:
         pair = [nodes.add_node(num_cpus=1, **NODE) for _ in range(2)]

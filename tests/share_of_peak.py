@@ -26,7 +26,9 @@ from support import write_record
 
 PRECISIONS = {"float32": "highest", "tensorfloat32": "TF32_TF32_F32", "bfloat16": "BF16_BF16_F32"}
 ON_PROCESSORS = ("float32",)
-ROUNDS, PRODUCTS, STEPS = 5, 10, 10
+ROUNDS = 5
+PRODUCTS = 10
+STEPS = 10
 
 
 def seconds(once: Callable[[], object]) -> float:
@@ -52,12 +54,14 @@ def training_flops(width: int, batch: int) -> float:
     x_nd = np.random.default_rng(0).integers(0, 256, (batch * STEPS, width)).astype(np.uint8)
     autoencoder = variants.plain(nets.mlp(width, (width, width // 4)))
     run = fit_program(autoencoder, rows=len(x_nd), batch_size=batch, epochs=1, unit=255.0)
-    data, key = Data(jnp.asarray(x_nd), jnp.asarray(x_nd[:1])), jax.random.key(0)
+    data = Data(jnp.asarray(x_nd), jnp.asarray(x_nd[:1]))
+    key = jax.random.key(0)
     hyper = {"learning_rate": jnp.float32(1e-4), "l2": jnp.float32(0)}
     state = jax.jit(run.init)(key, hyper)
     advance = jax.jit(run.advance)
     taken = seconds(lambda: advance(state, key, data, hyper, jnp.int32(STEPS)))
-    weights, first = 2 * (width * width + width * (width // 4)), width * width
+    weights = 2 * (width * width + width * (width // 4))
+    first = width * width
     return (6 * weights - 2 * first) * batch * STEPS / taken
 
 
@@ -74,7 +78,8 @@ def main() -> None:
         if jax.default_backend() == "cpu" and name not in ON_PROCESSORS:
             continue
         with jax.default_matmul_precision(precision):
-            peak, ours = product_flops(options.product), training_flops(options.width, options.batch)
+            peak = product_flops(options.product)
+            ours = training_flops(options.width, options.batch)
         found[name] = {
             "product": round(peak / 1e12, 2),
             "training": round(ours / 1e12, 2),

@@ -27,7 +27,10 @@ from aejax.training.layout import Data
 from aejax.training.loop import fit_program
 from support import write_record
 
-ROWS, BATCH, L2, RATE = 55_000, 150, 0.001, 0.01
+ROWS = 55_000
+BATCH = 150
+L2 = 0.001
+RATE = 0.01
 FLOP = 6 * ROWS * (2 * (784 * 300 + 300 * 150))  # 6 x weights per example
 
 
@@ -35,13 +38,12 @@ def jax_epoch(x_nd: np.ndarray) -> Callable[[], float]:
     """Runs one more epoch and returns its mean loss."""
     autoencoder = variants.plain(nets.mlp(784, (300, 150), coding_activation=jax.nn.elu))
     run = fit_program(autoencoder, rows=ROWS, batch_size=BATCH, epochs=1000, unit=255.0)
-    data, key, hyper = (
-        Data(jnp.asarray(x_nd), jnp.asarray(x_nd[:1])),
-        jax.random.key(0),
-        {"learning_rate": RATE, "l2": L2},
-    )
+    data = Data(jnp.asarray(x_nd), jnp.asarray(x_nd[:1]))
+    key = jax.random.key(0)
+    hyper = {"learning_rate": RATE, "l2": L2}
     advance = jax.jit(run.advance, donate_argnums=0)
-    state, done = jax.jit(run.init)(key, hyper), 0
+    state = jax.jit(run.init)(key, hyper)
+    done = 0
 
     def epoch() -> float:
         nonlocal state, done
@@ -72,7 +74,8 @@ def torch_epoch(x_nd: np.ndarray, compiled: bool) -> Callable[[], float]:
     compute = torch.compile(loss_of) if compiled else loss_of
 
     def epoch() -> float:
-        total, order = torch.zeros((), device=device), torch.randperm(ROWS, device=device)
+        total = torch.zeros((), device=device)
+        order = torch.randperm(ROWS, device=device)
         for start in range(0, ROWS, BATCH):
             adam.zero_grad()
             loss = compute(x[order[start : start + BATCH]])

@@ -28,7 +28,9 @@ from aejax.training import loop, population
 from aejax.training.layout import Layout, Runs, make_layout, place_data
 from support import write_record
 
-ROWS, BATCH, MEMBERS = 55_000, 150, 8
+ROWS = 55_000
+BATCH = 150
+MEMBERS = 8
 NAMES = ("learning_rate", "l2")
 
 

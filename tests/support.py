@@ -68,7 +68,8 @@ def small_dataset(rows: int = 72, inputs: int = 12, seed: int = 0, unit: float =
 @contextlib.contextmanager
 def compiles() -> Iterator[Callable[[], int]]:
     """Counts the programs that XLA compiles inside the block."""
-    count, listening = 0, True  # a listener cannot be taken away in every version of JAX: it falls silent instead
+    count = 0
+    listening = True  # a listener cannot be taken away in every version of JAX: it falls silent instead
 
     def listen(event: str, *_: object, **__: object) -> None:
         nonlocal count

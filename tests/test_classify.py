@@ -38,7 +38,8 @@ def rows():
     def labels(x_nd):
         return np.digitize(x_nd[:, :4].sum(axis=1), edges).astype(np.int32)
 
-    x_nd, x_validation = DATASET.floats(DATASET.x_train)[:53], DATASET.floats(DATASET.x_validation)
+    x_nd = DATASET.floats(DATASET.x_train)[:53]
+    x_validation = DATASET.floats(DATASET.x_validation)
     edges = np.quantile(x_nd[:, :4].sum(axis=1), (1 / 3, 2 / 3))
     return LabelledRows(*map(jnp.asarray, (x_nd, labels(x_nd), x_validation, labels(x_validation))))
 
@@ -112,7 +113,8 @@ def test_a_frozen_softmax_layer_is_multinomial_logistic_regression_on_the_coding
     found = classifier.fit(model, model.init(KEY, encoder()), KEY, all_rows, **options)
     z_nk = np.asarray(AUTOENCODER.encode(encoder(), all_rows.x_train), np.float64)
     exact = LogisticRegression(C=1 / (53 * 0.01), tol=1e-8, max_iter=10_000).fit(z_nk, all_rows.y_train)
-    kernel, bias = exact.coef_.T, exact.intercept_
+    kernel = exact.coef_.T
+    bias = exact.intercept_
     logits = z_nk @ kernel + bias
     error = float(np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(53), all_rows.y_train]))
     least = error + 0.01 * 0.5 * float(np.square(kernel).sum())
@@ -122,7 +124,8 @@ def test_a_frozen_softmax_layer_is_multinomial_logistic_regression_on_the_coding
 def test_it_stops_when_validation_no_longer_falls_and_keeps_the_best_epoch():
     model, _, found = fitted(False, epochs=400, patience=3, learning_rate=0.1)
     errors = np.asarray(found.history["validation_error"])
-    trained, best = int(found.epochs), int(found.best_epoch)
+    trained = int(found.epochs)
+    best = int(found.best_epoch)
     assert trained == best + 4 < 400
     assert best == np.nanargmin(errors)
     assert np.isnan(errors[trained:]).all()
@@ -143,7 +146,8 @@ def test_an_epoch_visits_every_row_once_whatever_the_batch():
 
 def test_accuracy_is_that_of_all_rows_and_an_unknown_label_is_wrong(monkeypatch):
     model, _, found = fitted(False)
-    x_nd, y_n = np.asarray(rows().x_train), np.array(rows().y_train)
+    x_nd = np.asarray(rows().x_train)
+    y_n = np.array(rows().y_train)
     whole = float(model.loss(found.params, rows().x_train, rows().y_train, l2=0.0)[1]["accuracy"])
     assert classifier.accuracy(model, found.params, x_nd, y_n) == pytest.approx(whole)
     monkeypatch.setattr(classifier, "BLOCK_ROWS", 20)

@@ -105,7 +105,8 @@ def test_gaussian_of_many_codings_keeps_variances_and_leading_directions():
 
 def test_mixture_of_many_codings_has_a_gaussian_of_low_rank_per_cluster():
     rng = np.random.default_rng(3)
-    mixing_rk, centres_ck = rng.normal(size=(2, 2, 300)), 5 * rng.normal(size=(2, 300))
+    mixing_rk = rng.normal(size=(2, 2, 300))
+    centres_ck = 5 * rng.normal(size=(2, 300))
     cluster_n = (np.arange(900) % 3 == 0).astype(int)
     z_nk = np.einsum("nr,nrk->nk", rng.normal(size=(900, 2)), mixing_rk[cluster_n]) + centres_ck[cluster_n]
     z_nk += 0.3 * rng.normal(size=z_nk.shape)
@@ -144,7 +145,8 @@ def test_invalid_options_and_codings_are_refused(refused):
 
 
 def test_score_stores_the_density_of_training_codings():
-    dataset, hyper = small_dataset(), {"learning_rate": 0.01, "l2": 0.0}
+    dataset = small_dataset()
+    hyper = {"learning_rate": 0.01, "l2": 0.0}
     measured = (scores.density(components=3), scores.density(kind="gaussian"))
     sweep = Sweep(dataset="digits", widths=(4, 3), epochs=1, batch_size=64, hyper=hyper, scores=measured)
     assert run_identity.decode_config(sweep.config())["scores"] == measured

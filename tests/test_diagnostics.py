@@ -121,7 +121,8 @@ def test_codings_that_are_not_finite_give_a_warning():
 
 
 def test_every_completed_run_has_a_panel():
-    dataset, hyper = small_dataset(), {"learning_rate": 0.01, "l2": 0.0}
+    dataset = small_dataset()
+    hyper = {"learning_rate": 0.01, "l2": 0.0}
     sweep = Sweep(dataset="digits", widths=(4, 3), epochs=1, batch_size=64, hyper=hyper)
     fit = train.fit(sweep.build(12), dataset, seed=0, epochs=1, batch_size=18, learning_rate=0.01, l2=0.0)
     row, _, arrays = scoring.score_run(sweep, 0, hyper, dataset, fit)

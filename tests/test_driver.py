@@ -83,7 +83,8 @@ def test_a_message_comes_as_it_was_sent():
     kind, row, *found = protocol.unpack(protocol.pack("row", {"run_id": "a", "name": "größe"}, params, arrays))
     assert (kind, row) == ("row", {"run_id": "a", "name": "größe"})
     for sent, got in zip((params, arrays), found, strict=True):
-        a, b = run_folders.flatten_tree(sent), run_folders.flatten_tree(got)
+        a = run_folders.flatten_tree(sent)
+        b = run_folders.flatten_tree(got)
         assert {name: (x.dtype, x.shape, x.tobytes()) for name, x in a.items()} == {
             name: (x.dtype, x.shape, x.tobytes()) for name, x in b.items()
         }
@@ -102,7 +103,10 @@ class Scripted:
     """Workers that tell what a script says for each task; `given` are the tasks, read."""
 
     def __init__(self, *answers):
-        self.answers, self.given, self.messages, self.stopped = deque(answers), [], deque(), None
+        self.answers = deque(answers)
+        self.given = []
+        self.messages = deque()
+        self.stopped = None
 
     def has_room(self):
         return not self.messages

@@ -52,7 +52,8 @@ def same(one, other):
 
 
 def test_a_later_phase_leaves_the_layers_outside_it_as_they_are():
-    stack, made = DEEP, phases(DEEP, "inner")
+    stack = DEEP
+    made = phases(DEEP, "inner")
     for i, fit in enumerate(made.fits):
         for j in range(stack.layers):
             before = made.fits[i - 1].params if i else first(stack)
@@ -83,7 +84,10 @@ def test_a_phase_is_trained_on_what_the_frozen_layers_give(stack, way):
 
 
 def test_the_ways_agree_where_they_start_from_the_same_layers():
-    stack, inner, rows, whole = DEEP, phases(DEEP, "inner"), DATASET, first(DEEP)
+    stack = DEEP
+    inner = phases(DEEP, "inner")
+    rows = DATASET
+    whole = first(DEEP)
     for i in range(stack.layers):
         own = {"epochs": 3, "batch_size": 24, "learning_rate": 0.01, "l2": 1e-4}
         begin = train.start_from(greedy.pair(whole, i))
@@ -167,7 +171,8 @@ def test_training_of_the_whole_begins_with_the_assembled_net():
 
 
 def test_fewer_codings_have_a_last_pair_of_that_many():
-    stack, made = TIED, phases(TIED, "separate", 2)
+    stack = TIED
+    made = phases(TIED, "separate", 2)
     axes = stack.net().coding_axes
     assert same(made.params, jax.tree.map(np.asarray, nets.mask_codings(made.params, axes, 2)))
     assert np.any(made.params["encoder"]["layer_1"]["kernel"][:, 1])
@@ -214,7 +219,8 @@ def no_phases(runs, report):
 
 def stop_at_whole(step):
     """Stops the whole's training, 9 steps of 3 epochs, and no phase's, which have as many and an epoch less to go."""
-    stop, calls = stop_at(step), []
+    stop = stop_at(step)
+    calls = []
 
     def report(progress):
         calls.append(progress.step)
@@ -245,7 +251,8 @@ def test_a_member_that_begins_with_no_numbers_diverges_and_harms_no_other():
         lost = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), started.params[1])
         return started._replace(params=[started.params[0], lost, started.params[2]])
 
-    whole, harmed = block("vmap", begin), block("vmap", broken)
+    whole = block("vmap", begin)
+    harmed = block("vmap", broken)
     assert [fit.status for fit in harmed.fits] == ["completed", "diverged", "completed"]
     assert [greedy.diverged(fit) for fit in harmed.fits] == [False, True, False]
     assert identical(whole.fits[0], harmed.fits[0])

@@ -93,7 +93,8 @@ def test_probabilistic_pca_is_the_normal_density_of_its_covariance():
 def test_linear_optimum_is_probabilistic_pca(linear):
     _, params = linear
     values, vectors = np.linalg.eigh(np.cov(DATASET.x_train, rowvar=False, bias=True))
-    noise, first = values[:-CODINGS].mean(), vectors[:, -CODINGS:]
+    noise = values[:-CODINGS].mean()
+    first = vectors[:, -CODINGS:]
     wanted = first @ np.diag(values[-CODINGS:] - noise) @ first.T
     w_dk = np.asarray(params["decoder"]["layer_0"]["kernel"], np.float64).T
     assert np.exp(2 * float(params["likelihood"]["log_sigma"])) == pytest.approx(noise, rel=0.01)
@@ -106,7 +107,8 @@ def test_linear_optimum_is_probabilistic_pca(linear):
 def test_importance_samples_give_the_exact_log_likelihood(linear):
     """The model is the trained one, and then one with a wide posterior, for which few samples are not enough."""
     autoencoder, params = linear
-    x_nd, exact_n = DATASET.x_test[:200], density(params).logpdf(DATASET.x_test[:200])
+    x_nd = DATASET.x_test[:200]
+    exact_n = density(params).logpdf(DATASET.x_test[:200])
     result = estimate_log_likelihood(autoencoder, params, jax.random.key(0), x_nd, 1000)
     assert abs(result.log_likelihood_n.mean() - exact_n.mean()) < 0.05
     np.testing.assert_allclose(result.log_likelihood_n, exact_n, atol=0.2)
@@ -182,7 +184,8 @@ def test_exact_likelihood_exists_for_affine_decoders_only(variance):
     autoencoder = variants.variational(nets.mlp(12, (CODINGS,)), variance=variance)
     hyper: dict[str, Any] = HYPER | ({"sigma": 0.7} if variance == "fixed" else {})
     fit = train.fit(autoencoder, DATASET, seed=0, epochs=3, batch_size=50, learning_rate=0.01, **hyper)
-    layer, noise = fit.params["decoder"]["layer_0"], float(fit.params["memory"]["variance"])
+    layer = fit.params["decoder"]["layer_0"]
+    noise = float(fit.params["memory"]["variance"])
     w_dk = np.asarray(layer["kernel"], np.float64).T
     covariance_dd: Any = w_dk @ w_dk.T + noise * np.eye(12)
     model: Any = scipy.stats.multivariate_normal(np.asarray(layer["bias"]), covariance_dd)

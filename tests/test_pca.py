@@ -28,7 +28,8 @@ SHAPES = {
 @pytest.mark.parametrize("name", SHAPES)
 def test_agrees_with_scikit_learn(name):
     x_nd = SHAPES[name]
-    ours, theirs = pca.fit(x_nd), PCA(svd_solver="full").fit(x_nd)
+    ours = pca.fit(x_nd)
+    theirs = PCA(svd_solver="full").fit(x_nd)
     rank = ours.rank
     assert rank == np.linalg.matrix_rank(x_nd - x_nd.mean(0))
     np.testing.assert_allclose(ours.mean_d, theirs.mean_, rtol=1e-10)

@@ -27,8 +27,10 @@ def plan_of(capsys, *arguments):
 def test_a_plan_of_nothing_stored(tiny, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(population, "compile_population", None)
     jobs_by_label, summary = plan_of(capsys, tiny, "--results", tmp_path / "results")
-    stacked, linear = jobs_by_label["stacked"], jobs_by_label["linear"]
-    encoder, decoder = 64 * 6 + 6 + 6 * 2 + 2, 2 * 6 + 6 + 6 * 64 + 64
+    stacked = jobs_by_label["stacked"]
+    linear = jobs_by_label["linear"]
+    encoder = 64 * 6 + 6 + 6 * 2 + 2
+    decoder = 2 * 6 + 6 + 6 * 64 + 64
     assert (stacked["codings"], stacked["parameters"]) == ("2", str(encoder + decoder))
     assert [stacked[name] for name in ("members", "stored", "to train")] == ["2", "0", "2"]
     assert [linear[name] for name in ("members", "stored", "to train")] == ["1", "0", "1"]

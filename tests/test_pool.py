@@ -84,7 +84,8 @@ def workers_of(process):
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
-            stat, command = (path / "stat").read_text(), (path / "cmdline").read_text()
+            stat = (path / "stat").read_text()
+            command = (path / "cmdline").read_text()
         except OSError:
             continue
         if stat.rpartition(")")[2].split()[1] == str(process.pid) and "aejax.runner.remote" in command:
@@ -121,7 +122,8 @@ def test_two_workers_give_the_rows_of_one_process(tmp_path, cache):
     finish(start(TINY_FOUR, tmp_path / "here", cache=cache))
     errors = finish(start(TINY_FOUR, tmp_path / "pool", "--on", "pool", "--workers", "2", cache=cache))
     assert "12 runs on a pool of 2 workers with NPROC=1" in errors
-    here, pool = stored(tmp_path / "here/x"), stored(tmp_path / "pool/x")
+    here = stored(tmp_path / "here/x")
+    pool = stored(tmp_path / "pool/x")
     assert len(here) == 12
     assert pool == here
     assert {row["provenance"]["threads"] for row in rows_of(tmp_path / "pool/x")} == {1}

@@ -54,7 +54,8 @@ def test_programs_are_forgotten_before_they_take_the_last_memory_mapping(monkeyp
     first = together(RUNS[:1], how="loop").fits[0]
     population.clear_compiled_programs()
     monkeypatch.setattr(population, "MIN_PROGRAMS_TO_CLEAR", 3)
-    before, shares = hardware.memory_map_usage(), []
+    before = hardware.memory_map_usage()
+    shares = []
     for width in (7, 6, 5, 4):
         together(RUNS[:1], variants.plain(nets.mlp(12, (width, 3))), how="loop")
         shares.append(hardware.memory_map_usage())
@@ -100,7 +101,8 @@ def test_without_vmap_a_member_is_bit_for_bit_the_fit_alone(alone, how, batch_si
 )
 def test_a_member_begins_with_the_same_bits_alone_and_in_a_map(net, codings, width):
     """The loop of a map must not change how XLA computes a draw."""
-    groups, dataset = 3, small_dataset(rows=50, inputs=64)
+    groups = 3
+    dataset = small_dataset(rows=50, inputs=64)
     hyper = {"learning_rate": 0.01, "l2": 0.001} | ({"codings": codings} if codings else {})
     run = population.program_spec(variants.plain(net), dataset, tuple(hyper), **SETTINGS).program()
     init = run.init if width == 1 else jax.vmap(run.init)
@@ -146,7 +148,8 @@ def test_a_member_that_diverges_is_frozen_where_it_did():
     hyper = {"learning_rate": jnp.float32(1e19), "l2": jnp.float32(0.0)}
     run = fit_program(AUTOENCODER, rows=50, unit=255.0, **SETTINGS)
     data = Data(jnp.asarray(DATASET.x_train), jnp.asarray(DATASET.x_validation))
-    key, advance = jax.random.key(0), jax.jit(run.advance)
+    key = jax.random.key(0)
+    advance = jax.jit(run.advance)
     states = [run.init(key, hyper)]
     for until in range(1, run.steps + 1):
         states.append(advance(states[-1], key, data, hyper, jnp.int32(until)))
@@ -178,9 +181,11 @@ def test_a_masked_member_is_the_smaller_net_with_the_same_initial_weights(tied, 
             state = state._replace(params=params, best_params=params, opt_state=opt_state)
         return state.params, jax.jit(run.advance)(state, key, data, hyper, jnp.int32(run.steps))
 
-    key, data = jax.random.key(3), Data(jnp.asarray(DATASET.x_train), jnp.asarray(DATASET.x_validation))
+    key = jax.random.key(3)
+    data = Data(jnp.asarray(DATASET.x_train), jnp.asarray(DATASET.x_validation))
     hyper = {"learning_rate": jnp.float32(0.01), "l2": jnp.float32(0.01)}
-    wide, small = build(widths), build((*widths[:-1], codings))
+    wide = build(widths)
+    small = build((*widths[:-1], codings))
     start, masked = fit(wide, {**hyper, "codings": jnp.float32(codings)})
     _, expected = fit(small, hyper, nets.slice_codings(start, wide.coding_axes, codings))
     found = nets.slice_codings(masked.params, wide.coding_axes, codings)
@@ -259,12 +264,14 @@ def test_blocks_are_even_and_little_is_padded(count):
 def test_a_layout_that_almost_fits_gets_smaller_until_it_does(start):
     """Whatever room there is: every step down has fewer members, down to one."""
     for room in range(1, Layout(*start).block):
-        chosen, steps = Layout(*start), 0
+        chosen = Layout(*start)
+        steps = 0
         while chosen.block > 1:
             smaller = autotune._smaller(chosen, max(1, min(room, chosen.block - 1)))
             assert smaller.block < chosen.block
             assert smaller.groups % smaller.devices == 0
-            chosen, steps = smaller, steps + 1
+            chosen = smaller
+            steps = steps + 1
         assert steps < 12
 
 
@@ -306,7 +313,9 @@ def test_a_layout_of_other_bits_has_to_be_clearly_faster(monkeypatch, faster, ta
 
 def test_choosing_looks_for_a_signal_before_whatever_takes_time(monkeypatch):
     """Each compile and each try of a layout: so that Ctrl-C waits for one of them, not for all."""
-    did, known, compiled = [], set(), autotune.compile_population
+    did = []
+    known = set()
+    compiled = autotune.compile_population
 
     def note(what, layout):
         functions = compiled(what, layout)

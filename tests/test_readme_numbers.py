@@ -127,7 +127,8 @@ def test_no_number_of_a_result_is_typed_into_a_claim(claim):
 
 @every
 def test_a_claim_says_how_many_seeds_it_has(claim):
-    used, shown = set(), set()
+    used = set()
+    shown = set()
     for group, attributes in fields(claim):
         ns = getattr(claim.values[group], "ns", set())
         if attributes[-1:] and attributes[-1] in ("n", "seeds"):

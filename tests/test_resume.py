@@ -31,7 +31,8 @@ class Memory:
     """Keeps the last state in memory; `every` asks for one after every chunk."""
 
     def __init__(self, every=True):
-        self.steps, self.every = [], every
+        self.steps = []
+        self.every = every
         self.kept: Any = None
 
     def load(self):
@@ -141,7 +142,8 @@ def test_a_state_without_one_of_its_parts_is_refused(part):
 def test_every_part_of_a_state_matters(part):
     """The control of the bitwise test: a resume that forgot one part, and started it afresh, would be seen."""
     autoencoder = VARIANTS["plain"]
-    whole, keeper = block(autoencoder), kept_at(autoencoder, 9)
+    whole = block(autoencoder)
+    keeper = kept_at(autoencoder, 9)
     fresh = Memory(every=False)
     fresh.kept = None
     start = Memory()

@@ -21,7 +21,9 @@ SWEEPS = [Sweep(dataset="file:{data}", widths=(3,), epochs=40, batch_size=20,
 @pytest.fixture
 def seen(monkeypatch):
     """Blocks as they were trained; stops the first one in its second chunk."""
-    train_block, blocks, chunks = loop.train_block, [], []
+    train_block = loop.train_block
+    blocks = []
+    chunks = []
 
     def watched(*arguments, report, **options):
         def second(progress):

@@ -28,7 +28,8 @@ def test_every_variant_resumes_as_if_it_had_never_stopped(name):
     """In the second epoch, after its second step: what a variant draws or remembers must come from the state."""
     build, more = VARIANTS[name]
     autoencoder = build(NETS["linear" if name in LINEAR else "stacked"]())
-    whole, keeper = block(autoencoder, more=more), Memory(every=False)
+    whole = block(autoencoder, more=more)
+    keeper = Memory(every=False)
     with pytest.raises(Interrupted):
         block(autoencoder, checkpointer=keeper, report=stop_at(6), more=more)
     resumed = block(autoencoder, checkpointer=keeper, more=more)

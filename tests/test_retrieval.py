@@ -30,7 +30,8 @@ def average_precision_of_list(relevant):
 def test_metrics_with_ties_are_means_over_all_orders(groups):
     orders = itertools.product(*(itertools.permutations(group) for group in groups))
     lists = [list(itertools.chain(*order)) for order in orders]
-    sizes, relevant = [len(group) for group in groups], [sum(group) for group in groups]
+    sizes = [len(group) for group in groups]
+    relevant = [sum(group) for group in groups]
     expected = np.mean([average_precision_of_list(order) for order in lists])
     assert average_precision(sizes, relevant) == pytest.approx(expected, rel=1e-12)
     for top in (1, 2, 3, 50):
@@ -40,8 +41,10 @@ def test_metrics_with_ties_are_means_over_all_orders(groups):
 
 def test_average_precision_without_ties_agrees_with_scikit_learn():
     rng = np.random.default_rng(0)
-    answers_nk, queries_qk = rng.normal(size=(60, 4)).astype("f4"), rng.normal(size=(7, 4)).astype("f4")
-    labels_n, labels_q = rng.integers(0, 3, 60), rng.integers(0, 3, 7)
+    answers_nk = rng.normal(size=(60, 4)).astype("f4")
+    queries_qk = rng.normal(size=(7, 4)).astype("f4")
+    labels_n = rng.integers(0, 3, 60)
+    labels_q = rng.integers(0, 3, 7)
     ranking = rank(answers_nk, labels_n, queries_qk, labels_q, top=5)
     distance_qn = np.square(answers_nk[None] - queries_qk[:, None]).sum(-1)
     by_sklearn = [average_precision_score(labels_n == q, -d) for q, d in zip(labels_q, distance_qn, strict=True)]
@@ -75,7 +78,8 @@ def test_iterative_quantisation_recovers_a_rotated_cube():
 DATASET = small_dataset()
 assert DATASET.y_train is not None
 assert DATASET.y_test is not None
-Y_TRAIN, Y_TEST = DATASET.y_train, DATASET.y_test
+Y_TRAIN = DATASET.y_train
+Y_TEST = DATASET.y_test
 
 
 def trained(variant, widths=(3,), **hyper):
@@ -126,7 +130,8 @@ def committed(label, dataset="digits", **hyper):
 
 
 def test_committed_numbers_on_mnist_are_in_the_same_order():
-    noisy, noiseless = committed("bits", "mnist", noise=4.0), committed("bits", "mnist", noise=0.0)
+    noisy = committed("bits", "mnist", noise=4.0)
+    noiseless = committed("bits", "mnist", noise=0.0)
     best = min(row["scores"]["mean_average_precision"] for row in noisy)
     assert best > max(row["scores"]["mean_average_precision"] for row in noiseless)
     assert best > 1.4 * noisy[0]["scores"]["mean_average_precision_pca_signs"]
@@ -136,7 +141,9 @@ def test_committed_numbers_on_mnist_are_in_the_same_order():
 
 def test_committed_numbers_on_digits():
     """Bits trained with noise retrieve better than signs of components and bits without noise, but not than ITQ."""
-    noisy, noiseless, reals = committed("bits", noise=4.0), committed("bits", noise=0.0), committed("real codings")
+    noisy = committed("bits", noise=4.0)
+    noiseless = committed("bits", noise=0.0)
+    reals = committed("real codings")
     precision = {
         name: [row["scores"]["mean_average_precision"] for row in rows]
         for name, rows in (("noisy", noisy), ("noiseless", noiseless), ("reals", reals))

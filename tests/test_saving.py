@@ -17,10 +17,13 @@ def clock(monkeypatch):
     """A clock that tests set; `clock.cost` is the seconds of a save."""
 
     class Clock:
-        now, cost, saves = 0.0, 1.0, 0
+        now = 0.0
+        cost = 1.0
+        saves = 0
 
         def save(self, *_):
-            self.now, self.saves = self.now + self.cost, self.saves + 1
+            self.now = self.now + self.cost
+            self.saves = self.saves + 1
 
     clock = Clock()
     monkeypatch.setattr(resume.time, "perf_counter", lambda: clock.now)
@@ -35,7 +38,8 @@ def context(tmp_path):
 
 def train_block(clock, context, seconds, end=False):
     """As `loop.train_block` does, in chunks of a second, and with `end` as `train_job` does after it."""
-    keeper, start = BlockCheckpointer(context, "a", {}), clock.now
+    keeper = BlockCheckpointer(context, "a", {})
+    start = clock.now
     saved = start
     while clock.now - start < seconds:
         clock.now += 1.0
@@ -96,7 +100,10 @@ def test_a_call_killed_while_it_stores_trains_nothing_that_is_stored_again(tmp_p
         "                hyper={'learning_rate': 0.01, 'l2': 0.0})]\n"
     )
     command = ["run", str(tmp_path / "four.py"), "--results", str(tmp_path), "--how", "vmap", "--save-every", "0"]
-    write_run, train_block, stored, blocks = run_folders.write_run, loop.train_block, [], []
+    write_run = run_folders.write_run
+    train_block = loop.train_block
+    stored = []
+    blocks = []
 
     def third(*arguments):
         if len(stored) == 2:

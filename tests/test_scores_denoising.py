@@ -47,7 +47,8 @@ def pca_parameters(reference, k):
 @pytest.mark.parametrize(("noise", "level", "ends"), NOISES)
 def test_pca_curve_is_the_error_of_decoding_the_codings_of_noisy_rows(noise, level, ends):
     dataset = small_dataset()
-    params, clean_nd = pca.fit(dataset.x_train, unit=dataset.unit), dataset.floats(dataset.x_test)
+    params = pca.fit(dataset.x_train, unit=dataset.unit)
+    clean_nd = dataset.floats(dataset.x_test)
     noisy_nd = np.asarray(corrupt(KEY, jnp.asarray(clean_nd), level, noise, **ends))
     curve = pca_curve(params, clean_nd, noisy_nd)
     assert curve.shape == (INPUTS + 1,)
@@ -63,7 +64,8 @@ def test_pca_curve_is_the_error_of_decoding_the_codings_of_noisy_rows(noise, lev
 @pytest.mark.parametrize(("noise", "level", "ends"), NOISES)
 def test_best_affine_map_is_the_regression_of_clean_on_noisy_rows(noise, level, ends):
     """Compared with least squares on 400 noisy copies of every row that PCA was fitted on."""
-    dataset, copies = small_dataset(), 400
+    dataset = small_dataset()
+    copies = 400
     rows_nd = np.concatenate([dataset.x_train, dataset.x_validation])
     clean_nd = np.tile(dataset.floats(rows_nd), (copies, 1)).astype(np.float64)
     noisy_nd = np.asarray(corrupt(KEY, jnp.asarray(clean_nd, jnp.float32), level, noise, **ends), np.float64)
@@ -79,10 +81,12 @@ def test_best_affine_map_is_the_regression_of_clean_on_noisy_rows(noise, level, 
 @pytest.mark.parametrize(("noise", "level", "ends"), NOISES)
 def test_best_affine_map_of_a_rank_is_reduced_rank_regression(noise, level, ends):
     """Compared with a singular value decomposition of the least-squares fit on 400 noisy copies of every row."""
-    dataset, copies = small_dataset(), 400
+    dataset = small_dataset()
+    copies = 400
     clean_nd = np.tile(dataset.floats(dataset.x_train), (copies, 1)).astype(np.float64)
     noisy_nd = np.asarray(corrupt(KEY, jnp.asarray(clean_nd, jnp.float32), level, noise, **ends), np.float64)
-    params, mean_d = pca.fit(dataset.x_train, unit=dataset.unit), clean_nd.mean(axis=0)
+    params = pca.fit(dataset.x_train, unit=dataset.unit)
+    mean_d = clean_nd.mean(axis=0)
     centred_nd = noisy_nd - noisy_nd.mean(axis=0)
     fitted_nd = centred_nd @ np.linalg.lstsq(centred_nd, clean_nd - mean_d, rcond=None)[0]
     directions_dd = np.linalg.svd(fitted_nd, full_matrices=False)[2]
@@ -100,7 +104,8 @@ def test_best_affine_map_of_a_rank_is_reduced_rank_regression(noise, level, ends
 
 
 def test_best_affine_map_for_gaussian_noise_shrinks_every_component():
-    dataset, level = small_dataset(), 0.3
+    dataset = small_dataset()
+    level = 0.3
     params = pca.fit(dataset.x_train, unit=dataset.unit)
     variances_k = params.variances_k * (params.rows - 1) / params.rows
     shrunk_k = variances_k / (variances_k + level**2)

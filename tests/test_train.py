@@ -70,7 +70,8 @@ def test_the_compiled_loop_equals_a_python_loop_of_optax_adam():
     params = AUTOENCODER.init(jax.random.fold_in(key, 0))
     opt_state = adam.init(params)
     x_nd, validation = (DATASET.floats(x) for x in (DATASET.x_train, DATASET.x_validation))
-    history, best = [], (np.inf, None)
+    history = []
+    best = (np.inf, None)
     for epoch in range(4):
         order = jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, 1), epoch), 50)
         losses = 0.0
@@ -92,8 +93,10 @@ def test_the_compiled_loop_equals_a_python_loop_of_optax_adam():
 @pytest.mark.parametrize("batch_size", [16, 25, 50])
 def test_where_chunks_end_changes_nothing_bit_for_bit(batch_size):
     run, data = make(batch_size)
-    key, hyper = jax.random.key(0), {name: jnp.float32(value) for name, value in HYPER.items()}
-    init, advance = jax.jit(run.init), jax.jit(run.advance)
+    key = jax.random.key(0)
+    hyper = {name: jnp.float32(value) for name, value in HYPER.items()}
+    init = jax.jit(run.init)
+    advance = jax.jit(run.advance)
     whole = advance(init(key, hyper), key, data, hyper, jnp.int32(run.steps))
     for chunk in (1, 3, run.steps_per_epoch, run.steps_per_epoch + 1):
         state = init(key, hyper)
@@ -145,7 +148,8 @@ def test_a_second_fit_and_another_learning_rate_compile_nothing():
 
 def test_the_public_train_step_is_compiled_once():
     run, data = make()
-    key, x_bd = jax.random.key(0), jnp.asarray(DATASET.floats(DATASET.x_train[:16]))
+    key = jax.random.key(0)
+    x_bd = jnp.asarray(DATASET.floats(DATASET.x_train[:16]))
     state = run.train_step(run.init(key, HYPER), key, x_bd, HYPER)
     with compiles() as count:
         after = run.train_step(state, key, x_bd, HYPER)
@@ -255,14 +259,17 @@ def test_optimisers_take_their_textbook_steps(name):
     """Three steps on (w - 1)^2 / 2 from 0, by hand."""
     transformation = getattr(optimisers, name)(lambda count: 0.1)
     w: Any = jnp.zeros(())
-    state, by_hand, velocity = transformation.init(w), 0.0, 0.0
+    state = transformation.init(w)
+    by_hand = 0.0
+    velocity = 0.0
     first = second = 0.0
     for step in (1, 2, 3):
         updates, state = transformation.update(w - 1, state, w)
         w = optax.apply_updates(w, updates)
         gradient = by_hand - 1
         velocity = 0.9 * velocity + gradient
-        first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.999 * second + 0.001 * gradient**2
         adam = first / (1 - 0.9**step) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
         by_hand -= 0.1 * {"adam": adam, "sgd": gradient, "nesterov": gradient + 0.9 * velocity}[name]
         assert float(w) == pytest.approx(by_hand, rel=1e-5)

@@ -23,13 +23,16 @@ from aejax.storage import provenance
 from aejax.training import loop, train
 from support import write_record
 
-ROWS, EPOCHS, BATCH = 15_000, 3, 150
+ROWS = 15_000
+EPOCHS = 3
+BATCH = 150
 RUNS = [(seed, {"learning_rate": rate, "l2": 0.0001}) for rate in (0.0003, 0.001, 0.003, 0.005) for seed in range(8)]
 
 
 def difference(alone: list[loop.Fit], together: list[loop.Fit]) -> dict[str, Any]:
     """What differs between fits of the same runs: bits, parameters relative to their size, validation errors."""
-    relative, equal = [], 0
+    relative = []
+    equal = 0
     for one, other in zip(alone, together, strict=True):
         leaves = list(zip(*(jax.tree.leaves(fit.last_params) for fit in (one, other)), strict=True))
         equal += all(np.array_equal(a, b) for a, b in leaves)
