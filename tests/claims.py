@@ -37,10 +37,10 @@ def record(path: str) -> Any:
 def number_of(row: Row, name: str) -> float:
     """The number of that name, wherever in the row it stands."""
     places = (row, row.get("scores") or {}, row["hyper"], row["health"], row["data"], row.get("score_seconds") or {})
-    found = [place[name] for place in places if name in place and not isinstance(place[name], dict)]
-    if not found:
+    numbers = [place[name] for place in places if name in place and not isinstance(place[name], dict)]
+    if not numbers:
         raise AttributeError(name)
-    return found[0]
+    return numbers[0]
 
 
 SETTINGS = {"codings", "epochs", "steps", "label", "learning_rate", "l2", "active", "level", "noise", "contraction"}
@@ -100,8 +100,8 @@ class Runs:
     @property
     def samples(self) -> int:
         """Importance samples of every test row."""
-        (found,) = {one["samples"] for one in self._rows[0]["config"]["scores"]}
-        return found
+        (count,) = {one["samples"] for one in self._rows[0]["config"]["scores"]}
+        return count
 
     def __getattr__(self, name: str) -> float:
         if name.startswith("__"):
@@ -117,17 +117,17 @@ class Number(float):
 
 def number(value: float, *runs: Runs) -> Number:
     """A number that was computed from these runs."""
-    found = Number(value)
-    found.ns = {one.n for one in runs}
-    return found
+    result = Number(value)
+    result.ns = {one.n for one in runs}
+    return result
 
 
 def runs(folder: str, data_seed: int = 0, **wanted: object) -> Runs:
     """The runs of that folder whose rows or hyper-parameters have these values; `kind` stands for the label."""
-    found = [row for row in rows_of(folder) if row["config"]["data_seed"] == data_seed]
+    matching = [row for row in rows_of(folder) if row["config"]["data_seed"] == data_seed]
     for name, value in wanted.items():
-        found = [row for row in found if row.get(name, row["hyper"].get(name)) == value]
-    return Runs(found)
+        matching = [row for row in matching if row.get(name, row["hyper"].get(name)) == value]
+    return Runs(matching)
 
 
 class Calls:
@@ -153,8 +153,8 @@ def machine_of(provenance: Mapping[str, Any]) -> str:
 
 def machine(folder: str) -> str:
     """The kind of machine that all runs of a folder were trained on, in words."""
-    (found,) = {machine_of(row["provenance"]) for row in rows_of(folder)}
-    return found
+    (kind,) = {machine_of(row["provenance"]) for row in rows_of(folder)}
+    return kind
 
 
 def seeds_of(folder: str) -> str:
@@ -225,14 +225,14 @@ def about(name: str, *sentences: str) -> Callable[[Callable[[], dict[str, Any]]]
 )
 def _quickstart() -> dict[str, Any]:
     kinds = {"l": "linear", "s": "stacked", "t": "tied stacked"}
-    found: dict[str, Any] = {
+    values: dict[str, Any] = {
         f"{short}{k}": runs("quickstart", label=label, codings=k)
         for short, label in kinds.items()
         for k in (2, 4, 8, 16)
     }
-    assert len({found[f"{short}{k}"].wins for short in "st" for k in (2, 4, 8, 16)}) == 1
-    (wins,) = {found[f"l{k}"].wins for k in (4, 8, 16)}
-    return {**found, "more_wins": wins}
+    assert len({values[f"{short}{k}"].wins for short in "st" for k in (2, 4, 8, 16)}) == 1
+    (wins,) = {values[f"l{k}"].wins for k in (4, 8, 16)}
+    return {**values, "more_wins": wins}
 
 
 @about(
@@ -390,10 +390,10 @@ def _ordered() -> dict[str, Any]:
         **{"plain": "plain", "tied": "tied", "uniform": "uniform L2", "nonuniform": "nonuniform L2"},
         **{"nested": "nested dropout", "sampled": "nested dropout, sampled prefixes", "rotated": "rotation-augmented"},
     }
-    found = {name: runs("ordered", label=label) for name, label in labels.items()}
-    assert {found["rotated"].steps, found["plain"].steps} == {found["nested"].steps}
-    others = [found[name] for name in ("tied", "uniform", "nonuniform", "nested", "rotated")]
-    return {**found, "others": number(max(one.high.subspace_distance for one in others), *others)}
+    values = {name: runs("ordered", label=label) for name, label in labels.items()}
+    assert {values["rotated"].steps, values["plain"].steps} == {values["nested"].steps}
+    others = [values[name] for name in ("tied", "uniform", "nonuniform", "nested", "rotated")]
+    return {**values, "others": number(max(one.high.subspace_distance for one in others), *others)}
 
 
 @about(
@@ -422,12 +422,12 @@ def _denoising() -> dict[str, Any]:
         **{"gaussian": "denoising, gaussian", "masking": "denoising, masking", "pepper": "denoising, salt and pepper"},
         **{"plain": "plain", "lg": "linear, gaussian marginalised", "lm": "linear, masking marginalised"},
     }
-    found = {name: runs("denoising", label=label) for name, label in labels.items()}
+    values = {name: runs("denoising", label=label) for name, label in labels.items()}
     for name in ("gaussian", "masking", "pepper"):
-        one = found[name]
+        one = values[name]
         best = min(one.affine_denoised_sse_test, one.pca_best_denoised_sse_test)
         assert one.high.denoised_sse_test < best
-    return found
+    return values
 
 
 @about(
@@ -451,25 +451,25 @@ def _denoising() -> dict[str, Any]:
     "{l1a.mixture_log_likelihood:.0f} and {l1b.mixture_log_likelihood:.0f} ({l1a.seeds}).",
 )
 def _sparse() -> dict[str, Any]:
-    found: dict[str, Any] = {
+    values: dict[str, Any] = {
         f"{name}{active}": runs("sparse", label=label, active=active)
         for name, label in (("topk", "TopK"), ("batch", "BatchTopK"), ("matryoshka", "Matryoshka"))
         for active in (10, 30)
     }
     jump = [row for row in rows_of("sparse") if row["label"] == "JumpReLU"]
     for i in (1, 3):
-        found[f"jump{i}"] = Runs(row for row in jump if row["hyper"]["l0"] == float(f"{i}e-4"))
-    found |= {"l1a": runs("sparse", label="L1", l1=0.0006), "l1b": runs("sparse", label="L1", l1=0.001)}
-    found |= {"gateda": runs("sparse", label="gated", l1=0.0015), "gatedb": runs("sparse", label="gated", l1=0.003)}
-    found |= {"kl5": runs("sparse", label="KL", sparsity=3e-5), "kl6": runs("sparse", label="KL", sparsity=3e-6)}
+        values[f"jump{i}"] = Runs(row for row in jump if row["hyper"]["l0"] == float(f"{i}e-4"))
+    values |= {"l1a": runs("sparse", label="L1", l1=0.0006), "l1b": runs("sparse", label="L1", l1=0.001)}
+    values |= {"gateda": runs("sparse", label="gated", l1=0.0015), "gatedb": runs("sparse", label="gated", l1=0.003)}
+    values |= {"kl5": runs("sparse", label="KL", sparsity=3e-5), "kl6": runs("sparse", label="KL", sparsity=3e-6)}
     dead = {row["label"]: 0.0 for row in rows_of("sparse")}
     for row in rows_of("sparse"):
         dead[row["label"]] = max(dead[row["label"]], row["scores"]["dead"])
     assert dead["L1"] == dead["gated"] == dead["KL"] == 0
     return {
-        **found,
-        "dead": number(100 * max(dead.values()), found["topk30"]),
-        **{f"jump{i}_likelihood": spaced(found[f"jump{i}"].mixture_log_likelihood) for i in (1, 3)},
+        **values,
+        "dead": number(100 * max(dead.values()), values["topk30"]),
+        **{f"jump{i}_likelihood": spaced(values[f"jump{i}"].mixture_log_likelihood) for i in (1, 3)},
     }
 
 
@@ -494,17 +494,17 @@ def _sparse() -> dict[str, Any]:
     "{d0.pca_coding_sensitivity:.3f} and {d0.pca_sse_test:.1f} ({d3.seeds}).",
 )
 def _contractive() -> dict[str, Any]:
-    found = {"c0": runs("contractive", label="no penalty"), "d0": runs("contractive", label="no penalty, two layers")}
+    values = {"c0": runs("contractive", label="no penalty"), "d0": runs("contractive", label="no penalty, two layers")}
     one = {"c4": 1e-4, "c34": 3e-4, "c3": 1e-3, "c2": 1e-2}
-    found |= {name: runs("contractive", label="contractive", contraction=weight) for name, weight in one.items()}
-    found["d3"] = runs("contractive", label="contractive, two layers", contraction=1e-3)
+    values |= {name: runs("contractive", label="contractive", contraction=weight) for name, weight in one.items()}
+    values["d3"] = runs("contractive", label="contractive, two layers", contraction=1e-3)
     lacking = [row for row in rows_of("contractive") if row["scores"]["equal_pca_coding_sensitivity"] is None]
     assert {row["hyper"]["contraction"] for row in lacking} == {1e-2}
     assert all(row["sse_test"] > row["data"]["mean_sse_test"] for row in lacking)
-    d3 = found["d3"]
+    d3 = values["d3"]
     assert d3.low.coding_sensitivity > d3.pca_coding_sensitivity
-    assert found["d0"].low.sse_test > found["d0"].pca_sse_test
-    return {**found, "without": len(lacking)}
+    assert values["d0"].low.sse_test > values["d0"].pca_sse_test
+    return {**values, "without": len(lacking)}
 
 
 @about(
@@ -539,21 +539,21 @@ def _variational() -> dict[str, Any]:
         **{"learned": "linear variational", "optimal": "linear variational, optimal variance"},
         "fixed": "linear variational, fixed variance",
     }
-    found: dict[str, Any] = {name: runs("variational", label=label) for name, label in labels.items()}
+    values: dict[str, Any] = {name: runs("variational", label=label) for name, label in labels.items()}
     both = [*rows_of("variational")]
     near = [row["scores"] for row in both if row["label"] in (labels["learned"], labels["optimal"])]
-    short = found["short"]
-    weighted = found["weighted"]
-    fixed = found["fixed"]
-    assert sum(found[name].sse_ratio > 1 for name in ("short", "warm", "free", "weighted")) == 2
-    assert all(found[name].low.sse_ratio > 1 for name in ("learned", "optimal", "fixed"))
+    short = values["short"]
+    weighted = values["weighted"]
+    fixed = values["fixed"]
+    assert sum(values[name].sse_ratio > 1 for name in ("short", "warm", "free", "weighted")) == 2
+    assert all(values[name].low.sse_ratio > 1 for name in ("learned", "optimal", "fixed"))
     assert all(one["exact_nll_test"] > one["ppca_nll_test"] for one in near)
     return {
-        **found,
+        **values,
         "times": number(weighted.train_seconds / short.train_seconds, short, weighted),
         "gap": max(abs(one["nll_test"] - one["exact_nll_test"]) for one in near),
         "missed": number(fixed.nll_test - fixed.exact_nll_test, fixed),
-        "rows": spaced(found["main"].test_rows, 5),
+        "rows": spaced(values["main"].test_rows, 5),
         "published": Published(),
     }
 
@@ -577,12 +577,12 @@ def _faces() -> dict[str, Any]:
         assert min(by_l2, key=lambda l2: by_l2[l2][split].sse_validation) == 4e-6
     little, patches, much = by_l2.values()
     wide = [runs("faces", split, label="wide, mixture-sampled") for split in splits]
-    found: dict[str, Any] = {f"p{split}": patches[split] for split in splits}
-    found |= {f"w{split}": wide[split] for split in splits}
+    values: dict[str, Any] = {f"p{split}": patches[split] for split in splits}
+    values |= {f"w{split}": wide[split] for split in splits}
     for name, group in (("little", little), ("much", much)):
         for end, pick in (("low", min), ("high", max)):
-            found[f"{name}_{end}"] = number(pick(one.sse_ratio for one in group), *group)
-    return {**found, "vae": runs("faces", label="variational"), "published": Published()}
+            values[f"{name}_{end}"] = number(pick(one.sse_ratio for one in group), *group)
+    return {**values, "vae": runs("faces", label="variational"), "published": Published()}
 
 
 @about(
@@ -595,11 +595,11 @@ def _faces() -> dict[str, Any]:
     "ELU units reach {elu.sse_test:.1f} all at once ({elu.seeds}): the activation matters more than the order.",
 )
 def _greedy() -> dict[str, Any]:
-    found = {"once": runs("greedy", label="sigmoid at once"), "elu": runs("greedy", label="ELU at once")}
+    values = {"once": runs("greedy", label="sigmoid at once"), "elu": runs("greedy", label="ELU at once")}
     for way in ("separate", "inner"):
-        found[way] = runs("greedy", label=f"sigmoid {way}", learning_rate=0.002)
-        found[f"{way}0"] = runs("greedy", label=f"sigmoid {way}", learning_rate=1e-9)
-    return found
+        values[way] = runs("greedy", label=f"sigmoid {way}", learning_rate=0.002)
+        values[f"{way}0"] = runs("greedy", label=f"sigmoid {way}", learning_rate=1e-9)
+    return values
 
 
 @about(
@@ -628,14 +628,14 @@ def _greedy() -> dict[str, Any]:
 )
 def _pretraining() -> dict[str, Any]:
     d, p = (runs("pretraining", label=label) for label in ("denoising", "plain"))
-    found: dict[str, Any] = {"d": d, "p": p, "published": Published()}
+    values: dict[str, Any] = {"d": d, "p": p, "published": Published()}
     for n in (100, 1000, 20000):
         tuned, scratch = (getattr(p, f"accuracy_{n}_{way}") for way in ("finetuned", "scratch"))
-        found[f"p{n}"] = number(tuned - scratch, p)
+        values[f"p{n}"] = number(tuned - scratch, p)
     for n in (100, 1000):
         pairs = zip(d.each(f"accuracy_{n}_finetuned"), d.each(f"accuracy_{n}_scratch"), strict=True)
         assert all(tuned > scratch for tuned, scratch in pairs)
-    return found
+    return values
 
 
 @about(
@@ -654,18 +654,20 @@ def _pretraining() -> dict[str, Any]:
 )
 def _conv() -> dict[str, Any]:
     labels = {"conv": "convolutional", "dense": "dense", "tied_conv": "tied convolutional", "tied_dense": "tied dense"}
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, label in labels.items():
         fast, slow = (runs("conv", dataset="digits", label=label, learning_rate=rate) for rate in (0.01, 0.003))
         assert fast.sse_validation < slow.sse_validation
-        found[name] = fast
-    found["digits"] = number(found["conv"].train_seconds / found["dense"].train_seconds, found["conv"], found["dense"])
+        values[name] = fast
+    values["digits"] = number(
+        values["conv"].train_seconds / values["dense"].train_seconds, values["conv"], values["dense"]
+    )
     on_mnist = {"m_conv": "convolutional", "m_tied": "tied convolutional", "m_dense": "dense"}
     on_mnist["m_long"] = "dense, for as long"
-    found |= {name: runs("conv", dataset="mnist", label=label) for name, label in on_mnist.items()}
-    assert found["m_long"].sse_test < min(found["m_conv"].sse_test, found["m_tied"].sse_test)
-    assert found["m_long"].train_seconds < min(found["m_conv"].train_seconds, found["m_tied"].train_seconds)
-    return found
+    values |= {name: runs("conv", dataset="mnist", label=label) for name, label in on_mnist.items()}
+    assert values["m_long"].sse_test < min(values["m_conv"].sse_test, values["m_tied"].sse_test)
+    assert values["m_long"].train_seconds < min(values["m_conv"].train_seconds, values["m_tied"].train_seconds)
+    return values
 
 
 @about(
@@ -681,19 +683,19 @@ def _conv() -> dict[str, Any]:
     "{wide.sse_test:.2f} in {wide.train_seconds:.2f} s ({wide.seeds}).",
 )
 def _recurrent() -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, label in (("ours", "recurrent"), ("dense", "dense")):
         fast, slow = (runs("recurrent", dataset="digits", label=label, learning_rate=rate) for rate in (0.01, 0.003))
         assert fast.sse_validation < slow.sse_validation
-        found[name] = fast
-        found[f"m_{name}"] = runs("recurrent", dataset="mnist", label=label)
+        values[name] = fast
+        values[f"m_{name}"] = runs("recurrent", dataset="mnist", label=label)
     for name, (one, other) in {"small_times": ("ours", "dense"), "times": ("m_ours", "m_dense")}.items():
-        found[name] = number(found[one].train_seconds / found[other].train_seconds, found[one], found[other])
+        values[name] = number(values[one].train_seconds / values[other].train_seconds, values[one], values[other])
     long = runs("conv", dataset="mnist", label="dense, for as long")
-    assert long.train_seconds < found["m_ours"].train_seconds
-    assert long.sse_test < found["m_ours"].sse_test
+    assert long.train_seconds < values["m_ours"].train_seconds
+    assert long.sse_test < values["m_ours"].sse_test
     wide = runs("conv", dataset="digits", label="dense", learning_rate=0.01)
-    return {**found, "long": long, "wide": wide}
+    return {**values, "long": long, "wide": wide}
 
 
 @about(
@@ -713,12 +715,12 @@ def _recurrent() -> dict[str, Any]:
     "{m_noisy.mean_average_precision_raw:.2f} and real codings {m_reals.mean_average_precision:.2f} ({m_reals.seeds}).",
 )
 def _hashing() -> dict[str, Any]:
-    found = {}
+    values = {}
     for prefix, dataset in (("", "digits"), ("m_", "mnist")):
-        found[f"{prefix}noisy"] = runs("hashing", dataset=dataset, label="bits", noise=4.0)
-        found[f"{prefix}silent"] = runs("hashing", dataset=dataset, label="bits", noise=0.0)
-        found[f"{prefix}reals"] = runs("hashing", dataset=dataset, label="real codings")
-    return found
+        values[f"{prefix}noisy"] = runs("hashing", dataset=dataset, label="bits", noise=4.0)
+        values[f"{prefix}silent"] = runs("hashing", dataset=dataset, label="bits", noise=0.0)
+        values[f"{prefix}reals"] = runs("hashing", dataset=dataset, label="real codings")
+    return values
 
 
 @about(
@@ -751,16 +753,18 @@ def _speed() -> dict[str, Any]:
     seconds = many["compile_seconds"]
     assert many["fastest_population"] == "population, map"
     (measured,) = {json.dumps(row["execution"]["rates"]) for row in rows_of("population")}
-    found = json.loads(measured)
-    some, most = sorted((name for name in found if name.startswith("vmap ")), key=lambda name: int(name.split()[1]))
+    rates_of_layouts = json.loads(measured)
+    some, most = sorted(
+        (name for name in rates_of_layouts if name.startswith("vmap ")), key=lambda name: int(name.split()[1])
+    )
     return {
         **{"one": one, "many": many, "difference": difference, "seconds": seconds, "n16": 16, "n64": 64},
         **{"cpu": machine_of(one["provenance"]), "cpu_many": machine_of(many["provenance"])},
         **{"mapped": spaced(rates["population, map"]), "vmapped": spaced(rates["population, vmap"])},
         **{"alone": spaced(rates["fit, one after another"]), "eager": spaced(rates["torch eager"])},
         **{"compiled": spaced(rates["torch.compile"]), "members": len(rows_of("population"))},
-        **{"rate_map": spaced(found["map"]), "rate_loop": spaced(found["loop"])},
-        **{"rate_some": spaced(found[some]), "rate_most": spaced(found[most])},
+        **{"rate_map": spaced(rates_of_layouts["map"]), "rate_loop": spaced(rates_of_layouts["loop"])},
+        **{"rate_some": spaced(rates_of_layouts[some]), "rate_most": spaced(rates_of_layouts[most])},
         **{"some": some.split()[1], "most": most.split()[1]},
     }
 
@@ -874,5 +878,5 @@ def of_every_experiment() -> Iterator[Claim]:
 @functools.cache
 def claims() -> tuple[Claim, ...]:
     """All of them."""
-    found = [Claim(text, groups()) for name, groups in GROUPS.items() for text in SAID[name]]
-    return (*found, *of_every_experiment())
+    values = [Claim(text, groups()) for name, groups in GROUPS.items() for text in SAID[name]]
+    return (*values, *of_every_experiment())

@@ -63,18 +63,18 @@ def _find(*relative: str) -> Path | None:
 def mnist_dir() -> Path:
     """The folder with the four MNIST files."""
     name = "train-images-idx3-ubyte.gz"
-    found = _find(f"mnist/{name}", name, f"downloads/manual/{name}")
-    if found is None:
+    path = _find(f"mnist/{name}", name, f"downloads/manual/{name}")
+    if path is None:
         pytest.skip("the four MNIST files are neither in shared/data/mnist nor in $TFDS_DATA_DIR/downloads/manual")
-    return found.parent
+    return path.parent
 
 
 @pytest.fixture(scope="session")
 def olivetti_path() -> Path:
-    found = _find("olivetti/olivetti_faces.npz", "olivetti_faces.npz")
-    if found is None:
+    path = _find("olivetti/olivetti_faces.npz", "olivetti_faces.npz")
+    if path is None:
         pytest.skip("olivetti_faces.npz is neither in shared/data/olivetti nor in $TFDS_DATA_DIR")
-    return found
+    return path
 
 
 @pytest.fixture

@@ -27,14 +27,14 @@ NODE = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
 
 def tasks(node):
     """The processes that train on this node at this moment: Ray names them after the task's function."""
-    found = []
+    processes = []
     raylet = node.all_processes["raylet"][0].process.pid
     for status in Path("/proc").glob("[0-9]*/status"):
         with contextlib.suppress(OSError):  # it ended meanwhile
             title = (status.parent / "cmdline").read_bytes().strip(b" \0")
             if title == b"ray::run" and f"PPid:\t{raylet}\n" in status.read_text():
-                found.append(int(status.parent.name))
-    return found
+                processes.append(int(status.parent.name))
+    return processes
 
 
 class Seen(RunListener):
@@ -90,7 +90,7 @@ def main():
         outcome, left = train(path, root, remote.Ray(address), listener=seen, save_seconds=0.2, how="map")
         nodes.add_node(num_cpus=1, num_gpus=1, **NODE)  # Ray takes its word for it
         on_gpu, left_again = train(path.with_name("gpu.py"), root, remote.Ray(address, gpus=1))
-        found = {
+        outcome = {
             "on_gpu": [row["status"] for row in on_gpu.rows],
             "killed": seen.killed,
             "warned": seen.warned,
@@ -102,7 +102,7 @@ def main():
     finally:
         ray.shutdown()
         nodes.shutdown()
-    print(json.dumps(found, allow_nan=False))
+    print(json.dumps(outcome, allow_nan=False))
 
 
 if __name__ == "__main__":

@@ -73,14 +73,14 @@ def main() -> None:
     parser.add_argument("--product", type=int, default=8192)
     parser.add_argument("--out", type=Path, help="folder for share_of_peak.json")
     options = parser.parse_args()
-    found = {}
+    measured = {}
     for name, precision in PRECISIONS.items():
         if jax.default_backend() == "cpu" and name not in ON_PROCESSORS:
             continue
         with jax.default_matmul_precision(precision):
             peak = product_flops(options.product)
             ours = training_flops(options.width, options.batch)
-        found[name] = {
+        measured[name] = {
             "product": round(peak / 1e12, 2),
             "training": round(ours / 1e12, 2),
             "share": round(ours / peak, 3),
@@ -89,7 +89,7 @@ def main() -> None:
     record = {
         "what": f"TFLOP/s of training {w}-{w}-{w // 4}-{w}-{w} with Adam, batch {options.batch}, and of products "
         f"of {options.product} matrices at the same precision; shortest of {ROUNDS}",
-        "precisions": found,
+        "precisions": measured,
         "provenance": provenance.describe("default", ""),
     }
     write_record(record, options.out, "share_of_peak")

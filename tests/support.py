@@ -110,10 +110,10 @@ def rows_of(folder):
     return run_folders.read_index(folder)
 
 
-def wait_for(found, seconds=120):
-    """What `found()` gives once it gives something."""
+def wait_for(condition, seconds=120):
+    """What `condition()` gives once it gives something."""
     end = time.monotonic() + seconds
-    while not (value := found()):
+    while not (value := condition()):
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.02)
     return value

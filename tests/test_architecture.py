@@ -93,35 +93,35 @@ UNHARMED = {"multiprocessing.connection.Connection", "multiprocessing.connection
 
 def runs_code(tree, name=""):
     """What in a source file could run what it reads, in words. `multiprocessing` pickles whatever it carries."""
-    found = []
+    calls = []
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
-            found += [f"{node.module}.{alias.name}" for alias in node.names if node.module.split(".")[0] in RUN_CODE]
+            calls += [f"{node.module}.{alias.name}" for alias in node.names if node.module.split(".")[0] in RUN_CODE]
         elif isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names if alias.name.split(".")[0] in RUN_CODE]
+            calls += [alias.name for alias in node.names if alias.name.split(".")[0] in RUN_CODE]
         elif isinstance(node, ast.Name | ast.Attribute):
             called = node.id if isinstance(node, ast.Name) else node.attr
             plain = isinstance(node, ast.Name) or ast.unparse(node.value) in ("builtins", "__builtins__")
-            found += [called] if called in ("eval", "exec", "__import__", "__builtins__") else []
-            found += ["compile"] if called == "compile" and plain else []
+            calls += [called] if called in ("eval", "exec", "__import__", "__builtins__") else []
+            calls += ["compile"] if called == "compile" and plain else []
         elif isinstance(node, ast.keyword) and node.arg == "allow_pickle":
-            found += [] if isinstance(node.value, ast.Constant) and node.value.value is False else ["allow_pickle"]
+            calls += [] if isinstance(node.value, ast.Constant) and node.value.value is False else ["allow_pickle"]
         elif isinstance(node, ast.Call):
             called = ast.unparse(node.func)
             if called in ("np.load", "numpy.load") and "allow_pickle" not in [word.arg for word in node.keywords]:
-                found.append(called)
+                calls.append(called)
             if called.endswith((".send", ".recv")):
-                found.append(called)
+                calls.append(called)
             if (
                 called.endswith("exec_module") and name != "experiment_file.py"
             ):  # experiment files are Python, and trusted
-                found.append(called)
-    return [one for one in found if one not in UNHARMED]
+                calls.append(called)
+    return [one for one in calls if one not in UNHARMED]
 
 
 def test_loading_runs_no_code():
-    found = [f"{place(path)}: {what}" for path, tree in TREES.items() for what in runs_code(tree, path.name)]
-    assert found == []
+    calls = [f"{place(path)}: {what}" for path, tree in TREES.items() for what in runs_code(tree, path.name)]
+    assert calls == []
 
 
 @pytest.mark.parametrize(

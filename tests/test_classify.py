@@ -81,11 +81,11 @@ def test_an_encoder_that_reads_the_decoder_keeps_it():
 @pytest.mark.parametrize("frozen", [True, False])
 def test_a_frozen_encoder_stands_still_bit_for_bit_and_another_does_not(frozen):
     before = jax.tree.map(np.array, encoder())
-    _, begin, found = fitted(frozen)
-    assert same(found.params["encoder"], begin["encoder"]) == frozen
-    assert not same(found.params["head"], begin["head"])
+    _, begin, result = fitted(frozen)
+    assert same(result.params["encoder"], begin["encoder"]) == frozen
+    assert not same(result.params["head"], begin["head"])
     assert same(before, encoder())  # the autoencoder's own
-    assert float(found.history["train_loss"][29]) < float(found.history["train_loss"][0])
+    assert float(result.history["train_loss"][29]) < float(result.history["train_loss"][0])
 
 
 def test_logistic_regression_does_not_drown_the_signal_of_components_in_their_noise():
@@ -110,7 +110,7 @@ def test_a_frozen_softmax_layer_is_multinomial_logistic_regression_on_the_coding
     options = {"epochs": 3000, "batch_size": 53, "patience": 3000, "learning_rate": 0.05, "l2": 0.01}
     all_rows = rows()._replace(x_validation=rows().x_train, y_validation=rows().y_train)
     model = classifier.classifier(AUTOENCODER, 12, 3, frozen=True)
-    found = classifier.fit(model, model.init(KEY, encoder()), KEY, all_rows, **options)
+    result = classifier.fit(model, model.init(KEY, encoder()), KEY, all_rows, **options)
     z_nk = np.asarray(AUTOENCODER.encode(encoder(), all_rows.x_train), np.float64)
     exact = LogisticRegression(C=1 / (53 * 0.01), tol=1e-8, max_iter=10_000).fit(z_nk, all_rows.y_train)
     kernel = exact.coef_.T
@@ -118,20 +118,20 @@ def test_a_frozen_softmax_layer_is_multinomial_logistic_regression_on_the_coding
     logits = z_nk @ kernel + bias
     error = float(np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(53), all_rows.y_train]))
     least = error + 0.01 * 0.5 * float(np.square(kernel).sum())
-    assert float(found.history["train_loss"][-1]) == pytest.approx(least, rel=1e-4)
+    assert float(result.history["train_loss"][-1]) == pytest.approx(least, rel=1e-4)
 
 
 def test_it_stops_when_validation_no_longer_falls_and_keeps_the_best_epoch():
-    model, _, found = fitted(False, epochs=400, patience=3, learning_rate=0.1)
-    errors = np.asarray(found.history["validation_error"])
-    trained = int(found.epochs)
-    best = int(found.best_epoch)
+    model, _, result = fitted(False, epochs=400, patience=3, learning_rate=0.1)
+    errors = np.asarray(result.history["validation_error"])
+    trained = int(result.epochs)
+    best = int(result.best_epoch)
     assert trained == best + 4 < 400
     assert best == np.nanargmin(errors)
     assert np.isnan(errors[trained:]).all()
     assert np.isfinite(errors[:trained]).all()
-    error = model.loss(found.params, rows().x_validation, rows().y_validation, l2=0.0)[1]["error"]
-    assert float(error) == pytest.approx(float(found.best_error), rel=1e-6)
+    error = model.loss(result.params, rows().x_validation, rows().y_validation, l2=0.0)[1]["error"]
+    assert float(error) == pytest.approx(float(result.best_error), rel=1e-6)
 
 
 def test_an_epoch_visits_every_row_once_whatever_the_batch():
@@ -140,20 +140,20 @@ def test_an_epoch_visits_every_row_once_whatever_the_batch():
     begin = model.init(KEY, encoder())
     begin["head"]["kernel"] = jax.random.normal(KEY, (4, 3))
     expected = model.loss(begin, rows().x_train, rows().y_train, l2=1e-3)[0]
-    found = classifier.fit(model, begin, KEY, rows(), **{**OPTIONS, "learning_rate": 1e-12})
-    assert float(found.history["train_loss"][0]) == pytest.approx(float(expected), rel=1e-5)
+    result = classifier.fit(model, begin, KEY, rows(), **{**OPTIONS, "learning_rate": 1e-12})
+    assert float(result.history["train_loss"][0]) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_accuracy_is_that_of_all_rows_and_an_unknown_label_is_wrong(monkeypatch):
-    model, _, found = fitted(False)
+    model, _, result = fitted(False)
     x_nd = np.asarray(rows().x_train)
     y_n = np.array(rows().y_train)
-    whole = float(model.loss(found.params, rows().x_train, rows().y_train, l2=0.0)[1]["accuracy"])
-    assert classifier.accuracy(model, found.params, x_nd, y_n) == pytest.approx(whole)
+    whole = float(model.loss(result.params, rows().x_train, rows().y_train, l2=0.0)[1]["accuracy"])
+    assert classifier.accuracy(model, result.params, x_nd, y_n) == pytest.approx(whole)
     monkeypatch.setattr(classifier, "BLOCK_ROWS", 20)
-    assert classifier.accuracy(model, found.params, x_nd, y_n) == pytest.approx(whole)
+    assert classifier.accuracy(model, result.params, x_nd, y_n) == pytest.approx(whole)
     assert whole > 0.6
-    assert classifier.accuracy(model, found.params, x_nd, np.full(53, 7)) == 0
+    assert classifier.accuracy(model, result.params, x_nd, np.full(53, 7)) == 0
 
 
 def test_fewer_labelled_rows_are_among_more_and_hold_every_class_in_proportion():

@@ -156,12 +156,12 @@ PINNED = {
 """Shape, first entry, last entry, sum and sum of squares of every kernel, computed by `derived_…`."""
 
 
-def check_pinned(found, expected):
+def check_pinned(actual, expected):
     """Compare every kernel with its pinned numbers. All other parameters are zero."""
-    for path, leaf in found.items():
+    for path, leaf in actual.items():
         if not path.endswith("kernel"):
             assert not leaf.any(), path
-    kernels = {path: leaf for path, leaf in found.items() if path.endswith("kernel")}
+    kernels = {path: leaf for path, leaf in actual.items() if path.endswith("kernel")}
     assert set(kernels) == set(expected)
     for path, (shape, start, end, total, squares) in expected.items():
         leaf = kernels[path]
@@ -179,9 +179,9 @@ def test_initial_parameters_are_the_pinned_ones(name, net):
 @pytest.mark.parametrize(("name", "net"), [("mlp", MLP), ("conv", CONV)])
 def test_a_tied_net_starts_from_the_pinned_encoder(name, net):
     encoder = {path: pins for path, pins in PINNED[name].items() if path.startswith("encoder")}
-    found = initial_parameters(nets.tied(net))
-    check_pinned(found, encoder)
-    assert {path for path in found if path.endswith("bias")} == {
+    actual = initial_parameters(nets.tied(net))
+    check_pinned(actual, encoder)
+    assert {path for path in actual if path.endswith("bias")} == {
         path for path in initial_parameters(net) if path.endswith("bias")
     }
 
@@ -197,11 +197,11 @@ def test_a_tied_net_starts_from_the_pinned_encoder(name, net):
     ids=["mlp", "conv", "recurrent", "deep recurrent"],
 )
 def test_initial_kernels_follow_from_key_and_path(net, derived):
-    found = {path: leaf for path, leaf in initial_parameters(net).items() if path.endswith("kernel")}
+    actual = {path: leaf for path, leaf in initial_parameters(net).items() if path.endswith("kernel")}
     expected = derived()
-    assert set(found) == set(expected)
+    assert set(actual) == set(expected)
     for path, kernel in expected.items():
-        np.testing.assert_allclose(found[path], kernel, rtol=1e-5, atol=1e-6, err_msg=path)
+        np.testing.assert_allclose(actual[path], kernel, rtol=1e-5, atol=1e-6, err_msg=path)
 
 
 @pytest.mark.parametrize("name", ["mlp", "conv", "recurrent"])

@@ -73,13 +73,13 @@ def test_a_phase_is_trained_on_what_the_frozen_layers_give(stack, way):
     assert rows.x_train.dtype == np.float32
     np.testing.assert_allclose(rows.x_train, hidden, rtol=1e-5, atol=1e-6)
     last = stack.shallow(stack.layers - 1)
-    found, _ = last.loss(
+    loss, _ = last.loss(
         made.fits[-1].params if way == "separate" else greedy.pair(made.params, stack.layers - 1),
         jax.random.key(0),
         jnp.asarray(rows.x_validation),
         l2=0.0,
     )
-    assert float(found) == pytest.approx(made.fits[-1].best_error, rel=1e-5)
+    assert float(loss) == pytest.approx(made.fits[-1].best_error, rel=1e-5)
     assert all(fit.history["validation_error"][-1] < fit.history["validation_error"][0] for fit in made.fits)
 
 
@@ -203,11 +203,11 @@ def test_a_resumed_block_is_the_uninterrupted_one_and_needs_no_phases():
     begin = greedy.start(Greedy(**QUICK), TIED, WHOLE, DATASET, batch_size=24)
     whole = block("vmap", begin)
     for step in (1, 5):
-        keeper = Memory(every=False)
+        checkpointer = Memory(every=False)
         with pytest.raises(Interrupted):
-            block("vmap", begin, checkpointer=keeper, report=stop_at_whole(step))
-        resumed = block("vmap", no_phases, checkpointer=keeper)
-        assert resumed.resumed_step == keeper.steps[0] >= step
+            block("vmap", begin, checkpointer=checkpointer, report=stop_at_whole(step))
+        resumed = block("vmap", no_phases, checkpointer=checkpointer)
+        assert resumed.resumed_step == checkpointer.steps[0] >= step
         assert all(identical(a, b) for a, b in zip(whole.fits, resumed.fits, strict=True))
     again = block("vmap", begin)  # phases lost in a kill are trained again
     assert all(identical(a, b) for a, b in zip(whole.fits, again.fits, strict=True))
@@ -233,14 +233,14 @@ def stop_at_whole(step):
 
 def test_what_the_phases_made_is_kept_when_it_is_due_and_they_can_be_stopped():
     begin = greedy.start(Greedy(**QUICK), TIED, WHOLE, DATASET, batch_size=24)
-    keeper = Memory()
+    checkpointer = Memory()
     with pytest.raises(Interrupted):
-        block("vmap", begin, checkpointer=keeper, report=stop_at_whole(1))
-    assert keeper.steps[0] == 0
-    keeper = Memory()
+        block("vmap", begin, checkpointer=checkpointer, report=stop_at_whole(1))
+    assert checkpointer.steps[0] == 0
+    checkpointer = Memory()
     with pytest.raises(Interrupted):
-        block("vmap", begin, checkpointer=keeper, report=stop_at(1))
-    assert keeper.steps == []
+        block("vmap", begin, checkpointer=checkpointer, report=stop_at(1))
+    assert checkpointer.steps == []
 
 
 def test_a_member_that_begins_with_no_numbers_diverges_and_harms_no_other():

@@ -43,9 +43,9 @@ def test_a_plan_counts_what_is_stored_and_changes_nothing(tiny, finished, tmp_pa
     folder = shutil.copytree(finished, tmp_path / "results/tiny")
     (folder / "runs/.partial-abc").mkdir()
     before = sorted((str(path), path.stat().st_mtime_ns) for path in folder.rglob("*"))
-    found, summary = plan_of(capsys, tiny, "--results", folder.parent, "--set", "seeds=0,1,2,3")
-    assert [found["stacked"][name] for name in ("members", "stored", "to train")] == ["4", "2", "2"]
-    assert [found["linear"][name] for name in ("members", "stored", "to train")] == ["4", "1", "3"]
+    planned, summary = plan_of(capsys, tiny, "--results", folder.parent, "--set", "seeds=0,1,2,3")
+    assert [planned["stacked"][name] for name in ("members", "stored", "to train")] == ["4", "2", "2"]
+    assert [planned["linear"][name] for name in ("members", "stored", "to train")] == ["4", "1", "3"]
     assert summary.startswith("2 programs to compile, 5 runs to train, 3 stored already")
     _, summary = plan_of(capsys, tiny, "--results", folder.parent)
     assert summary.startswith("0 programs to compile, 0 runs to train, 3 stored already; at most about 0 MiB")

@@ -81,7 +81,7 @@ def finish(process, code=0):
 
 def workers_of(process):
     """Process ids of the workers."""
-    found = []
+    workers = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
             stat = (path / "stat").read_text()
@@ -89,20 +89,20 @@ def workers_of(process):
         except OSError:
             continue
         if stat.rpartition(")")[2].split()[1] == str(process.pid) and "aejax.runner.remote" in command:
-            found.append(int(path.name))
-    return found
+            workers.append(int(path.name))
+    return workers
 
 
 def stored(folder):
     """Every run's parameters as bytes and the numbers of its row, by id."""
-    found = {}
+    runs = {}
     for row in rows_of(folder):
         run = run_folders.read_run(folder / "runs" / row["run_id"])
         assert run.row == row
         leaves = [leaf.tobytes() for _, leaf in sorted(run_folders.flatten_tree(run.params).items())]
         timed = ("compile_seconds", "train_seconds", "score_seconds", "pca_seconds", "provenance", "execution")
-        found[row["run_id"]] = (leaves, {name: value for name, value in row.items() if name not in timed})
-    return found
+        runs[row["run_id"]] = (leaves, {name: value for name, value in row.items() if name not in timed})
+    return runs
 
 
 @pytest.fixture(scope="module")

@@ -79,12 +79,12 @@ def test_where_the_system_does_not_say_nothing_is_forgotten(monkeypatch):
 @pytest.mark.parametrize("how", ["map", "loop"])
 @pytest.mark.parametrize("batch_size", [10, 16])  # the last of 16 is smaller
 def test_without_vmap_a_member_is_bit_for_bit_the_fit_alone(alone, how, batch_size):
-    found = together(how=how, batch_size=batch_size)
+    result = together(how=how, batch_size=batch_size)
     if batch_size == 16:
         ragged: dict[str, Any] = SETTINGS | {"batch_size": 16}
         alone = [train.fit(AUTOENCODER, DATASET, seed=seed, **(ragged | hyper)) for seed, hyper in RUNS]
-    assert found.choice.layout.how == how
-    assert all(identical(a, b) for a, b in zip(alone, found.fits, strict=True))
+    assert result.choice.layout.how == how
+    assert all(identical(a, b) for a, b in zip(alone, result.fits, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -113,8 +113,8 @@ def test_a_member_begins_with_the_same_bits_alone_and_in_a_map(net, codings, wid
     alone = jax.jit(init)
     for group in range(groups):
         expected = alone(keys[group], {name: values[group] for name, values in points.items()})
-        found = jax.tree.map(lambda leaf, group=group: leaf[group], together)
-        assert same(expected, found)
+        result = jax.tree.map(lambda leaf, group=group: leaf[group], together)
+        assert same(expected, result)
 
 
 def test_a_vmapped_member_agrees_with_the_fit_alone(alone):
@@ -154,7 +154,7 @@ def test_a_member_that_diverges_is_frozen_where_it_did():
     for until in range(1, run.steps + 1):
         states.append(advance(states[-1], key, data, hyper, jnp.int32(until)))
     bad = [int(state.bad_step) for state in states]
-    first = next(step for step, found in enumerate(bad) if found >= 0) - 1
+    first = next(step for step, result in enumerate(bad) if result >= 0) - 1
     assert first > 0
     assert bad[first + 1 :] == [first] * (run.steps - first)
     assert all(same(states[first].params, state.params) for state in states[first:])
@@ -188,9 +188,9 @@ def test_a_masked_member_is_the_smaller_net_with_the_same_initial_weights(tied, 
     small = build((*widths[:-1], codings))
     start, masked = fit(wide, {**hyper, "codings": jnp.float32(codings)})
     _, expected = fit(small, hyper, nets.slice_codings(start, wide.coding_axes, codings))
-    found = nets.slice_codings(masked.params, wide.coding_axes, codings)
-    assert jax.tree.map(jnp.shape, found) == jax.tree.map(jnp.shape, expected.params)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6), found, expected.params)
+    result = nets.slice_codings(masked.params, wide.coding_axes, codings)
+    assert jax.tree.map(jnp.shape, result) == jax.tree.map(jnp.shape, expected.params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6), result, expected.params)
     for name, line in masked.history.items():
         np.testing.assert_allclose(line, expected.history[name], rtol=1e-5)
     zeros = jax.tree.map(
@@ -253,11 +253,11 @@ def test_what_does_not_fit_into_memory_is_trained_in_blocks(alone, monkeypatch):
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8, 61, 64, 65, 100, 256])
 def test_blocks_are_even_and_little_is_padded(count):
-    found = make_layout("map", count, devices=2, most=7)
-    assert found.block <= 14
-    assert found.groups % found.devices == 0
-    blocks = -(-count // found.block)
-    assert blocks * found.block - count < max(2, 0.1 * count)
+    result = make_layout("map", count, devices=2, most=7)
+    assert result.block <= 14
+    assert result.groups % result.devices == 0
+    blocks = -(-count // result.block)
+    assert blocks * result.block - count < max(2, 0.1 * count)
 
 
 @pytest.mark.parametrize("start", [("map", 1, 64, 8), ("map", 1, 4, 2), ("vmap", 2, 4, 2), ("vmap", 8, 2, 2)])
@@ -370,9 +370,9 @@ def test_less_memory_takes_groups_from_an_asked_for_width(monkeypatch):
 
 
 def test_a_population_of_one_is_a_fit(alone):
-    found = together(RUNS[:1])
-    assert found.choice.layout.how == "loop"
-    assert identical(found.fits[0], alone[0])
+    result = together(RUNS[:1])
+    assert result.choice.layout.how == "loop"
+    assert identical(result.fits[0], alone[0])
 
 
 @pytest.mark.parametrize(

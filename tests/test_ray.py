@@ -40,7 +40,7 @@ SWEEPS = [Sweep(dataset="digits", epochs=2, batch_size=128, widths=(8, 5), activ
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
+def cluster_run(tmp_path_factory):
     """What tests/ray_cluster.py prints, the rows it stored, and those of a single process."""
     folder = tmp_path_factory.mktemp("ray")
     layout = (
@@ -69,33 +69,33 @@ def found(tmp_path_factory):
     return told, stored(folder / "ray/x"), stored(folder / "here/x"), folder
 
 
-def test_a_node_was_lost_while_it_worked(found):
-    told, *_ = found
+def test_a_node_was_lost_while_it_worked(cluster_run):
+    told, *_ = cluster_run
     assert told["killed"]
     assert any("node lost; " in text and "try 2 of 3" in text for text in told["warned"]), told["warned"]
 
 
-def test_every_run_came_once_and_none_failed(found):
-    told, rows, *_ = found
+def test_every_run_came_once_and_none_failed(cluster_run):
+    told, rows, *_ = cluster_run
     assert len(told["ids"]) == len(set(told["ids"])) == len(rows) == 8
     assert told["failed"] == []
 
 
-def test_the_rows_are_those_of_a_single_process(found):
-    _, rows, here, _ = found
+def test_the_rows_are_those_of_a_single_process(cluster_run):
+    _, rows, here, _ = cluster_run
     assert rows == here
 
 
-def test_rows_say_where_they_were_trained(found):
-    folder = found[-1]
+def test_rows_say_where_they_were_trained(cluster_run):
+    folder = cluster_run[-1]
     for run in (folder / "ray/x/runs").glob("[!.]*"):
         provenance = json.loads((run / "run.json").read_text())["provenance"]
         assert (provenance["platform"], provenance["threads"], provenance["devices"]) == ("cpu", 1, 1)
 
 
-def test_a_task_that_wants_a_gpu_gets_one_of_rays_and_its_choice_of_platform(found):
+def test_a_task_that_wants_a_gpu_gets_one_of_rays_and_its_choice_of_platform(cluster_run):
     """On a node that only says it has one: what Ray gives such a task, and what JAX is left to choose from."""
-    told, *_, folder = found
+    told, *_, folder = cluster_run
     assert told["on_gpu"] == ["completed"]
     driver, *workers = [json.loads(line) for line in (folder / "here/gpu.jsonl").read_text().splitlines()]
     assert workers
@@ -103,8 +103,8 @@ def test_a_task_that_wants_a_gpu_gets_one_of_rays_and_its_choice_of_platform(fou
     assert driver["CUDA_VISIBLE_DEVICES"] is None
 
 
-def test_no_state_and_no_connection_is_left(found):
-    told, *_, folder = found
+def test_no_state_and_no_connection_is_left(cluster_run):
+    told, *_, folder = cluster_run
     assert not told["left_running"]
     assert not any((folder / "ray/x/states").glob("*"))
 

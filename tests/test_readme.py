@@ -89,10 +89,10 @@ def test_files_and_headings_that_a_readme_links_to_are_there(name):
     for target in re.findall(r"\]\(([^)]+)\)", READMES[name]):
         if "://" not in target:
             path, _, heading = target.partition("#")
-            found = (CHECKOUT / name).parent / path if path else CHECKOUT / name
-            assert found.exists(), target
+            linked = (CHECKOUT / name).parent / path if path else CHECKOUT / name
+            assert linked.exists(), target
             if heading:
-                headings = re.findall(r"^#+ (.*)$", found.read_text(), flags=re.MULTILINE)
+                headings = re.findall(r"^#+ (.*)$", linked.read_text(), flags=re.MULTILINE)
                 anchors = [re.sub(r"\]\([^)]*\)|[^\w -]", "", one).lower().replace(" ", "-") for one in headings]
                 assert heading in anchors, target
 

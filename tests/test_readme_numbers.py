@@ -62,15 +62,17 @@ def left(text: str, known: list[str], allowed: list[str]) -> list[str]:
     for name in NAMES:
         rest = re.sub(name, " … ", rest)
     spelt = rf"\b(?:{'|'.join(SPELT)}) seeds?\b"
-    found = re.finditer(rf"\d+|{spelt}", rest, flags=re.IGNORECASE)
-    return [rest[max(0, one.start() - 40) : one.end() + 40] for one in found]
+    matches = re.finditer(rf"\d+|{spelt}", rest, flags=re.IGNORECASE)
+    return [rest[max(0, one.start() - 40) : one.end() + 40] for one in matches]
 
 
 def expectation(name: str) -> str:
     """What an experiment's docstring says to expect."""
     docstring = ast.get_docstring(ast.parse((CHECKOUT / f"experiments/{name}.py").read_text())) or ""
-    (found,) = re.findall(r"^Takes about .*?on \d+ cores\. (Expect.*?)(?:\n\n|\Z)", docstring, re.MULTILINE | re.DOTALL)
-    return found
+    (expectation,) = re.findall(
+        r"^Takes about .*?on \d+ cores\. (Expect.*?)(?:\n\n|\Z)", docstring, re.MULTILINE | re.DOTALL
+    )
+    return expectation
 
 
 def fields(claim: Claim):
@@ -113,10 +115,10 @@ def test_what_a_docstring_says_to_expect_is_what_the_rows_say(name):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_docstring_says_how_long_it_took(name):
     text = (CHECKOUT / f"experiments/{name}.py").read_text()
-    (found,) = re.findall(r"^Takes about (\d+) (s|minutes) on (\d+) cores", text, re.MULTILINE)
-    seconds = int(found[0]) * (60 if found[1] == "minutes" else 1)
+    (duration,) = re.findall(r"^Takes about (\d+) (s|minutes) on (\d+) cores", text, re.MULTILINE)
+    seconds = int(duration[0]) * (60 if duration[1] == "minutes" else 1)
     assert seconds == pytest.approx(Calls(name).wall, rel=0.15)
-    assert f"{found[2]} CPU cores" in machine(name)
+    assert f"{duration[2]} CPU cores" in machine(name)
 
 
 @every
@@ -153,8 +155,8 @@ def test_the_table_of_a_row_names_every_field_that_rows_have():
     text = TEXTS["results/README.md"]
     table = text[text.index("## What is in a row") : text.index("## Exit codes")]
     named = set(re.findall(r"`([a-z0-9_]+)`", table))
-    found = {field for name in EXPERIMENTS for row in rows_of(name) for field in row}
-    assert found <= named, found - named
+    fields = {field for name in EXPERIMENTS for row in rows_of(name) for field in row}
+    assert fields <= named, fields - named
     parts = ("data", "execution", "health", "provenance")
     for part in parts:
         inside = {field for name in EXPERIMENTS for row in rows_of(name) for field in row[part]}

@@ -29,10 +29,10 @@ def test_every_variant_resumes_as_if_it_had_never_stopped(name):
     build, more = VARIANTS[name]
     autoencoder = build(NETS["linear" if name in LINEAR else "stacked"]())
     whole = block(autoencoder, more=more)
-    keeper = Memory(every=False)
+    checkpointer = Memory(every=False)
     with pytest.raises(Interrupted):
-        block(autoencoder, checkpointer=keeper, report=stop_at(6), more=more)
-    resumed = block(autoencoder, checkpointer=keeper, more=more)
+        block(autoencoder, checkpointer=checkpointer, report=stop_at(6), more=more)
+    resumed = block(autoencoder, checkpointer=checkpointer, more=more)
     assert 6 <= resumed.resumed_step < STEPS
     assert sum(fit.status == "completed" for fit in whole.fits) >= 4
     assert all(identical(a, b) for a, b in zip(whole.fits, resumed.fits, strict=True))

@@ -38,17 +38,17 @@ def context(tmp_path):
 
 def train_block(clock, context, seconds, end=False):
     """As `loop.train_block` does, in chunks of a second, and with `end` as `train_job` does after it."""
-    keeper = BlockCheckpointer(context, "a", {})
+    checkpointer = BlockCheckpointer(context, "a", {})
     start = clock.now
     saved = start
     while clock.now - start < seconds:
         clock.now += 1.0
-        if keeper.due(clock.now - saved):
-            keeper.save(1, dict, clock.now - start - keeper.seconds)
+        if checkpointer.due(clock.now - saved):
+            checkpointer.save(1, dict, clock.now - start - checkpointer.seconds)
             saved = clock.now
-    if end and keeper.due_at_the_end(clock.now - start - keeper.seconds):
-        keeper.save(2, dict, clock.now - start - keeper.seconds)
-    return keeper.seconds
+    if end and checkpointer.due_at_the_end(clock.now - start - checkpointer.seconds):
+        checkpointer.save(2, dict, clock.now - start - checkpointer.seconds)
+    return checkpointer.seconds
 
 
 @pytest.mark.parametrize("cost", [0.01, 0.5, 2.0])

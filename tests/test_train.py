@@ -63,7 +63,7 @@ def test_every_row_is_visited_once_per_epoch(batch_size):
 def test_the_compiled_loop_equals_a_python_loop_of_optax_adam():
     run, data = make(schedule=schedules.cosine)
     key = jax.random.key(3)
-    found = jax.jit(run.fit)(key, data, HYPER)
+    result = jax.jit(run.fit)(key, data, HYPER)
 
     rate = optax.cosine_decay_schedule(0.01, run.steps)  # built by hand, not by aejax's schedules
     adam = optax.adam(rate)
@@ -84,10 +84,10 @@ def test_the_compiled_loop_equals_a_python_loop_of_optax_adam():
         error = float(AUTOENCODER.loss(params, key, validation, l2=0.0)[0])
         history.append((losses / 50, error))
         best = min(best, (error, params), key=lambda pair: pair[0])
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6), found.params, params)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6), found.best_params, best[1])
-    np.testing.assert_allclose(found.history["train_loss"], [h[0] for h in history], rtol=1e-5)
-    np.testing.assert_allclose(found.history["validation_error"], [h[1] for h in history], rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6), result.params, params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6), result.best_params, best[1])
+    np.testing.assert_allclose(result.history["train_loss"], [h[0] for h in history], rtol=1e-5)
+    np.testing.assert_allclose(result.history["validation_error"], [h[1] for h in history], rtol=1e-5)
 
 
 @pytest.mark.parametrize("batch_size", [16, 25, 50])
