@@ -35,7 +35,7 @@ class TrainedRun:
     key: jax.Array
     check_interrupt: Callable[[], None] = lambda: None
 
-    def reconstruct(self, x_nd: np.ndarray, *, unit: float = 1.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def reconstruct(self, x_nd: np.ndarray, *, unit: float = 1.0) -> list[np.ndarray]:
         """Codings (n, k), reconstructions (n, d) and squared errors (n,) of the rows `x_nd / unit`."""
         return reconstruct(self.autoencoder, self.params, x_nd, unit=unit)
 

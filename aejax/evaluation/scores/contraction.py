@@ -102,12 +102,10 @@ def _measure(trained: TrainedRun, *, level: float, rows: int) -> Measurement:
 
 def jacobian_norm(autoencoder: Autoencoder, params: Params, x_nd: np.ndarray) -> float:
     """Frobenius norm of the encoder's Jacobian, averaged over rows of floats (n, d), at highest matmul precision."""
-    with jax.default_matmul_precision("highest"):
-        blocks = [
-            np.asarray(_squared_norms(autoencoder.encode, params, block_bd))[:rows]
-            for block_bd, rows in reconstruction.padded_blocks(x_nd, BLOCK_ROWS)
-        ]
-    return float(np.sqrt(np.concatenate(blocks).astype(np.float64)).mean())
+    (square_n,) = reconstruction.in_blocks(
+        lambda block_bd, _: [_squared_norms(autoencoder.encode, params, block_bd)], x_nd, BLOCK_ROWS
+    )
+    return float(np.sqrt(square_n.astype(np.float64)).mean())
 
 
 _squared_norms = jax.jit(squared_jacobian_norms, static_argnames="encode")

@@ -203,21 +203,20 @@ def estimate_log_likelihood(
     """Estimate the log-likelihood of rows by `samples` importance samples per row, on all local devices.
 
     `x_nd` are rows as the model observes them. They are processed in blocks of ROWS_AT_ONCE rows per device, so that
-    another number of devices draws other samples. `check_interrupt` is called after each block.
+    another number of devices draws other samples. `check_interrupt` is called before each block.
     """
     devices = jax.local_devices()
     sharding = NamedSharding(Mesh(np.array(devices), ("rows",)), PartitionSpec("rows"))
     passes = PASSES.get(devices[0].platform, PASSES_OF_ACCELERATORS)
     at_once = max(1, min(samples, passes // ROWS_AT_ONCE))
-    block_rows = ROWS_AT_ONCE * len(devices)
-    parts = []
-    for i, (block_bd, rows) in enumerate(reconstruction.padded_blocks(x_nd, block_rows)):
-        x_bd = jax.device_put(block_bd, sharding)
-        with jax.default_matmul_precision("highest"):
-            arrays = _block(autoencoder, params, jax.random.fold_in(key, i * block_rows), x_bd, samples, at_once)
-        parts.append([np.asarray(array, np.float64)[:rows] for array in arrays])
+
+    def estimate_block(block_bd: np.ndarray, start: int) -> tuple[jax.Array, ...]:
         check_interrupt()
-    largest, weights, squares, logs, mean_nk, kl_nk = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        block_key = jax.random.fold_in(key, start)
+        return _block(autoencoder, params, block_key, jax.device_put(block_bd, sharding), samples, at_once)
+
+    arrays = reconstruction.in_blocks(estimate_block, x_nd, ROWS_AT_ONCE * len(devices))
+    largest, weights, squares, logs, mean_nk, kl_nk = (array.astype(np.float64) for array in arrays)
     return Estimate(largest + np.log(weights / samples), logs / samples, np.square(weights) / squares, mean_nk, kl_nk)
 
 
