@@ -104,7 +104,7 @@ class Comparison(NamedTuple):
     theirs: str
     baseline: str
     sentence: str
-    sse_introduction: str
+    sse_introduction: str = "In squared error"
     higher_is_better: bool = False
     all_settings: bool = False
     in_nats: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import jax
@@ -36,24 +37,15 @@ HEADERS = (
         "the same of PCA with the fewest components whose error on test is no larger than ours",
     ),
 )
+_SENTENCE = "sensitivity {ours} against {theirs}"
+_compare = functools.partial(Comparison, "coding_sensitivity", sentence=_SENTENCE, all_settings=True)
 _COMPARISONS = (
-    Comparison(
-        "coding_sensitivity",
+    _compare(
         "pca_coding_sensitivity",
         "PCA with as many components in the steadiness of codings",
-        "sensitivity {ours} against {theirs}",
-        "In squared error",
-        all_settings=True,
         requires="equal_pca_coding_sensitivity",  # codings no better than the mean are excluded
     ),
-    Comparison(
-        "coding_sensitivity",
-        "equal_pca_coding_sensitivity",
-        "PCA with no more error in the steadiness of codings",
-        "sensitivity {ours} against {theirs}",
-        "In squared error",
-        all_settings=True,
-    ),
+    _compare("equal_pca_coding_sensitivity", "PCA with no more error in the steadiness of codings"),
 )
 
 

@@ -57,7 +57,6 @@ _COMPARISON = Comparison(
     "ppca_nll_test",
     "probabilistic PCA as a density",
     "{ours} nats against {theirs}",
-    "In squared error",
     in_nats=True,
     exact_number="exact_nll_test",
 )
