@@ -75,13 +75,11 @@ def _histograms(z_nk: np.ndarray) -> dict[str, np.ndarray]:
     units = most_varying(z_nk, HISTOGRAMS)
     zero_share = (z_nk[:, units] == 0).mean(axis=0)
     sparse = zero_share > SPARSE
-    counts = []
-    edges = []
+    histograms = []
     for unit, without_zeros in zip(units, sparse & (zero_share < 1), strict=True):
         values_n = z_nk[z_nk[:, unit] != 0, unit] if without_zeros else z_nk[:, unit]
-        unit_counts, unit_edges = np.histogram(values_n, BINS, range=_range(values_n))
-        counts.append(unit_counts)
-        edges.append(unit_edges)
+        histograms.append(np.histogram(values_n, BINS, range=_range(values_n)))
+    counts, edges = zip(*histograms, strict=True)
     return {
         "activations/units": units,
         "activations/active": np.where(sparse, 1 - zero_share, 1.0).astype(np.float32),
@@ -141,21 +139,19 @@ def _images(trained: TrainedRun, stored: dict[str, np.ndarray]) -> dict[str, np.
     base_k = np.zeros(trained.codings) if has_prior else stored["density/gaussian/means_ck"][0]
     quantiles = stored["codings/quantiles"]
     samples = _samples(trained, stored)
-    codings = {f"samples/{kind}/images": [z_sk] for kind, z_sk in samples.items()} | {
-        "interpolations/images": [interpolate(z_nk[pair], INTERPOLATION_STEPS, spherical=has_prior) for pair in pairs],
-        "traversals/images": [
-            traversal(base_k, unit, TRAVERSAL_DEVIATIONS if has_prior else quantiles[:, unit]) for unit in traversed
-        ],
-    }
-    joined_nk = np.concatenate([np.concatenate(group) for group in codings.values()])
+    codings = {f"samples/{kind}/images": z_sk for kind, z_sk in samples.items()}
+    codings["interpolations/images"] = np.stack(
+        [interpolate(z_nk[pair], INTERPOLATION_STEPS, spherical=has_prior) for pair in pairs]
+    )
+    codings["traversals/images"] = np.stack(
+        [traversal(base_k, unit, TRAVERSAL_DEVIATIONS if has_prior else quantiles[:, unit]) for unit in traversed]
+    )
+    joined_nk = np.concatenate([z.reshape(-1, trained.codings) for z in codings.values()])
     decoded_nd = reconstruction.decode(trained.autoencoder, trained.params, joined_nk)
+    ends_of_groups = np.cumsum([z.size // trained.codings for z in codings.values()])
     arrays = {}
-    start = 0
-    for name, group in codings.items():
-        stop = start + sum(map(len, group))
-        shape = (SAMPLES, -1) if name.startswith("samples/") else (len(group), len(group[0]), -1)
-        arrays[name] = as_bytes(dataset, decoded_nd[start:stop]).reshape(shape)
-        start = stop
+    for (name, z), group_nd in zip(codings.items(), np.split(decoded_nd, ends_of_groups[:-1]), strict=True):
+        arrays[name] = as_bytes(dataset, group_nd).reshape(*z.shape[:-1], -1)
     nearest_n, distance_n = nearest(dataset, decoded_nd[: SAMPLES * len(samples)])
     for i, kind in enumerate(samples):
         drawn = slice(i * SAMPLES, (i + 1) * SAMPLES)
