@@ -224,11 +224,9 @@ def best_affine_map(
     covariance_dd = (params.components_kd.T * variances_k) @ params.components_kd
     mean_square_d = np.diag(covariance_dd) + np.square(params.mean_d)
     kept = 1.0 if noise == "gaussian" else 1.0 - level  # a: probability that a value is not replaced
-    shift = 0.0  # c: mean of a replacement times its probability
-    replaced_square = 0.0  # mean square of a replacement times its probability
-    if noise == "salt_and_pepper":
-        shift = level * (pepper + salt) / 2
-        replaced_square = level * (pepper**2 + salt**2) / 2
+    low, high = (pepper, salt) if noise == "salt_and_pepper" else (0.0, 0.0)  # what values are replaced by
+    shift = level * (low + high) / 2  # c: mean of a replacement times its probability
+    replaced_square = level * (low**2 + high**2) / 2  # mean square of a replacement times its probability
     if noise == "gaussian":
         noise_d = np.full(len(mean_square_d), level**2)
     else:  # mean square minus the square of the conditional mean, both averaged over rows

@@ -63,8 +63,7 @@ def retrieval(*, queries: int = 500, top: int = 100) -> Score:
     headers = [("distinct_codes", "codes", "distinct codes of the training rows, where they are bits")]
     headers += [("bit_entropy", "bit entropy", "mean entropy of a bit, in bits: 1 where it splits the rows in halves")]
     for suffix, of_features in _METHODS.items():
-        method = suffix.replace("_", " ").strip()
-        method = f", {method}" if method else ""
+        method = suffix.replace("_", ", ", 1).replace("_", " ")
         text = f"training rows ranked by distance {of_features}, for {queries} test rows; relevant: the same label"
         headers.append((f"mean_average_precision{suffix}", f"mAP{method}", f"mean average precision, {text}"))
         headers.append((f"precision_at_top{suffix}", f"P@{top}{method}", f"relevant share of the first {top}, {text}"))
