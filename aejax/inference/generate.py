@@ -128,10 +128,8 @@ def traverse(
         base_k = np.zeros(k)
     else:
         base_k = _stored_array(run, loaded, "density/gaussian/means_ck")[0]
-    lines = [
-        artifacts.traversal(base_k, i, artifacts.TRAVERSAL_DEVIATIONS if has_prior else quantiles[:, i]) for i in units
-    ]
-    return path, _write(path, loaded, loaded.decode_scaled(np.concatenate(lines)), columns=len(lines[0]))
+    z_usk = artifacts.traversals(base_k, np.asarray(units), quantiles, has_prior)
+    return path, _write(path, loaded, loaded.decode_scaled(z_usk.reshape(-1, k)), columns=z_usk.shape[1])
 
 
 def _codings(loaded: LoadedRun, rows: Sequence[int], data_dir: Path | None) -> np.ndarray:
