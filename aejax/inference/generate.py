@@ -99,6 +99,7 @@ def interpolate(
 
 def traverse(
     run: Path,
+    *,
     codings: Sequence[int] = (),
     row: int | None = None,
     data_dir: Path | None = None,
