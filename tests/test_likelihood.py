@@ -64,6 +64,11 @@ def linear() -> tuple[Any, Any]:
     return autoencoder, fit.last_params
 
 
+def estimate(autoencoder, params, rows, samples, check=lambda: None):
+    trained = TrainedRun(autoencoder, params, HYPER, DATASET, CODINGS, jax.random.key(0), check)
+    return estimate_log_likelihood(trained, rows, samples)
+
+
 def density(params) -> Any:
     """The exact density of a linear decoder with a learned variance."""
     layer = params["decoder"]["layer_0"]
@@ -109,13 +114,13 @@ def test_importance_samples_give_the_exact_log_likelihood(linear):
     autoencoder, params = linear
     x_nd = DATASET.x_test[:200]
     exact_n = density(params).logpdf(DATASET.x_test[:200])
-    result = estimate_log_likelihood(autoencoder, params, jax.random.key(0), x_nd, 1000)
+    result = estimate(autoencoder, params, x_nd, 1000)
     assert abs(result.log_likelihood_n.mean() - exact_n.mean()) < 0.05
     np.testing.assert_allclose(result.log_likelihood_n, exact_n, atol=0.2)
     assert np.median(result.effective_n) > 800
     bias = params["posterior"]["log_variance"]["bias"] + 1.5
     wide = {**params, "posterior": {"log_variance": {**params["posterior"]["log_variance"], "bias": bias}}}
-    few, many = (estimate_log_likelihood(autoencoder, wide, jax.random.key(0), x_nd, samples) for samples in (5, 5000))
+    few, many = (estimate(autoencoder, wide, x_nd, samples) for samples in (5, 5000))
     assert abs(many.log_likelihood_n.mean() - exact_n.mean()) < 0.05
     assert many.elbo_n.mean() < few.log_likelihood_n.mean() < many.log_likelihood_n.mean()
     assert many.elbo_n.mean() < exact_n.mean() - 0.5
@@ -133,16 +138,14 @@ def test_importance_samples_give_the_exact_log_likelihood(linear):
 def test_chunks_and_padding_change_only_the_draws(linear, monkeypatch):
     autoencoder, params = linear
     calls = []
-    some = estimate_log_likelihood(
-        autoencoder, params, jax.random.key(0), DATASET.x_test[:150], 37, lambda: calls.append(1)
-    )
+    some = estimate(autoencoder, params, DATASET.x_test[:150], 37, lambda: calls.append(1))
     assert len(calls) == -(-150 // (64 * len(jax.local_devices())))
     assert some.log_likelihood_n.shape == (150,)
     assert (some.effective_n <= 37.001).all()
-    again = estimate_log_likelihood(autoencoder, params, jax.random.key(0), DATASET.x_test[:150], 37)
+    again = estimate(autoencoder, params, DATASET.x_test[:150], 37)
     np.testing.assert_array_equal(some.log_likelihood_n, again.log_likelihood_n)
     # with one sample the estimate is the log weight, whose mean is the bound
-    single = estimate_log_likelihood(autoencoder, params, jax.random.key(0), DATASET.x_test[:150], 1)
+    single = estimate(autoencoder, params, DATASET.x_test[:150], 1)
     np.testing.assert_allclose(single.log_likelihood_n, single.elbo_n, rtol=1e-6)
     np.testing.assert_allclose(single.effective_n, 1.0, rtol=1e-6)
     # other sizes of full and padded blocks of rows and of draws: other draws of the same density
@@ -151,7 +154,7 @@ def test_chunks_and_padding_change_only_the_draws(linear, monkeypatch):
     for rows, at_once in ((16, 64), (64, 3), (150, 500)):
         monkeypatch.setattr(module, "ROWS_AT_ONCE", rows)
         monkeypatch.setattr(module, "PASSES", {"cpu": rows * at_once})
-        result = estimate_log_likelihood(autoencoder, params, jax.random.key(0), DATASET.x_test[:150], 1000)
+        result = estimate(autoencoder, params, DATASET.x_test[:150], 1000)
         np.testing.assert_allclose(result.log_likelihood_n, exact_n, atol=0.2)
         assert result.log_likelihood_n.mean() == pytest.approx(exact_n.mean(), abs=0.02)
         assert 800 < np.median(result.effective_n) <= 1000.001

@@ -59,13 +59,13 @@ def test_pca_equivalent_dimension_of_pca_is_its_number_of_components(k):
 
 
 @pytest.mark.parametrize("block_rows", [1, 7, 64, 200, 4096])
-def test_sse_does_not_depend_on_block_size(block_rows):
+def test_sse_does_not_depend_on_block_size(block_rows, monkeypatch):
     autoencoder = variants.plain(nets.mlp(12, (8, 3)))
     params = autoencoder.init(jax.random.key(0))
     whole = reconstruction.sse(autoencoder, params, DATASET.x_test, unit=DATASET.unit)
-    assert reconstruction.sse(
-        autoencoder, params, DATASET.x_test, unit=DATASET.unit, block_rows=block_rows
-    ) == pytest.approx(whole, rel=1e-6)
+    monkeypatch.setattr(reconstruction, "BLOCK_ROWS", block_rows)
+    in_other_blocks = reconstruction.sse(autoencoder, params, DATASET.x_test, unit=DATASET.unit)
+    assert in_other_blocks == pytest.approx(whole, rel=1e-6)
 
 
 def test_sse_is_summed_over_inputs_and_averaged_over_rows():
@@ -103,12 +103,12 @@ def test_principal_angle_of_a_decoder_rotated_by_a_known_angle(degrees):
     rotated[1] = np.cos(np.radians(degrees)) * np.eye(5)[1] + np.sin(np.radians(degrees)) * np.eye(5)[3]
     mixed = jnp.asarray(np.array([[2.0, 1.0], [0.5, -3.0]]) @ rotated, jnp.float32)  # the same span, another basis
     decoder = predictor(lambda x: x[:, :2], lambda z: z @ mixed + 4.0)
-    assert reconstruction.principal_angle_max_deg(decoder, {}, components_kd, 5, 2) == pytest.approx(degrees, abs=1e-4)
+    assert reconstruction.principal_angle_max_deg(decoder, {}, components_kd) == pytest.approx(degrees, abs=1e-4)
 
 
 def test_principal_angle_of_a_decoder_of_lower_rank_is_90_degrees():
     decoder = predictor(lambda x: x[:, :2], lambda z: z[:, :1] * jnp.ones((1, 5)))
-    assert reconstruction.principal_angle_max_deg(decoder, {}, np.eye(5)[:2], 5, 2) == 90
+    assert reconstruction.principal_angle_max_deg(decoder, {}, np.eye(5)[:2]) == 90
 
 
 def test_reference_pca_is_fitted_on_training_and_validation_rows_only():

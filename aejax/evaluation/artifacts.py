@@ -7,7 +7,6 @@ images have none.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -75,13 +74,11 @@ def _histograms(z_nk: np.ndarray) -> dict[str, np.ndarray]:
     units = most_varying(z_nk, HISTOGRAMS)
     zero_share = (z_nk[:, units] == 0).mean(axis=0)
     sparse = zero_share > SPARSE
-    counts = []
-    edges = []
+    histograms = []
     for unit, without_zeros in zip(units, sparse & (zero_share < 1), strict=True):
         values_n = z_nk[z_nk[:, unit] != 0, unit] if without_zeros else z_nk[:, unit]
-        unit_counts, unit_edges = np.histogram(values_n, BINS, range=_range(values_n))
-        counts.append(unit_counts)
-        edges.append(unit_edges)
+        histograms.append(np.histogram(values_n, BINS, range=_range(values_n)))
+    counts, edges = zip(*histograms, strict=True)
     return {
         "activations/units": units,
         "activations/active": np.where(sparse, 1 - zero_share, 1.0).astype(np.float32),
@@ -103,23 +100,26 @@ def interpolate(ends_2k: np.ndarray, steps: int, spherical: bool = False) -> np.
     """
     t_s1 = np.linspace(0, 1, steps)[:, None]
     first_k, last_k = np.asarray(ends_2k, np.float64)
-    if spherical:
-        lengths = np.linalg.norm([first_k, last_k], axis=1)
-        if lengths.min() > 0:
-            a_k = first_k / lengths[0]
-            b_k = last_k / lengths[1]
-            angle = float(np.arccos(np.clip(a_k @ b_k, -1, 1)))
-            if 1e-6 < angle < np.pi - 1e-6:
-                arc_sk = (np.sin((1 - t_s1) * angle) * a_k + np.sin(t_s1 * angle) * b_k) / np.sin(angle)
-                return (((1 - t_s1) * lengths[0] + t_s1 * lengths[1]) * arc_sk).astype(np.float32)
+    lengths = np.linalg.norm([first_k, last_k], axis=1)
+    if spherical and lengths.min() > 0:
+        a_k = first_k / lengths[0]
+        b_k = last_k / lengths[1]
+        angle = float(np.arccos(np.clip(a_k @ b_k, -1, 1)))
+        if 1e-6 < angle < np.pi - 1e-6:
+            arc_sk = (np.sin((1 - t_s1) * angle) * a_k + np.sin(t_s1 * angle) * b_k) / np.sin(angle)
+            return (((1 - t_s1) * lengths[0] + t_s1 * lengths[1]) * arc_sk).astype(np.float32)
     return ((1 - t_s1) * first_k + t_s1 * last_k).astype(np.float32)
 
 
-def traversal(base_k: np.ndarray, unit: int, values: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Codings (steps, k) float32 that equal `base_k`, except that coding `unit` takes the given values."""
-    z_sk = np.repeat(np.asarray(base_k, np.float32)[None], len(values), axis=0)
-    z_sk[:, unit] = values
-    return z_sk
+def traversals(base_k: np.ndarray, units: np.ndarray, quantiles_sk: np.ndarray, has_prior: bool) -> np.ndarray:
+    """Codings (units, steps, k) float32: for each unit those of `base_k`, except that this one coding is varied.
+
+    It takes its quantiles, (steps, k) for all codings, or TRAVERSAL_DEVIATIONS where codings have a prior.
+    """
+    z_usk = np.tile(np.asarray(base_k, np.float32), (len(units), len(quantiles_sk), 1))
+    for z_sk, unit in zip(z_usk, units, strict=True):
+        z_sk[:, unit] = TRAVERSAL_DEVIATIONS if has_prior else quantiles_sk[:, unit]
+    return z_usk
 
 
 def _range(z_n: np.ndarray) -> tuple[float, float]:
@@ -139,23 +139,17 @@ def _images(trained: TrainedRun, stored: dict[str, np.ndarray]) -> dict[str, np.
     pairs = np.resize(ends, (max(1, len(ends) // 2), 2))  # a single row is paired with itself
     traversed = most_varying(z_nk, counts["traversed"])
     base_k = np.zeros(trained.codings) if has_prior else stored["density/gaussian/means_ck"][0]
-    quantiles = stored["codings/quantiles"]
     samples = _samples(trained, stored)
-    codings = {f"samples/{kind}/images": [z_sk] for kind, z_sk in samples.items()} | {
-        "interpolations/images": [interpolate(z_nk[pair], INTERPOLATION_STEPS, spherical=has_prior) for pair in pairs],
-        "traversals/images": [
-            traversal(base_k, unit, TRAVERSAL_DEVIATIONS if has_prior else quantiles[:, unit]) for unit in traversed
-        ],
-    }
-    joined_nk = np.concatenate([np.concatenate(group) for group in codings.values()])
+    codings = {f"samples/{kind}/images": z_sk for kind, z_sk in samples.items()}
+    interpolations = [interpolate(z_nk[pair], INTERPOLATION_STEPS, spherical=has_prior) for pair in pairs]
+    codings["interpolations/images"] = np.stack(interpolations)
+    codings["traversals/images"] = traversals(base_k, traversed, stored["codings/quantiles"], has_prior)
+    joined_nk = np.concatenate([z.reshape(-1, trained.codings) for z in codings.values()])
     decoded_nd = reconstruction.decode(trained.autoencoder, trained.params, joined_nk)
+    ends_of_groups = np.cumsum([z.size // trained.codings for z in codings.values()])
     arrays = {}
-    start = 0
-    for name, group in codings.items():
-        stop = start + sum(map(len, group))
-        shape = (SAMPLES, -1) if name.startswith("samples/") else (len(group), len(group[0]), -1)
-        arrays[name] = as_bytes(dataset, decoded_nd[start:stop]).reshape(shape)
-        start = stop
+    for (name, z), group_nd in zip(codings.items(), np.split(decoded_nd, ends_of_groups[:-1]), strict=True):
+        arrays[name] = as_bytes(dataset, group_nd).reshape(*z.shape[:-1], -1)
     nearest_n, distance_n = nearest(dataset, decoded_nd[: SAMPLES * len(samples)])
     for i, kind in enumerate(samples):
         drawn = slice(i * SAMPLES, (i + 1) * SAMPLES)
@@ -259,13 +253,11 @@ def _features(trained: TrainedRun) -> dict[str, np.ndarray]:
     if kernel is None:
         return {}
     features = np.moveaxis(np.asarray(kernel), -1, 0)[:FEATURES]
+    if features.shape[1:] == (trained.dataset.inputs,):
+        return {"features": features, "features/deviation": _deviation(trained.dataset)}
     if features.ndim == 4 and features.shape[3] == 1:
         features = features[..., 0]
-    if features.ndim == 3 or (features.ndim == 4 and features.shape[3] == 3):
-        return {"features": features}
-    if features.shape[1:] != (trained.dataset.inputs,):
-        return {}
-    return {"features": features, "features/deviation": _deviation(trained.dataset)}
+    return {"features": features} if features.ndim == 3 or features.shape[3:] == (3,) else {}
 
 
 @functools.lru_cache(maxsize=1)

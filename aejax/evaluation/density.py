@@ -74,14 +74,34 @@ def fit(z_nk: np.ndarray, kind: str = "gaussian", components: int = 10, seed: in
     z_nk = np.asarray(z_nk, np.float64)
     if z_nk.ndim != 2 or not len(z_nk) or not np.isfinite(z_nk).all():
         raise ConfigError("density", f"codings of shape {z_nk.shape}, not all finite", "give finite codings (n, k)")
-    return _gaussian(z_nk) if kind == "gaussian" else _mixture(z_nk, components, seed)
-
-
-def _gaussian(z_nk: np.ndarray) -> Density:
     k = z_nk.shape[1]
-    mean_k = z_nk.mean(axis=0)
-    factor_kr, remaining_k = _leading(z_nk - mean_k, min(k, MOST_NUMBERS // k))
-    return _density(np.ones(1), mean_k[None], factor_kr[None], remaining_k + _regularisation(z_nk))
+    if kind == "gaussian":
+        return _fit_clusters(z_nk, np.zeros(len(z_nk)), min(k, MOST_NUMBERS // k))
+    from sklearn.cluster import MiniBatchKMeans  # slow imports
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
+    components = validate.whole_number("density.components", components, minimum=1, maximum=len(z_nk))
+    # where there are fewer distinct codings than components, or EM stops early, the density is valid all the same
+    with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
+        if MOST_NUMBERS // k < k:
+            clusters = MiniBatchKMeans(components, batch_size=2048, random_state=seed).fit(z_nk)
+            return _fit_clusters(z_nk, np.asarray(clusters.labels_), MOST_OF_A_COMPONENT // k)
+        scale = float(np.sqrt(z_nk.var(axis=0).mean())) or 1.0  # so that the regularisation is a share of the variance
+        model = GaussianMixture(components, reg_covar=REGULARISATION, random_state=seed).fit(z_nk / scale)
+    weights_c, means_ck, covariances_ckk = map(np.asarray, (model.weights_, model.means_, model.covariances_))
+    return _density(weights_c, means_ck * scale, np.linalg.cholesky(covariances_ckk) * scale, np.zeros(k))
+
+
+def _fit_clusters(z_nk: np.ndarray, cluster_n: np.ndarray, rank: int) -> Density:
+    """A Gaussian for each cluster of rows, with a factor of this rank."""
+    clusters = [z_nk[cluster_n == c] for c in np.unique(cluster_n)]
+    weights_c = np.asarray([len(cluster_bk) / len(z_nk) for cluster_bk in clusters])
+    means_ck = np.stack([cluster_bk.mean(axis=0) for cluster_bk in clusters])
+    parts = [_leading(cluster_bk - mean_k, rank) for cluster_bk, mean_k in zip(clusters, means_ck, strict=True)]
+    factors, remaining = zip(*parts, strict=True)
+    regularisation = REGULARISATION * float(z_nk.var(axis=0).mean()) or REGULARISATION
+    return _density(weights_c, means_ck, np.stack(factors), weights_c @ np.stack(remaining) + regularisation)
 
 
 def _leading(centred_nk: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
@@ -98,46 +118,6 @@ def _leading(centred_nk: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]
     else:
         factor_kr[:, :columns] = centred_nk.T @ vectors / np.sqrt(n)
     return factor_kr, np.maximum(np.square(centred_nk).mean(axis=0) - np.square(factor_kr).sum(axis=1), 0.0)
-
-
-def _regularisation(z_nk: np.ndarray) -> float:
-    return REGULARISATION * float(z_nk.var(axis=0).mean()) or REGULARISATION
-
-
-def _clusters(z_nk: np.ndarray, components: int, seed: int) -> Density:
-    """A Gaussian of low rank for each cluster of k-means."""
-    from sklearn.cluster import MiniBatchKMeans  # slow imports
-    from sklearn.exceptions import ConvergenceWarning
-
-    model = MiniBatchKMeans(components, batch_size=2048, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct codings than components
-        cluster_n = model.fit(z_nk).labels_
-    clusters = [z_nk[cluster_n == c] for c in np.unique(cluster_n)]
-    weights_c = np.asarray([len(cluster_bk) / len(z_nk) for cluster_bk in clusters])
-    means_ck = np.stack([cluster_bk.mean(axis=0) for cluster_bk in clusters])
-    rank = MOST_OF_A_COMPONENT // z_nk.shape[1]
-    parts = [_leading(cluster_bk - mean_k, rank) for cluster_bk, mean_k in zip(clusters, means_ck, strict=True)]
-    factors, remaining = zip(*parts, strict=True)
-    remaining_k = weights_c @ np.stack(remaining)
-    return _density(weights_c, means_ck, np.stack(factors), remaining_k + _regularisation(z_nk))
-
-
-def _mixture(z_nk: np.ndarray, components: int, seed: int) -> Density:
-    from sklearn.exceptions import ConvergenceWarning  # slow imports
-    from sklearn.mixture import GaussianMixture
-
-    components = validate.whole_number("density.components", components, minimum=1, maximum=len(z_nk))
-    if MOST_NUMBERS // z_nk.shape[1] < z_nk.shape[1]:
-        return _clusters(z_nk, components, seed)
-    scale = float(np.sqrt(z_nk.var(axis=0).mean())) or 1.0  # so that the regularisation is a share of the variance
-    model = GaussianMixture(components, reg_covar=REGULARISATION, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # EM that stops early gives a valid density
-        model.fit(z_nk / scale)
-    weights_c, means_ck, covariances_ckk = map(np.asarray, (model.weights_, model.means_, model.covariances_))
-    factors_ckk = np.linalg.cholesky(covariances_ckk) * scale
-    return _density(weights_c, means_ck * scale, factors_ckk, np.zeros(z_nk.shape[1]))
 
 
 def _density(*arrays: np.ndarray) -> Density:

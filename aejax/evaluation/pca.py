@@ -22,11 +22,6 @@ import numpy as np
 
 from aejax.runtime.errors import DataError
 
-if hasattr(jax, "enable_x64"):
-    enable_x64 = jax.enable_x64
-else:  # jax < 0.8
-    from jax.experimental import enable_x64  # pyright: ignore[reportAttributeAccessIssue]
-
 BLOCK_ROWS = 8192
 """Rows that are converted to float64 at once."""
 
@@ -59,7 +54,7 @@ class PCAParams(NamedTuple):
 def _float64():
     """Enable float64 in this thread for this block, on a device that supports it."""
     device = jax.devices("cpu")[0] if jax.default_backend() == "tpu" else None
-    with enable_x64(True), jax.default_device(device):
+    with jax.enable_x64(True), jax.default_device(device):
         yield
 
 
@@ -84,10 +79,6 @@ def _blocks(x_nd: np.ndarray):
     return (x_nd[start : start + BLOCK_ROWS] for start in range(0, len(x_nd), BLOCK_ROWS))
 
 
-def _column_means(x_nd: np.ndarray, unit: float) -> np.ndarray:
-    return sum(block.sum(axis=0, dtype=np.float64) for block in _blocks(x_nd)) / (len(x_nd) * unit)  # type: ignore[return-value]
-
-
 def fit(x_nd: np.ndarray, *, unit: float = 1.0) -> PCAParams:
     """Compute all min(n, d) principal components of the rows `x_nd / unit`, (n, d) of any real dtype.
 
@@ -105,7 +96,7 @@ def fit(x_nd: np.ndarray, *, unit: float = 1.0) -> PCAParams:
     if not (np.isfinite(unit) and unit > 0):
         raise DataError("pca", f"unit {unit}", "give a number above 0")
     n, d = x_nd.shape
-    mean_d = _column_means(x_nd, unit)
+    mean_d = np.asarray(sum(block.sum(axis=0, dtype=np.float64) for block in _blocks(x_nd))) / (n * unit)
     if not np.isfinite(mean_d).all():
         raise DataError("pca", f"column {int(np.argmin(np.isfinite(mean_d)))} is not finite", "remove NaN and infinity")
     by_rows = n < d
@@ -126,14 +117,11 @@ def fit(x_nd: np.ndarray, *, unit: float = 1.0) -> PCAParams:
             components_kd = vectors[:, :rank].T @ centred_nd / np.sqrt(values[:rank, None])
         else:
             components_kd = vectors[:, :rank].T
-    components_kd = (
-        components_kd * np.sign(components_kd[np.arange(rank), np.abs(components_kd).argmax(axis=1)])[:, None]
-    )
-    size = min(n, d)
-    variances_k = np.zeros(size)
+    signs_k = np.sign(components_kd[np.arange(rank), np.abs(components_kd).argmax(axis=1)])
+    padded_kd = np.zeros((min(n, d), d))
+    padded_kd[:rank] = components_kd * signs_k[:, None]
+    variances_k = np.zeros(len(padded_kd))
     variances_k[:rank] = values[:rank] / (n - 1)
-    padded_kd = np.zeros((size, d))
-    padded_kd[:rank] = components_kd
     return PCAParams(mean_d, padded_kd, variances_k, float(variances_k.sum()), rank, n)
 
 
@@ -143,14 +131,10 @@ def truncate(params: PCAParams, k: int) -> PCAParams:
     Raises DataError where k is below 0 or above min(rows, columns) of the fitted data.
     """
     if not 0 <= k <= len(params.components_kd):
-        raise DataError(
-            "pca",
-            f"{k} components asked of data with {params.rows} rows and {len(params.mean_d)} columns",
-            f"ask for 0 to {len(params.components_kd)}",
-        )
+        problem = f"{k} components asked of data with {params.rows} rows and {len(params.mean_d)} columns"
+        raise DataError("pca", problem, f"ask for 0 to {len(params.components_kd)}")
     if k > params.rank:
-        text = f"{k} components asked of data of rank {params.rank}: the further ones are zero"
-        warnings.warn(text, stacklevel=2)
+        warnings.warn(f"{k} components asked of data of rank {params.rank}: the further ones are zero", stacklevel=2)
     return params._replace(components_kd=params.components_kd[:k], variances_k=params.variances_k[:k])
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -62,11 +62,19 @@ def pca_reference(dataset: Dataset) -> PCAReference:
     return _REFERENCES[dataset]
 
 
-def padded_blocks(x_nd: np.ndarray, block_rows: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Blocks of exactly `block_rows` rows, the last one padded with zeros, each with its number of real rows."""
-    for start in range(0, len(x_nd), block_rows):
-        block_bd = x_nd[start : start + block_rows]
-        yield np.pad(block_bd, ((0, block_rows - len(block_bd)), (0, 0))), len(block_bd)
+def in_blocks(compute: Callable[..., Sequence[jax.Array]], x_nd: np.ndarray, block_rows: int) -> list[np.ndarray]:
+    """The arrays that `compute(block_bd, start)` returns for blocks of rows that begin at row `start`, joined.
+
+    Every block has exactly `block_rows` rows: the last one is padded with zeros, and what is computed from these is
+    left out. Matrix products have the highest precision.
+    """
+    parts = []
+    with jax.default_matmul_precision("highest"):
+        for start in range(0, len(x_nd), block_rows):
+            block_bd = x_nd[start : start + block_rows]
+            padded_bd = np.pad(block_bd, ((0, block_rows - len(block_bd)), (0, 0)))
+            parts.append([np.asarray(array)[: len(block_bd)] for array in compute(padded_bd, start)])
+    return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
 
 @functools.partial(jax.jit, static_argnames=("autoencoder", "unit"))
@@ -77,19 +85,12 @@ def _reconstruct(autoencoder: Autoencoder, params: Params, x_bd: jax.Array, unit
     return z_bk, reconstruction_bd, jnp.sum(jnp.square(reconstruction_bd - x_bd), axis=-1)
 
 
-def reconstruct(
-    autoencoder: Autoencoder, params: Params, x_nd: np.ndarray, *, unit: float = 1.0, block_rows: int = BLOCK_ROWS
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def reconstruct(autoencoder: Autoencoder, params: Params, x_nd: np.ndarray, *, unit: float = 1.0) -> list[np.ndarray]:
     """Codings (n, k), reconstructions (n, d) and squared errors (n,) of the rows `x_nd / unit`, all float32.
 
     Squared errors are summed over inputs. Matrix products have the highest precision.
     """
-    parts = []
-    with jax.default_matmul_precision("highest"):
-        for block_bd, rows in padded_blocks(x_nd, block_rows):
-            parts.append([np.asarray(array)[:rows] for array in _reconstruct(autoencoder, params, block_bd, unit)])
-    z_nk, reconstruction_nd, error_n = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return z_nk, reconstruction_nd, error_n
+    return in_blocks(lambda block_bd, _: _reconstruct(autoencoder, params, block_bd, unit), x_nd, BLOCK_ROWS)
 
 
 @functools.partial(jax.jit, static_argnames="autoencoder")
@@ -97,20 +98,15 @@ def _decode(autoencoder: Autoencoder, params: Params, z_bk: jax.Array) -> jax.Ar
     return autoencoder.decode(params, z_bk)
 
 
-def decode(autoencoder: Autoencoder, params: Params, z_nk: np.ndarray, block_rows: int = BLOCK_ROWS) -> np.ndarray:
+def decode(autoencoder: Autoencoder, params: Params, z_nk: np.ndarray) -> np.ndarray:
     """Decode codings (n, k) to rows (n, d), in blocks, at highest matmul precision."""
-    parts = []
-    with jax.default_matmul_precision("highest"):
-        for block_bk, rows in padded_blocks(np.asarray(z_nk, np.float32), block_rows):
-            parts.append(np.asarray(_decode(autoencoder, params, block_bk))[:rows])
-    return np.concatenate(parts)
+    z_nk = np.asarray(z_nk, np.float32)
+    return in_blocks(lambda block_bk, _: [_decode(autoencoder, params, block_bk)], z_nk, BLOCK_ROWS)[0]
 
 
-def sse(
-    autoencoder: Autoencoder, params: Params, x_nd: np.ndarray, *, unit: float = 1.0, block_rows: int = BLOCK_ROWS
-) -> float:
+def sse(autoencoder: Autoencoder, params: Params, x_nd: np.ndarray, *, unit: float = 1.0) -> float:
     """SSE: squared error summed over inputs and averaged over the rows `x_nd / unit`; lower is better."""
-    return float(reconstruct(autoencoder, params, x_nd, unit=unit, block_rows=block_rows)[2].astype(np.float64).mean())
+    return float(reconstruct(autoencoder, params, x_nd, unit=unit)[2].astype(np.float64).mean())
 
 
 def pca_equivalent_dimension(sse_test: float, curve: np.ndarray) -> float:
@@ -128,21 +124,20 @@ def pca_equivalent_dimension(sse_test: float, curve: np.ndarray) -> float:
     return float(k - (sse_test - decreasing[k]) / (decreasing[k - 1] - decreasing[k]))
 
 
-def principal_angle_max_deg(
-    autoencoder: Autoencoder, params: Params, components_kd: np.ndarray, inputs: int, codings: int
-) -> float:
+def principal_angle_max_deg(autoencoder: Autoencoder, params: Params, components_kd: np.ndarray) -> float:
     """Largest principal angle, in degrees, between the range of an affine decoder and the span of PCA components.
 
-    `components_kd` has k orthonormal rows of d = `inputs` entries. The angle is 0 where the decoder spans the PCA
-    subspace (Baldi & Hornik 1989), and 90 where a direction of that subspace is orthogonal to the decoder's range or
-    where the decoder has a rank below `codings`. The angles are computed as in Björck & Golub 1973.
+    `components_kd` has an orthonormal row for each coding. The angle is 0 where the decoder spans the PCA subspace
+    (Baldi & Hornik 1989), and 90 where a direction of that subspace is orthogonal to the decoder's range or where the
+    decoder has a rank below the number of codings. The angles are computed as in Björck & Golub 1973.
     """
+    codings = len(components_kd)
     with jax.default_matmul_precision("highest"):
         decoded = np.asarray(autoencoder.decode(params, jnp.concatenate([jnp.zeros((1, codings)), jnp.eye(codings)])))
     decoder_kd = (decoded[1:] - decoded[:1]).astype(np.float64)
     if np.linalg.matrix_rank(decoder_kd) < codings:
         return 90.0
-    return float(np.degrees(scipy.linalg.subspace_angles(decoder_kd.T, components_kd[:, :inputs].T).max()))
+    return float(np.degrees(scipy.linalg.subspace_angles(decoder_kd.T, components_kd.T).max()))
 
 
 def score(
@@ -177,7 +172,7 @@ def score(
     pca_sse = float(reference.curve[min(k, len(reference.curve) - 1)])
     angle = None
     if linear and k <= reference.params.rank:
-        angle = principal_angle_max_deg(autoencoder, params, reference.params.components_kd[:k], dataset.inputs, k)
+        angle = principal_angle_max_deg(autoencoder, params, reference.params.components_kd[:k])
     return {
         "sse_test": sse_test,
         "mse_test": sse_test / dataset.inputs,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -17,6 +16,7 @@ from aejax import datasets
 from aejax.evaluation import artifacts, density, reconstruction
 from aejax.inference import output, stored_run
 from aejax.inference.stored_run import LoadedRun
+from aejax.runtime import validate
 from aejax.runtime.errors import ConfigError, DataError, suggest
 from aejax.storage import run_folders
 
@@ -52,8 +52,9 @@ def sample(
         raise ConfigError("--density", f"{kind}, which this run does not have", fix)
     if noise and kind != "prior":
         raise ConfigError("--noise", f"given with the density {kind}", "leave it out: only a prior has a likelihood")
-    count = _check_whole("--images", images, 1, MAX_IMAGES)
-    codings_key, noise_key = jax.random.split(jax.random.key(_check_whole("--seed", seed, 0, 2**32 - 1)))
+    count = validate.whole_number("--images", images, minimum=1, maximum=MAX_IMAGES)
+    seed = validate.whole_number("--seed", seed, minimum=0, maximum=validate.MAX_SEED)
+    codings_key, noise_key = jax.random.split(jax.random.key(seed))
     fitted_density = fitted.get(kind)
     if fitted_density is not None:
         z_nk = density.sample(fitted_density, codings_key, count)
@@ -84,10 +85,11 @@ def interpolate(
     loaded = stored_run.load(run)
     path = _output_path(out, "interpolation", loaded)
     test_rows = loaded.row["data"]["test_rows"]
-    pairs = [_check_whole("ROW", row, 0, test_rows - 1) for row in rows] or list(range(min(8, test_rows // 2 * 2)))
+    rows = rows or range(min(8, test_rows // 2 * 2))
+    pairs = [validate.whole_number("ROW", row, minimum=0, maximum=test_rows - 1) for row in rows]
     if len(pairs) % 2 or not pairs:
         raise ConfigError("ROW", f"{len(pairs)} rows", "give pairs of them: an even number")
-    steps = _check_whole("--steps", steps, 2, 1000)
+    steps = validate.whole_number("--steps", steps, minimum=2, maximum=1000)
     z_nk = _codings(loaded, pairs, data_dir)
     if spherical is None:
         spherical = loaded.autoencoder.generative is not None
@@ -116,21 +118,19 @@ def traverse(
     has_prior = loaded.autoencoder.generative is not None
     quantiles = _stored_array(run, loaded, "codings/quantiles")
     if codings:
-        units = [_check_whole("--codings", unit, 0, k - 1) for unit in codings]
+        units = [validate.whole_number("--codings", unit, minimum=0, maximum=k - 1) for unit in codings]
     else:
         spread = quantiles[-1] - quantiles[0]
         units = sorted(np.argsort(-spread, kind="stable")[:MAX_TRAVERSED].tolist())
     if row is not None:
-        _check_whole("--row", row, 0, loaded.row["data"]["test_rows"] - 1)
+        validate.whole_number("--row", row, minimum=0, maximum=loaded.row["data"]["test_rows"] - 1)
         base_k = _codings(loaded, [row], data_dir)[0]
     elif has_prior:
         base_k = np.zeros(k)
     else:
         base_k = _stored_array(run, loaded, "density/gaussian/means_ck")[0]
-    lines = [
-        artifacts.traversal(base_k, i, artifacts.TRAVERSAL_DEVIATIONS if has_prior else quantiles[:, i]) for i in units
-    ]
-    return path, _write(path, loaded, loaded.decode_scaled(np.concatenate(lines)), columns=len(lines[0]))
+    z_usk = artifacts.traversals(base_k, np.asarray(units), quantiles, has_prior)
+    return path, _write(path, loaded, loaded.decode_scaled(z_usk.reshape(-1, k)), columns=z_usk.shape[1])
 
 
 def _codings(loaded: LoadedRun, rows: Sequence[int], data_dir: Path | None) -> np.ndarray:
@@ -152,12 +152,6 @@ def _stored_array(run: Path, loaded: LoadedRun, name: str) -> np.ndarray:
     if name not in loaded.arrays:
         raise ConfigError(str(run), f"{name} is not stored", _TRAIN_AGAIN)
     return loaded.arrays[name]
-
-
-def _check_whole(field: str, value: Any, least: int, most: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value <= most:
-        raise ConfigError(field, f"{value!r}", f"give a whole number from {least} to {most}")
-    return int(value)
 
 
 def _output_path(out: Path | None, name: str, loaded: LoadedRun) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from aejax.reporting.images import tile_images, to_pixels
 from aejax.runtime.errors import ConfigError, MachineError
 
 
@@ -47,17 +48,8 @@ def to_png(x_nd: np.ndarray, image_shape: Sequence[int], columns: int) -> bytes:
     """
     from PIL import Image
 
-    height, width, channels = (*image_shape, 1)[:3]
-    count = len(x_nd)
-    gap = max(1, height // 14)
-    lines = math.ceil(count / columns)
-    tiles = np.ones((lines * columns, height + gap, width + gap, channels))
-    tiles[:count, :height, :width] = x_nd.reshape(count, height, width, channels)
-    image = tiles.reshape(lines, columns, *tiles.shape[1:]).swapaxes(1, 2)
-    image = image.reshape(lines * (height + gap), columns * (width + gap), channels)[:-gap, :-gap]
-    pixels = np.rint(image * 255).astype(np.uint8)
-    picture = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
-    scale = math.ceil(64 / height)
+    picture = Image.fromarray(to_pixels(tile_images(x_nd, image_shape, columns)))
+    scale = math.ceil(64 / image_shape[0])
     buffer = io.BytesIO()
     picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST).save(buffer, "PNG")
     return buffer.getvalue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,11 +65,8 @@ class LoadedRun:
         array = np.asarray(x_nd)
         if self.image_shape is not None and array.shape[1:] == self.image_shape:
             array = array.reshape(len(array), -1)
-        _check_rows("x_nd", array, self.row["data"]["inputs"], "inputs")
-        with np.errstate(over="ignore"):
-            scaled_nd = self.scaling.apply(array)
-        _check_finite("x_nd", scaled_nd)
-        return self.encode_scaled(scaled_nd)
+        inputs = self.row["data"]["inputs"]
+        return self.encode_scaled(_to_float32("x_nd", array, inputs, "inputs", self.scaling.apply))
 
     def decode(self, z_nk: ArrayLike) -> np.ndarray:
         """Reconstructions (n, d), float32, of codings (n, k), in the raw units of the run's data.
@@ -153,22 +151,20 @@ def decode(run: Path, codings: Path, *, out: Path) -> np.ndarray:
 
 def _check_codings(field: str, values: ArrayLike, codings: int) -> np.ndarray:
     """The codings (n, k) as float32. Raises DataError where they do not fit a run of that many codings."""
-    array = np.asarray(values)
-    _check_rows(field, array, codings, "codings")
-    with np.errstate(over="ignore"):
-        z_nk = np.asarray(array, np.float32)
-    _check_finite(field, z_nk)
-    return z_nk
+    return _to_float32(field, np.asarray(values), codings, "codings", lambda z_nk: z_nk.astype(np.float32))
 
 
-def _check_rows(field: str, array: np.ndarray, columns: int, noun: str) -> None:
+def _to_float32(
+    field: str, array: np.ndarray, columns: int, noun: str, convert: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """`convert(array)`, float32. Raises DataError unless it has so many columns and is finite."""
     if array.ndim != 2 or array.shape[1] != columns or len(array) == 0:
         raise DataError(field, f"shape {array.shape}, the run has {columns} {noun}", f"give an (n, {columns}) array")
     if array.dtype.kind not in "fiu":
         raise DataError(field, f"dtype {array.dtype}", "give real numbers")
-
-
-def _check_finite(field: str, array: np.ndarray) -> None:
-    if not np.isfinite(array).all():
-        row, column = np.argwhere(~np.isfinite(array))[0]
+    with np.errstate(over="ignore"):
+        converted = convert(array)
+    if not np.isfinite(converted).all():
+        row, column = np.argwhere(~np.isfinite(converted))[0]
         raise DataError(field, f"row {row}, column {column} is not finite in float32", "give finite numbers")
+    return converted

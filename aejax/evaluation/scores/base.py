@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
@@ -34,8 +34,9 @@ class TrainedRun:
     codings: int
     key: jax.Array
     check_interrupt: Callable[[], None] = lambda: None
+    _training_codings: dict[int, np.ndarray] = field(default_factory=dict, init=False, repr=False)
 
-    def reconstruct(self, x_nd: np.ndarray, *, unit: float = 1.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def reconstruct(self, x_nd: np.ndarray, *, unit: float = 1.0) -> list[np.ndarray]:
         """Codings (n, k), reconstructions (n, d) and squared errors (n,) of the rows `x_nd / unit`."""
         return reconstruct(self.autoencoder, self.params, x_nd, unit=unit)
 
@@ -57,10 +58,6 @@ class TrainedRun:
     def test_errors_n(self) -> np.ndarray:
         """Squared error of each test row, summed over inputs, (n,)."""
         return self._test_rows[1]
-
-    @functools.cached_property
-    def _training_codings(self) -> dict[int, np.ndarray]:
-        return {}
 
     def training_codings(self, max_rows: int) -> np.ndarray:
         """Codings of at most `max_rows` evenly spaced training rows, (n, k)."""
@@ -104,7 +101,7 @@ class Comparison(NamedTuple):
     theirs: str
     baseline: str
     sentence: str
-    sse_introduction: str
+    sse_introduction: str = "In squared error"
     higher_is_better: bool = False
     all_settings: bool = False
     in_nats: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import Any
 
@@ -66,34 +67,26 @@ def classification(
     labels = validate.whole_numbers(f"{field}.labels", labels, minimum=10)
     if len(set(labels)) < len(labels):
         raise ConfigError(f"{field}.labels", repr(labels), "give each number once")
-    for name, value in (("epochs", epochs), ("patience", patience), ("batch_size", batch_size)):
-        validate.whole_number(f"{field}.{name}", value, minimum=1)
+    counts = {"epochs": epochs, "patience": patience, "batch_size": batch_size}
+    for name, count in counts.items():
+        validate.whole_number(f"{field}.{name}", count, minimum=1)
     if not isinstance(learning_rates, tuple | list) or not learning_rates:
         raise ConfigError(f"{field}.learning_rates", repr(learning_rates), "give a tuple of numbers above 0")
     rates = tuple(validate.number(f"{field}.learning_rates", rate, positive=True) for rate in learning_rates)
-    validate.number(f"{field}.l2", l2)
-    options = {"labels": labels, "epochs": epochs, "patience": patience, "batch_size": batch_size}
-    options |= {"learning_rates": rates, "l2": float(l2)}
+    l2 = validate.number(f"{field}.l2", l2)
+    options = tuple({"labels": labels, **counts, "learning_rates": rates, "l2": l2}.items())
     headers = tuple(
         (f"accuracy_{n}_{name}", f"{name.replace('_', ' ')}, {n} labels", f"accuracy on test with {n} labels: {text}")
         for n in labels
         for name, text in METHODS.items()
     )
+    compare = functools.partial(Comparison, sentence="accuracy {ours} against {theirs}", higher_is_better=True)
     comparisons = tuple(
-        Comparison(
-            f"accuracy_{n}_{ours}",
-            f"accuracy_{n}_{theirs}",
-            f"{baseline}, with {n} labels",
-            "accuracy {ours} against {theirs}",
-            "In squared error",
-            higher_is_better=True,
-        )
+        compare(f"accuracy_{n}_{ours}", f"accuracy_{n}_{theirs}", f"{baseline}, with {n} labels")
         for n in labels
         for ours, theirs, baseline in _BASELINES
     )
-    return Score(
-        "classification", tuple(options.items()), _measure, headers, needs_labels=True, comparisons=comparisons
-    )
+    return Score("classification", options, _measure, headers, needs_labels=True, comparisons=comparisons)
 
 
 def stratified_order(y_n: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -112,27 +105,25 @@ def stratified_order(y_n: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _measure(trained: TrainedRun, *, labels: tuple[int, ...], **options: Any) -> Measurement:
     dataset = trained.dataset
-    assert dataset.y_train is not None
-    assert dataset.y_test is not None
-    classes, y_n = np.unique(dataset.y_train, return_inverse=True)
-    y_test = np.where(np.isin(dataset.y_test, classes), np.searchsorted(classes, dataset.y_test), len(classes))
+    classes, y_n = np.unique(np.asarray(dataset.y_train), return_inverse=True)
+    y_test = np.asarray(dataset.y_test)
+    y_test = np.where(np.isin(y_test, classes), np.searchsorted(classes, y_test), len(classes))
     rng = np.random.default_rng(np.asarray(jax.random.key_data(trained.key)))
     order_n = stratified_order(y_n, rng)
     numbers = {}
     for n in labels:
         held_out = int(VALIDATION_SHARE * n)
-        if n > len(y_n) or held_out < len(classes):
-            numbers |= {f"accuracy_{n}_{name}": None for name in METHODS}
-            continue
-        labelled = order_n[:n][stratified_order(y_n[order_n[:n]], rng)]
-        fitted, validation = np.split(labelled, [n - held_out])
-        splits = {
-            "fit": (dataset.x_train[fitted], y_n[fitted]),
-            "validation": (dataset.x_train[validation], y_n[validation]),
-            "test": (dataset.x_test, y_test),
-        }
-        accuracies = _nets(trained, splits, len(classes), **options) | _features(trained, splits)
-        numbers |= {f"accuracy_{n}_{name}": accuracies[name] for name in METHODS}
+        accuracies: dict[str, float | None] = dict.fromkeys(METHODS)
+        if n <= len(y_n) and held_out >= len(classes):
+            labelled = order_n[:n][stratified_order(y_n[order_n[:n]], rng)]
+            fitted, validation = np.split(labelled, [n - held_out])
+            splits = {
+                "fit": (dataset.x_train[fitted], y_n[fitted]),
+                "validation": (dataset.x_train[validation], y_n[validation]),
+                "test": (dataset.x_test, y_test),
+            }
+            accuracies |= _nets(trained, splits, len(classes), **options) | _features(trained, splits)
+        numbers |= {f"accuracy_{n}_{name}": accuracy for name, accuracy in accuracies.items()}
     return numbers, {}
 
 
@@ -141,17 +132,9 @@ Splits = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 def _nets(
-    trained: TrainedRun,
-    splits: Splits,
-    classes: int,
-    *,
-    epochs: int,
-    patience: int,
-    batch_size: int,
-    learning_rates: tuple[float, ...],
-    l2: float,
+    trained: TrainedRun, splits: Splits, classes: int, learning_rates: tuple[float, ...], **options: Any
 ) -> dict[str, float]:
-    """Test accuracies of the nets: fine-tuned, frozen and from scratch."""
+    """Test accuracies of the nets: fine-tuned, frozen and from scratch. `options` are those of `classifier.fit`."""
     autoencoder = trained.autoencoder
     dataset = trained.dataset
     floats = {name: (dataset.floats(x_nd), y_n.astype(np.int32)) for name, (x_nd, y_n) in splits.items()}
@@ -159,14 +142,9 @@ def _nets(
     fresh_key, head_key, order_key = jax.random.split(jax.random.fold_in(trained.key, len(rows.x_train)), 3)
     fresh = jax.jit(autoencoder.init)(fresh_key)
     accuracies = {}
-    for name, params, frozen in (
-        ("finetuned", trained.params, False),
-        ("frozen", trained.params, True),
-        ("scratch", fresh, False),
-    ):
-        model = classifier.classifier(autoencoder, dataset.inputs, classes, frozen=frozen)
+    for name, params in {"finetuned": trained.params, "frozen": trained.params, "scratch": fresh}.items():
+        model = classifier.classifier(autoencoder, dataset.inputs, classes, frozen=name == "frozen")
         initial = model.init(head_key, params)
-        options = {"epochs": epochs, "patience": patience, "batch_size": batch_size, "l2": l2}
         fits = [
             classifier.fit(model, initial, order_key, rows, **options, learning_rate=np.float32(rate))
             for rate in learning_rates
@@ -212,8 +190,8 @@ def logistic(splits: Splits) -> float:
     candidates = []
     for scale_k, inverse_penalty in itertools.product(scales, _INVERSE_PENALTIES):
         model = LogisticRegression(C=inverse_penalty, max_iter=200, tol=1e-3)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # its validation error is compared all the same
+        # where it does not converge, its validation error is compared all the same
+        with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
             model.fit((x_fit - mean_k) / scale_k, y_fit)
         p_nc = np.full((len(y_validation), int(max(y_fit.max(), y_validation.max())) + 1), _TINY)
         p_nc[:, model.classes_] += model.predict_proba((x_validation - mean_k) / scale_k)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import jax
@@ -36,24 +37,15 @@ HEADERS = (
         "the same of PCA with the fewest components whose error on test is no larger than ours",
     ),
 )
+_SENTENCE = "sensitivity {ours} against {theirs}"
+_compare = functools.partial(Comparison, "coding_sensitivity", sentence=_SENTENCE, all_settings=True)
 _COMPARISONS = (
-    Comparison(
-        "coding_sensitivity",
+    _compare(
         "pca_coding_sensitivity",
         "PCA with as many components in the steadiness of codings",
-        "sensitivity {ours} against {theirs}",
-        "In squared error",
-        all_settings=True,
         requires="equal_pca_coding_sensitivity",  # codings no better than the mean are excluded
     ),
-    Comparison(
-        "coding_sensitivity",
-        "equal_pca_coding_sensitivity",
-        "PCA with no more error in the steadiness of codings",
-        "sensitivity {ours} against {theirs}",
-        "In squared error",
-        all_settings=True,
-    ),
+    _compare("equal_pca_coding_sensitivity", "PCA with no more error in the steadiness of codings"),
 )
 
 
@@ -102,12 +94,10 @@ def _measure(trained: TrainedRun, *, level: float, rows: int) -> Measurement:
 
 def jacobian_norm(autoencoder: Autoencoder, params: Params, x_nd: np.ndarray) -> float:
     """Frobenius norm of the encoder's Jacobian, averaged over rows of floats (n, d), at highest matmul precision."""
-    with jax.default_matmul_precision("highest"):
-        blocks = [
-            np.asarray(_squared_norms(autoencoder.encode, params, block_bd))[:rows]
-            for block_bd, rows in reconstruction.padded_blocks(x_nd, BLOCK_ROWS)
-        ]
-    return float(np.sqrt(np.concatenate(blocks).astype(np.float64)).mean())
+    (square_n,) = reconstruction.in_blocks(
+        lambda block_bd, _: [_squared_norms(autoencoder.encode, params, block_bd)], x_nd, BLOCK_ROWS
+    )
+    return float(np.sqrt(square_n.astype(np.float64)).mean())
 
 
 _squared_norms = jax.jit(squared_jacobian_norms, static_argnames="encode")

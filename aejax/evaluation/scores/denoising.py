@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -49,21 +48,14 @@ HEADERS = (
     ),
 )
 
+_compare = functools.partial(Comparison, "denoised_sse_test", sse_introduction="On clean rows")
 _COMPARISONS = (
-    Comparison(
-        "denoised_sse_test",
+    _compare(
         "pca_best_denoised_sse_test",
         "PCA with its best number of components on noisy rows",
         "SSE {ours} from the clean ones against {theirs}",
-        "On clean rows",
     ),
-    Comparison(
-        "denoised_sse_test",
-        "affine_denoised_sse_test",
-        "the best affine map for this noise",
-        "SSE {ours} against {theirs}",
-        "On clean rows",
-    ),
+    _compare("affine_denoised_sse_test", "the best affine map for this noise", "SSE {ours} against {theirs}"),
 )
 
 
@@ -100,23 +92,11 @@ def denoising(
     return Score("denoising", options, _measure, HEADERS, comparisons=_COMPARISONS, chosen_by="denoised_sse_validation")
 
 
-class _Baselines(NamedTuple):
-    """What does not depend on the autoencoder. Errors are by split.
-
-    noisy: error of the noisy rows.
-    pca: errors of PCA with 0, 1, … components, (k + 1,).
-    affine: error of the best affine map.
-    affine_map: that map.
-    """
-
-    noisy: dict[str, float]
-    pca: dict[str, np.ndarray]
-    affine: dict[str, float]
-    affine_map: Callable[[np.ndarray], np.ndarray]
+Denoise = Callable[[np.ndarray], np.ndarray]
+"""A map from noisy rows (n, d) to rows that should be the clean ones, (n, d)."""
 
 
-@dataclass(frozen=True)
-class _Noise:
+class _Noise(NamedTuple):
     """A noise as `corrupt` defines it, and the number of draws for each row."""
 
     noise: str
@@ -128,72 +108,77 @@ class _Noise:
     def __call__(self, x_nd: np.ndarray, key: jax.Array) -> np.ndarray:
         return np.asarray(corrupt(key, jnp.asarray(x_nd), self.level, self.noise, pepper=self.pepper, salt=self.salt))
 
-    def best_affine_map(self, params: pca.PCAParams, rank: int | None = None) -> Callable[[np.ndarray], np.ndarray]:
-        return best_affine_map(params, self.noise, self.level, self.pepper, self.salt, rank)
+    def mean(self, dataset: Dataset, split: str, error: Callable[[np.ndarray, np.ndarray], Any]) -> Any:
+        """Mean over rows and repetitions of `error(clean_nd, noisy_nd)`, which is a sum over the rows of a block.
 
-    def blocks(self, dataset: Dataset, split: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Clean and noisy floats of each block of rows and each repetition, the same in every call."""
+        The noise is the same in every call.
+        """
         x_nd = getattr(dataset, f"x_{split}")
-        key = jax.random.fold_in(jax.random.key(0), SPLITS.index(split))
+        split_key = jax.random.fold_in(jax.random.key(0), SPLITS.index(split))
+        total = 0
         for i, start in enumerate(range(0, len(x_nd), BLOCK_ROWS)):
             clean_nd = dataset.floats(x_nd[start : start + BLOCK_ROWS])
+            block_key = jax.random.fold_in(split_key, i)
             for repetition in range(self.repetitions):
-                yield clean_nd, self(clean_nd, jax.random.fold_in(jax.random.fold_in(key, i), repetition))
+                total = total + error(clean_nd, self(clean_nd, jax.random.fold_in(block_key, repetition)))
+        return total / (self.repetitions * len(x_nd))
 
-    def mean(self, dataset: Dataset, split: str, error: Callable[[np.ndarray, np.ndarray], Any]) -> Any:
-        """Mean over rows and repetitions of `error(clean_nd, noisy_nd)`, which is a sum over the rows of a block."""
-        rows = self.repetitions * len(getattr(dataset, f"x_{split}"))
-        return sum(error(clean_nd, noisy_nd) for clean_nd, noisy_nd in self.blocks(dataset, split)) / rows
+    def sse(self, dataset: Dataset, split: str, denoise: Denoise) -> float:
+        """Squared error between denoised and clean rows, summed over inputs, averaged over rows and repetitions."""
+
+        def sum_of_squares(clean_nd: np.ndarray, noisy_nd: np.ndarray) -> np.ndarray:
+            return np.square(denoise(noisy_nd) - clean_nd, dtype=np.float64).sum()
+
+        return float(self.mean(dataset, split, sum_of_squares))
 
 
 @functools.lru_cache(maxsize=4)
-def _baselines(dataset: Dataset, noise: _Noise) -> _Baselines:
-    params = reconstruction.pca_reference(dataset).params
-    affine_map = noise.best_affine_map(params)
-    errors = (
-        lambda clean_nd, noisy_nd: _sum_of_squares(noisy_nd - clean_nd),
-        lambda clean_nd, noisy_nd: pca_curve(params, clean_nd, noisy_nd),
-        lambda clean_nd, noisy_nd: _sum_of_squares(affine_map(noisy_nd) - clean_nd),
-    )
-    noisy, curves, affine = ({split: noise.mean(dataset, split, error) for split in SPLITS} for error in errors)
-    return _Baselines(noisy, curves, affine, affine_map)
+def _noisy_sse(dataset: Dataset, noise: _Noise) -> float:
+    """SSE of the noisy test rows themselves."""
+    return noise.sse(dataset, "test", lambda noisy_nd: noisy_nd)
 
 
 @functools.lru_cache(maxsize=8)
-def _affine_error_of_rank(dataset: Dataset, noise: _Noise, rank: int) -> float:
-    """Error on test rows of the best affine map whose rank is at most `rank`."""
-    affine_map = noise.best_affine_map(reconstruction.pca_reference(dataset).params, rank)
-    return float(
-        noise.mean(dataset, "test", lambda clean_nd, noisy_nd: _sum_of_squares(affine_map(noisy_nd) - clean_nd))
-    )
+def _pca_curve(dataset: Dataset, noise: _Noise, split: str) -> np.ndarray:
+    """SSE of PCA with 0, 1, … components, (k + 1,)."""
+    return noise.mean(dataset, split, functools.partial(pca_curve, reconstruction.pca_reference(dataset).params))
+
+
+@functools.lru_cache(maxsize=4)
+def _affine_map(dataset: Dataset, noise: _Noise, rank: int | None) -> Denoise:
+    params = reconstruction.pca_reference(dataset).params
+    return best_affine_map(params, noise.noise, noise.level, noise.pepper, noise.salt, rank)
+
+
+@functools.lru_cache(maxsize=16)
+def _affine_sse(dataset: Dataset, noise: _Noise, rank: int | None) -> float:
+    """SSE of the best affine map for test rows, or of the best whose rank is at most `rank`."""
+    return noise.sse(dataset, "test", _affine_map(dataset, noise, rank))
 
 
 def _measure(trained: TrainedRun, **options: Any) -> Measurement:
     dataset = trained.dataset
     reference = trained.reference
     noise = _Noise(**options)
-    baselines = _baselines(dataset, noise)
 
     def denoise(noisy_nd: np.ndarray) -> np.ndarray:
         return trained.reconstruct(noisy_nd)[1]
 
-    validation, test = (
-        float(noise.mean(dataset, split, lambda clean_nd, noisy_nd: _sum_of_squares(denoise(noisy_nd) - clean_nd)))
-        for split in SPLITS
-    )
-    best_k = int(np.argmin(baselines.pca["validation"]))
-    curve = baselines.pca["test"]
-    pca_exact = curve[best_k] <= reconstruction.ROUNDING * float(reference.curve[0])
+    test_sse = noise.sse(dataset, "test", denoise)
+    curve = _pca_curve(dataset, noise, "test")
+    best_k = int(np.argmin(_pca_curve(dataset, noise, "validation")))
+    best_pca_sse = float(curve[best_k])
+    pca_exact = best_pca_sse <= reconstruction.ROUNDING * float(reference.curve[0])
     numbers: dict[str, float | None] = {
-        "denoised_sse_validation": validation,
-        "denoised_sse_test": test,
-        "noisy_sse_test": float(baselines.noisy["test"]),
+        "denoised_sse_validation": noise.sse(dataset, "validation", denoise),
+        "denoised_sse_test": test_sse,
+        "noisy_sse_test": _noisy_sse(dataset, noise),
         "pca_denoised_sse_test": float(curve[min(trained.codings, len(curve) - 1)]),
-        "pca_best_denoised_sse_test": float(curve[best_k]),
+        "pca_best_denoised_sse_test": best_pca_sse,
         "pca_best_components": best_k,
-        "affine_denoised_sse_test": float(baselines.affine["test"]),
-        "affine_rank_denoised_sse_test": _affine_error_of_rank(dataset, noise, trained.codings),
-        "denoised_ratio": None if pca_exact else test / float(curve[best_k]),
+        "affine_denoised_sse_test": _affine_sse(dataset, noise, None),
+        "affine_rank_denoised_sse_test": _affine_sse(dataset, noise, trained.codings),
+        "denoised_ratio": None if pca_exact else test_sse / best_pca_sse,
     }
     clean_nd = dataset.floats(dataset.x_test[images.example_rows(dataset)])
     noisy_nd = noise(clean_nd, jax.random.fold_in(jax.random.key(0), len(SPLITS)))
@@ -203,14 +188,9 @@ def _measure(trained: TrainedRun, **options: Any) -> Measurement:
         "noisy": noisy_nd,
         "denoised": denoise(noisy_nd),
         "pca": np.asarray(pca.decode(best_pca, pca.encode(best_pca, jnp.asarray(noisy_nd)))),
-        "affine": baselines.affine_map(noisy_nd).astype(np.float32),
+        "affine": _affine_map(dataset, noise, None)(noisy_nd).astype(np.float32),
     }
     return numbers, {f"denoising/{name}": images.brightness(dataset, x_nd) for name, x_nd in examples.items()}
-
-
-def _sum_of_squares(difference_nd: np.ndarray) -> np.ndarray:
-    """Sum of all squares, in float64."""
-    return np.square(difference_nd, dtype=np.float64).sum()
 
 
 def pca_curve(params: pca.PCAParams, clean_nd: np.ndarray, noisy_nd: np.ndarray) -> np.ndarray:
@@ -229,7 +209,7 @@ def pca_curve(params: pca.PCAParams, clean_nd: np.ndarray, noisy_nd: np.ndarray)
 
 def best_affine_map(
     params: pca.PCAParams, noise: str, level: float, pepper: float = 0.0, salt: float = 1.0, rank: int | None = None
-) -> Callable[[np.ndarray], np.ndarray]:
+) -> Denoise:
     """The affine map from noisy to clean rows with the smallest expected squared error: (n, d) to (n, d) float64.
 
     m and C are the mean and the covariance (denominator n) of the rows that PCA was fitted on. The noise of each value
@@ -244,11 +224,9 @@ def best_affine_map(
     covariance_dd = (params.components_kd.T * variances_k) @ params.components_kd
     mean_square_d = np.diag(covariance_dd) + np.square(params.mean_d)
     kept = 1.0 if noise == "gaussian" else 1.0 - level  # a: probability that a value is not replaced
-    shift = 0.0  # c: mean of a replacement times its probability
-    replaced_square = 0.0  # mean square of a replacement times its probability
-    if noise == "salt_and_pepper":
-        shift = level * (pepper + salt) / 2
-        replaced_square = level * (pepper**2 + salt**2) / 2
+    low, high = (pepper, salt) if noise == "salt_and_pepper" else (0.0, 0.0)  # what values are replaced by
+    shift = level * (low + high) / 2  # c: mean of a replacement times its probability
+    replaced_square = level * (low**2 + high**2) / 2  # mean square of a replacement times its probability
     if noise == "gaussian":
         noise_d = np.full(len(mean_square_d), level**2)
     else:  # mean square minus the square of the conditional mean, both averaged over rows

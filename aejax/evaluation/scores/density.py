@@ -14,7 +14,6 @@ from aejax.runtime.errors import ConfigError, suggest
 
 ROWS = 10_000
 """Most training rows that a density is fitted to; they are evenly spaced."""
-_MEANING = "log-density of test codings under the {} fitted to training codings, nats, mean over rows"
 
 
 def density(*, kind: str = "mixture", components: int = 10) -> Score:
@@ -31,17 +30,14 @@ def density(*, kind: str = "mixture", components: int = 10) -> Score:
         raise ConfigError("scores.density.kind", repr(kind), suggest(kind, densities.KINDS))
     components = validate.whole_number("scores.density.components", components, minimum=1)
     options: tuple[tuple[str, Any], ...] = (("kind", kind), ("components", components))
-    headers = ((f"{kind}_log_likelihood", f"log q(z), {kind}", _MEANING.format(kind)),)
+    meaning = f"log-density of test codings under the {kind} fitted to training codings, nats, mean over rows"
+    headers = ((f"{kind}_log_likelihood", f"log q(z), {kind}", meaning),)
     return Score("density", options if kind == "mixture" else options[:1], _measure, headers)
 
 
 def _measure(trained: TrainedRun, kind: str, components: int = 1) -> Measurement:
     training_nk = trained.training_codings(ROWS)
-    fitted = densities.fit(training_nk, kind, min(components, len(training_nk)), seed=_seed(trained.key))
+    seed = int(jax.random.bits(trained.key, dtype=np.uint32))
+    fitted = densities.fit(training_nk, kind, min(components, len(training_nk)), seed=seed)
     log_likelihood = float(densities.log_density(fitted, trained.test_codings_nk).mean())
     return {f"{kind}_log_likelihood": log_likelihood}, fitted.arrays(f"density/{kind}")
-
-
-def _seed(key: jax.Array) -> int:
-    """A seed from a key, for libraries that take a whole number."""
-    return int(jax.random.bits(key, dtype=np.uint32))

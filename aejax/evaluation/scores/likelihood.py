@@ -13,7 +13,6 @@ for every run, so that runs are compared on the same zeros and ones.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -57,7 +56,6 @@ _COMPARISON = Comparison(
     "ppca_nll_test",
     "probabilistic PCA as a density",
     "{ours} nats against {theirs}",
-    "In squared error",
     in_nats=True,
     exact_number="exact_nll_test",
 )
@@ -138,9 +136,7 @@ def _measure(trained: TrainedRun, samples: int, rows: int | None) -> Measurement
     if generative.binary and not np.isin(x_nd, (0, 1)).all():
         problem = "likelihood under cross_entropy of rows that are not zeros and ones"
         raise ConfigError("Sweep.scores", problem, "set binarise=True in options, or leave the score out")
-    result = estimate_log_likelihood(
-        trained.autoencoder, trained.params, trained.key, x_nd, samples, trained.check_interrupt
-    )
+    result = estimate_log_likelihood(trained, x_nd, samples)
     elbo = float(result.elbo_n.mean())
     kl = float(result.kl_nk.sum(axis=1).mean())
     numbers: dict[str, float | None] = {
@@ -192,32 +188,25 @@ def exact_log_likelihood(autoencoder: Autoencoder, params: Params, codings: int,
     return -0.5 * (squares_n + log_determinant + inputs * np.log(2 * np.pi))
 
 
-def estimate_log_likelihood(
-    autoencoder: Autoencoder,
-    params: Params,
-    key: jax.Array,
-    x_nd: np.ndarray,
-    samples: int,
-    check_interrupt: Callable[[], None] = lambda: None,
-) -> Estimate:
+def estimate_log_likelihood(trained: TrainedRun, x_nd: np.ndarray, samples: int) -> Estimate:
     """Estimate the log-likelihood of rows by `samples` importance samples per row, on all local devices.
 
     `x_nd` are rows as the model observes them. They are processed in blocks of ROWS_AT_ONCE rows per device, so that
-    another number of devices draws other samples. `check_interrupt` is called after each block.
+    another number of devices draws other samples. `trained.check_interrupt` is called before each block.
     """
     devices = jax.local_devices()
     sharding = NamedSharding(Mesh(np.array(devices), ("rows",)), PartitionSpec("rows"))
     passes = PASSES.get(devices[0].platform, PASSES_OF_ACCELERATORS)
     at_once = max(1, min(samples, passes // ROWS_AT_ONCE))
-    block_rows = ROWS_AT_ONCE * len(devices)
-    parts = []
-    for i, (block_bd, rows) in enumerate(reconstruction.padded_blocks(x_nd, block_rows)):
+
+    def estimate_block(block_bd: np.ndarray, start: int) -> tuple[jax.Array, ...]:
+        trained.check_interrupt()
+        key = jax.random.fold_in(trained.key, start)
         x_bd = jax.device_put(block_bd, sharding)
-        with jax.default_matmul_precision("highest"):
-            arrays = _block(autoencoder, params, jax.random.fold_in(key, i * block_rows), x_bd, samples, at_once)
-        parts.append([np.asarray(array, np.float64)[:rows] for array in arrays])
-        check_interrupt()
-    largest, weights, squares, logs, mean_nk, kl_nk = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        return _block(trained.autoencoder, trained.params, key, x_bd, samples, at_once)
+
+    arrays = reconstruction.in_blocks(estimate_block, x_nd, ROWS_AT_ONCE * len(devices))
+    largest, weights, squares, logs, mean_nk, kl_nk = (array.astype(np.float64) for array in arrays)
     return Estimate(largest + np.log(weights / samples), logs / samples, np.square(weights) / squares, mean_nk, kl_nk)
 
 

@@ -8,7 +8,6 @@ equal distances; metrics are therefore exact means over all orders of tied answe
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -32,24 +31,10 @@ _METHODS = {
 }
 
 _SENTENCE = "mean average precision {ours} against {theirs}"
+_compare = functools.partial(Comparison, "mean_average_precision", sentence=_SENTENCE, higher_is_better=True)
 _COMPARISONS = (
-    Comparison(
-        "mean_average_precision",
-        "mean_average_precision_itq",
-        "ITQ's bits of as many components in retrieval",
-        _SENTENCE,
-        "In squared error",
-        higher_is_better=True,
-        requires="bit_entropy",
-    ),
-    Comparison(
-        "mean_average_precision",
-        "mean_average_precision_pca",
-        "distances of as many components in retrieval",
-        _SENTENCE,
-        "In squared error",
-        higher_is_better=True,
-    ),
+    _compare("mean_average_precision_itq", "ITQ's bits of as many components in retrieval", requires="bit_entropy"),
+    _compare("mean_average_precision_pca", "distances of as many components in retrieval"),
 )
 
 
@@ -78,8 +63,7 @@ def retrieval(*, queries: int = 500, top: int = 100) -> Score:
     headers = [("distinct_codes", "codes", "distinct codes of the training rows, where they are bits")]
     headers += [("bit_entropy", "bit entropy", "mean entropy of a bit, in bits: 1 where it splits the rows in halves")]
     for suffix, of_features in _METHODS.items():
-        method = suffix.replace("_", " ").strip()
-        method = f", {method}" if method else ""
+        method = suffix.replace("_", ", ", 1).replace("_", " ")
         text = f"training rows ranked by distance {of_features}, for {queries} test rows; relevant: the same label"
         headers.append((f"mean_average_precision{suffix}", f"mAP{method}", f"mean average precision, {text}"))
         headers.append((f"precision_at_top{suffix}", f"P@{top}{method}", f"relevant share of the first {top}, {text}"))
@@ -97,13 +81,14 @@ def _measure(trained: TrainedRun, queries: int, top: int) -> Measurement:
     components = len(trained.truncated_pca.components_kd)
     rankings = {
         "": rank(answers_nk, labels_n, queries_qk, labels_q, top),
-        **_baselines(dataset, tuple(query_rows.tolist()), components, top),
+        **_baselines(dataset, queries, components, top),
     }
     numbers: dict[str, float | None] = {"distinct_codes": None, "bit_entropy": None}
     if np.isin(answers_nk, (0, 1)).all():
         ones_k = answers_nk.mean(axis=0, dtype=np.float64)
         numbers["distinct_codes"] = float(len(np.unique(np.packbits(answers_nk.astype(bool), axis=1), axis=0)))
-        numbers["bit_entropy"] = float(np.mean(_entropy(ones_k)))
+        p_2k = np.clip(np.stack([ones_k, 1 - ones_k]), 1e-300, 1)
+        numbers["bit_entropy"] = float(np.mean(-(p_2k * np.log2(p_2k)).sum(axis=0)))
     for suffix, ranking in rankings.items():
         numbers[f"mean_average_precision{suffix}"] = ranking.average_precision
         numbers[f"precision_at_top{suffix}"] = ranking.precision
@@ -111,10 +96,10 @@ def _measure(trained: TrainedRun, queries: int, top: int) -> Measurement:
 
 
 @functools.lru_cache(maxsize=8)
-def _baselines(dataset: Dataset, query_rows: tuple[int, ...], components: int, top: int) -> dict[str, Ranking]:
+def _baselines(dataset: Dataset, queries: int, components: int, top: int) -> dict[str, Ranking]:
     """The rankings without a net, by suffix of their names, computed once for all runs on a dataset."""
     params = reconstruction.pca_reference(dataset).params
-    rows_q = list(query_rows)
+    rows_q = evenly_spaced(len(dataset.x_test), queries)
     labels_n = np.asarray(dataset.y_train)
     labels_q = np.asarray(dataset.y_test)[rows_q]
     raw_nd = dataset.floats(dataset.x_train)
@@ -156,13 +141,17 @@ def rank(
     """Rank all answers for each query by squared Euclidean distance; metrics are means over the orders of ties."""
     average_precisions = []
     precisions = []
-    for distance_bn, relevant_bn in _distances(answers_nk, labels_n, queries_qk, labels_q):
-        for distance_n, relevant_n in zip(distance_bn, relevant_bn, strict=True):
+    squares_n = np.square(answers_nk, dtype=np.float32).sum(axis=1)
+    for start in range(0, len(queries_qk), BLOCK):
+        block_bk = queries_qk[start : start + BLOCK]
+        distance_bn = (
+            np.square(block_bk).sum(axis=1)[:, None] + squares_n - 2 * block_bk @ answers_nk.T
+        )  # exact if bits
+        for distance_n, label in zip(np.maximum(distance_bn, 0), labels_q[start : start + BLOCK], strict=True):
             order_n = np.argsort(distance_n)
-            ordered_n = distance_n[order_n]
-            starts_g = np.flatnonzero(np.diff(ordered_n, prepend=-1.0))
-            sizes_g = np.diff(starts_g, append=len(ordered_n))
-            relevant_g = np.add.reduceat(relevant_n[order_n].astype(np.int64), starts_g)
+            starts_g = np.flatnonzero(np.diff(distance_n[order_n], prepend=-1.0))
+            sizes_g = np.diff(starts_g, append=len(order_n))
+            relevant_g = np.add.reduceat((labels_n[order_n] == label).astype(np.int64), starts_g)
             average_precisions.append(average_precision(sizes_g, relevant_g))
             precisions.append(precision_at(sizes_g, relevant_g, top))
     return Ranking(float(np.mean(average_precisions)), float(np.mean(precisions)))
@@ -203,20 +192,3 @@ def precision_at(sizes_g: ArrayLike, relevant_g: ArrayLike, top: int) -> float:
 def _harmonic(n: int) -> np.ndarray:
     """Harmonic numbers: sums of 1 / i for i up to 0, 1, …, n, (n + 1,)."""
     return np.concatenate([[0.0], np.cumsum(1 / np.arange(1, n + 1))])
-
-
-def _distances(
-    answers_nk: np.ndarray, labels_n: np.ndarray, queries_qk: np.ndarray, labels_q: np.ndarray
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Distances and relevance of all answers, (b, n) each, in blocks of queries. Distances of bits are exact."""
-    squares_n = np.square(answers_nk, dtype=np.float32).sum(axis=1)
-    for start in range(0, len(queries_qk), BLOCK):
-        block_bk = queries_qk[start : start + BLOCK]
-        distance_bn = np.square(block_bk).sum(axis=1)[:, None] + squares_n - 2 * block_bk @ answers_nk.T
-        yield np.maximum(distance_bn, 0), labels_q[start : start + BLOCK, None] == labels_n
-
-
-def _entropy(share_k: np.ndarray) -> np.ndarray:
-    """Entropy, in bits, of bits that are 1 in these shares of the rows."""
-    p_2k = np.clip(np.stack([share_k, 1 - share_k]), 1e-300, 1)
-    return -(p_2k * np.log2(p_2k)).sum(axis=0)
