@@ -81,9 +81,8 @@ class Setting:
     @property
     def wins(self) -> int:
         """Number of seeds whose test error is below the error of PCA with as many codings, where PCA is not exact."""
-        return sum(
-            not is_exact(row, "pca_sse_test") and row["sse_test"] < row["pca_sse_test"] for row in self.completed
-        )
+        inexact = [row for row in self.completed if not is_exact(row, "pca_sse_test")]
+        return sum(row["sse_test"] < row["pca_sse_test"] for row in inexact)
 
     @property
     def pca_exact(self) -> bool:
@@ -98,9 +97,8 @@ class Setting:
     @functools.cached_property
     def headers(self) -> list[tuple[str, str, str]]:
         """Field, header and meaning of the numbers that the scores measured in a completed run."""
-        headers = [header for score in self.scores for header in score.headers]
         measured = {name for row in self.completed for name in row.get("scores", {})}
-        return [header for header in dict.fromkeys(headers) if header[0] in measured]
+        return [header for score in self.scores for header in score.headers if header[0] in measured]
 
     @property
     def comparisons(self) -> list[Comparison]:

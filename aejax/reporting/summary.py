@@ -107,9 +107,8 @@ def _draw_figures(
             texts.append(f"{text} the arrays of run `{missing}` are not in this copy.")
         except Exception as error:  # a figure that fails costs the figure, never the summary
             pngs[name] = None
-            texts.append(
-                f"*{caption}* `{name}` could not be drawn: " + escape(f"{type(error).__name__}: {error}"[:300])
-            )
+            reason = escape(f"{type(error).__name__}: {error}"[:300])
+            texts.append(f"*{caption}* `{name}` could not be drawn: {reason}")
     return pngs, texts
 
 
@@ -117,18 +116,18 @@ def _markdown(experiment: str, settings: Sequence[Setting], figures: Sequence[st
     rows = [row for setting in settings for row in setting.runs]
     incomplete = [row for row in rows if row["status"] != "completed"]
     completed = len(rows) - len(incomplete)
-    parts = [f"# {escape(experiment)}: compared with PCA"]
-    parts.append(f"{count_noun(len(rows), 'run')} in {count_noun(len(settings), 'setting')}, {completed} completed.")
+    counts = f"{count_noun(len(rows), 'run')} in {count_noun(len(settings), 'setting')}, {completed} completed."
+    parts = [f"# {escape(experiment)}: compared with PCA", counts]
     if not completed:
         parts.append("**No run completed: there is nothing to compare.**")
     parts += [verdict(settings, label) for label in unique(setting.label for setting in settings)]
     for dataset in unique(setting.dataset for setting in settings):
         parts += [f"## {escape(dataset)}", *_table([setting for setting in settings if setting.dataset == dataset])]
     if completed:
-        meanings = [(header, meaning) for _, header, _, meaning in _COLUMNS]
-        meanings += [(header, meaning) for _, header, meaning in _score_columns(settings)]
         parts.append("The tables show means over completed seeds unless said otherwise:")
-        parts.append("\n".join(f"* {header}: {meaning}" for header, meaning in meanings))
+        meanings = [f"* {header}: {meaning}" for _, header, _, meaning in _COLUMNS]
+        meanings += [f"* {header}: {meaning}" for _, header, meaning in _score_columns(settings)]
+        parts.append("\n".join(meanings))
     parts += health_table.paragraphs(settings)
     if incomplete:
         parts += ["## Runs that did not complete", *_incomplete_runs(incomplete)]
@@ -196,7 +195,7 @@ def _table(settings: Sequence[Setting]) -> list[str]:
         columns[header] = [format_number(setting.over_seeds(field), digits) for setting in selected]
     for field, header, _ in _score_columns(selected):
         columns[header] = [format_number(setting.over_seeds(field)) for setting in selected]
-    columns["SSE test"] = [interval(setting) for setting in selected]
+    columns["SSE test"] = [interval(setting.values("sse_test")) for setting in selected]
     columns["best epoch"] = [_best_epoch(setting) for setting in selected]
     columns = {header: cells for header, cells in columns.items() if set(cells) != {"–"}}
     table = markdown_table([escape(header) for header in columns], list(zip(*columns.values(), strict=True)))
