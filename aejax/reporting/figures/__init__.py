@@ -40,7 +40,7 @@ _CAPTIONS: dict[Callable[[Sequence[Setting], Styles, ArrayLoader], Figure | None
 }
 """The function that draws each figure, and the figure's caption."""
 FIGURES = {f"{draw.__name__}.png": (draw, caption) for draw, caption in _CAPTIONS.items()}
-"""File name of each figure, which is the name of its function, the function that draws it, and its caption."""
+"""By file name, which is the function's name with .png: the function that draws a figure, and its caption."""
 _OF_MANY_IMAGES = ("samples.png", "interpolations.png", "traversals.png", "activating.png")
 _OF_ONE_RUN_A_LABEL = (*_OF_MANY_IMAGES, "activations.png", "spectrum.png")
 _FIRST_SPLIT = " Of data split in several ways the first split is drawn."
