@@ -92,7 +92,6 @@ def test_exporting_twice_changes_nothing_and_replaces_the_live_curves(tmp_path):
     rows = [make(seed=0), make(seed=1, status="diverged"), make(seed=2, data=make()["data"] | {"image_shape": None})]
     live = tensorboard.Live(tmp_path)
     live.append(rows[0]["run_id"], 0, {"train_loss": np.ones(2)})
-    live.close()
     arrays = arrays_of(rows)
     arrays.pop(rows[2]["run_id"])
     paths = tensorboard.write(tmp_path, rows, arrays.get)

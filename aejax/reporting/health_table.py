@@ -35,8 +35,7 @@ def paragraphs(settings: Sequence[Setting]) -> list[str]:
     """Markdown: warnings, then means over completed seeds for the settings that are best by validation."""
     if not has_diagnostics(settings):
         return []
-    texts = warnings(settings)
-    warning_list = "\n".join(f"* **Warning**: {escape(text)}" for text in texts) or "No warnings."
+    warning_list = "\n".join(f"* **Warning**: {escape(text)}" for text in warnings(settings)) or "No warnings."
     headers = ["label", "dataset", "codings", *(header for header, _ in NUMBERS.values())]
     rows = []
     for setting in settings:
@@ -49,21 +48,17 @@ def paragraphs(settings: Sequence[Setting]) -> list[str]:
 
 def warnings(settings: Sequence[Setting]) -> list[str]:
     """One line for each label, number of codings and kind of warning, with the number of runs that have it."""
-    counts: Counter[tuple[str, int, str]] = Counter()
     runs: Counter[tuple[str, int]] = Counter()
-    examples: dict[tuple[str, int, str], str] = {}
+    texts: dict[tuple[str, int, str], list[str]] = {}
     for setting in settings:
         for row in setting.completed:
             runs[setting.label, setting.codings] += 1
             for text in (row.get("health") or {}).get("warnings", ()):
                 kind = text.split(":")[0].split("(")[0].lstrip("0123456789 ")
-                key = (setting.label, setting.codings, kind)
-                counts[key] += 1
-                examples.setdefault(key, text)
+                texts.setdefault((setting.label, setting.codings, kind), []).append(text)
     lines = []
-    for key, count in counts.items():
-        label, codings, _ = key
-        subject = f"{label}, {count_noun(codings, 'coding')}, {count} of {runs[label, codings]} runs"
-        lines.append(f"{subject}: {examples[key]}" if count == 1 else f"{subject}, for example: {examples[key]}")
+    for (label, codings, _), alike in texts.items():
+        subject = f"{label}, {count_noun(codings, 'coding')}, {len(alike)} of {runs[label, codings]} runs"
+        lines.append(f"{subject}: {alike[0]}" if len(alike) == 1 else f"{subject}, for example: {alike[0]}")
     left_out = len(lines) - MOST_WARNINGS
     return [*lines[:MOST_WARNINGS], *([f"And {left_out} more such lines."] if left_out > 0 else [])]

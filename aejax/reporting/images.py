@@ -10,12 +10,7 @@ import numpy as np
 
 
 def tile_images(
-    images_md: np.ndarray,
-    image_shape: Sequence[int],
-    columns: int,
-    *,
-    gap: int | None = None,
-    background: float = 1.0,
+    images_md: np.ndarray, image_shape: Sequence[int], columns: int, *, gap: int | None = None, background: float = 1.0
 ) -> np.ndarray:
     """Arrange m flat images in a grid of `columns` columns, row by row.
 

@@ -10,7 +10,7 @@ import functools
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import fmean, median, stdev
 from typing import Any
 
@@ -34,10 +34,9 @@ _NOT_OPTIONS = {"experiment", "label", "dataset", "widths", "codings", "digests"
 class Setting:
     """A label with its options, and the rows of its seeds.
 
-    `rivals` are the settings with a completed run and the same dataset, label, codings and choosing score, this setting
-    included. `group` holds those without a completed run as well. `dataset` includes the data's fingerprint where
-    several data sets have one name. `hyper` leaves out a number of codings that was swept as a hyper-parameter, because
-    `codings` holds it.
+    `group` holds the settings with the same dataset, label, codings and choosing score, this setting included.
+    `dataset` includes the data's fingerprint where several data sets have one name. `hyper` leaves out a number of
+    codings that was swept as a hyper-parameter, because `codings` holds it.
     """
 
     dataset: str
@@ -47,13 +46,17 @@ class Setting:
     hyper: dict[str, float]
     config: dict[str, Any]
     runs: list[Row]
-    rivals: list[Setting]
-    group: list[Setting] = field(default_factory=list)
+    group: list[Setting]
 
     @functools.cached_property
     def completed(self) -> list[Row]:
         """The rows of completed runs: the only ones that are ranked."""
         return [row for row in self.runs if row["status"] == "completed"]
+
+    @functools.cached_property
+    def rivals(self) -> list[Setting]:
+        """The settings of the group that have a completed run."""
+        return [setting for setting in self.group if setting.completed]
 
     @functools.cached_property
     def best_run(self) -> Row:
@@ -78,9 +81,8 @@ class Setting:
     @property
     def wins(self) -> int:
         """Number of seeds whose test error is below the error of PCA with as many codings, where PCA is not exact."""
-        return sum(
-            not is_exact(row, "pca_sse_test") and row["sse_test"] < row["pca_sse_test"] for row in self.completed
-        )
+        inexact = [row for row in self.completed if not is_exact(row, "pca_sse_test")]
+        return sum(row["sse_test"] < row["pca_sse_test"] for row in inexact)
 
     @property
     def pca_exact(self) -> bool:
@@ -95,9 +97,8 @@ class Setting:
     @functools.cached_property
     def headers(self) -> list[tuple[str, str, str]]:
         """Field, header and meaning of the numbers that the scores measured in a completed run."""
-        headers = [header for score in self.scores for header in score.headers]
         measured = {name for row in self.completed for name in row.get("scores", {})}
-        return [header for header in dict.fromkeys(headers) if header[0] in measured]
+        return [header for score in self.scores for header in score.headers if header[0] in measured]
 
     @property
     def comparisons(self) -> list[Comparison]:
@@ -148,29 +149,25 @@ class Setting:
 
     @property
     def varying_options(self) -> dict[str, str]:
-        """The widths and options that are not the same in this setting and all of its rivals."""
-        varying = self.rivals[0]._varying if self.completed else _varying_names([self, *self.rivals])
-        return {name: text for name, text in self._texts.items() if name in varying}
+        """The widths and options that are not the same in all of its rivals. This setting must be one of them."""
+        shared = self.rivals[0]._shared_texts
+        return {name: text for name, text in self._texts.items() if (name, text) not in shared}
 
     @functools.cached_property
     def _texts(self) -> dict[str, str]:
         return {"widths": "-".join(map(str, self.widths)), **self.options}
 
     @functools.cached_property
-    def _varying(self) -> set[str]:
-        return _varying_names(self.rivals)
-
-    @functools.cached_property
-    def _chosen_by(self) -> str | None:
-        """The number of a score by which runs are chosen, or None."""
-        score = _choosing_score(self.scores)
-        return None if score is None else score.chosen_by
+    def _shared_texts(self) -> set[tuple[str, str]]:
+        """Name and text of the widths and options that are the same in all of its rivals."""
+        return set.intersection(*(set(rival._texts.items()) for rival in self.rivals))
 
     def _criterion(self, row: Row) -> float:
         """The number by which a completed run is chosen, lower being better: a number of the choosing score, else the
         variant's criterion, else the squared error on validation.
         """
-        value = None if self._chosen_by is None else row.get("scores", {}).get(self._chosen_by)
+        chosen_by = next((score.chosen_by for score in self.scores if score.chosen_by), None)
+        value = row.get("scores", {}).get(chosen_by)
         return row.get("criterion_validation", row["sse_validation"]) if value is None else value
 
 
@@ -178,16 +175,11 @@ def _scores_of(config: dict[str, Any]) -> list[Score]:
     return [from_config(score) for score in config.get("scores", []) if score["name"] in SCORES]
 
 
-def _choosing_score(scores: Iterable[Score]) -> Score | None:
-    """The first of the scores by which settings are chosen."""
-    return next((score for score in scores if score.chosen_by), None)
-
-
 def group_settings(rows: Sequence[Row]) -> list[Setting]:
     """Group rows into settings, ordered by dataset, label and codings."""
     names = [name for name, _ in {(row["dataset"], row["provenance"]["dataset_fingerprint"]) for row in rows}]
     settings: dict[str, Setting] = {}
-    groups: dict[tuple, tuple[list[Setting], list[Setting]]] = {}
+    groups: dict[tuple, list[Setting]] = {}
     for row in sorted(rows, key=lambda row: row["seed"]):
         dataset = row["dataset"]
         if names.count(dataset) > 1:
@@ -197,15 +189,12 @@ def group_settings(rows: Sequence[Row]) -> list[Setting]:
         identity = [dataset, row["label"], row["widths"], row["codings"], hyper, config]
         key = to_json([*identity, row["variant"], row["tied"], "codings" in row["hyper"]], sort_keys=True)
         if key not in settings:
-            score = _choosing_score(_scores_of(config))  # settings chosen by different numbers are not rivals
-            score_key = None if score is None else to_json(score.config(), sort_keys=True)
-            rivals, group = groups.setdefault((dataset, row["label"], row["codings"], score_key), ([], []))
-            settings[key] = Setting(*identity, runs=[], rivals=rivals, group=group)
+            # settings that are chosen by different scores are not rivals
+            choosing = [to_json(score.config(), sort_keys=True) for score in _scores_of(config) if score.chosen_by]
+            group = groups.setdefault((dataset, row["label"], row["codings"], *choosing[:1]), [])
+            settings[key] = Setting(*identity, runs=[], group=group)
+            group.append(settings[key])
         settings[key].runs.append(row)
-    for setting in settings.values():
-        setting.group.append(setting)
-        if setting.completed:
-            setting.rivals.append(setting)
     return sorted(settings.values(), key=lambda setting: (setting.dataset, setting.label, setting.codings))
 
 
@@ -264,12 +253,6 @@ def markdown_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str
     """A Markdown table. Cells are used as they are: escape text that comes from a row."""
     lines = [headers, ["---"] * len(headers), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _varying_names(settings: Sequence[Setting]) -> set[str]:
-    """Names of the texts that are not the same in all of these settings."""
-    names = {name for setting in settings for name in setting._texts}
-    return {name for name in names if len({setting._texts.get(name) for setting in settings}) > 1}
 
 
 def _option_text(value: Any) -> str:

@@ -8,9 +8,6 @@ import io
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
 
 from aejax.reporting import health_table, time_budget
 from aejax.reporting.settings import (
@@ -34,21 +31,8 @@ MOST_SETTINGS = 40
 """Settings of one label in a table."""
 MOST_INCOMPLETE = 40
 """Runs in the list of those that did not complete."""
-_PROVENANCE = (
-    "platform",
-    "device_kind",
-    "processor",
-    "cores",
-    "precision",
-    "python",
-    "aejax",
-    "jax",
-    "jaxlib",
-    "flax",
-    "optax",
-    "numpy",
-    "git_commit",
-)
+_MACHINE = ("platform", "device_kind", "processor", "cores", "precision")
+_SOFTWARE = ("python", "aejax", "jax", "jaxlib", "flax", "optax", "numpy", "git_commit")
 _INTERVAL = (
     ", ± half-width of the 95 % Student t interval over initialisation seeds, for one split of the data and one test "
     "set: it does not cover other data"
@@ -67,19 +51,6 @@ _COLUMNS = (  # field, header, significant digits, meaning
 )
 
 
-def array_loader(folder: Path) -> ArrayLoader:
-    """Return a function from a run_id to the run's arrays, or to None where the run is not stored or is damaged."""
-
-    def load(run_id: str) -> dict[str, np.ndarray] | None:
-        run = folder / "runs" / run_id
-        try:
-            return run_folders.read_run(run).arrays if run.exists() else None
-        except ResultsError:
-            return None
-
-    return load
-
-
 def rebuild(folder: Path, warn: Callable[[str], None] | None = None) -> list[Path]:
     """Rebuild runs.jsonl, summary and figures of a results folder from its stored runs. Returns the files written.
 
@@ -88,7 +59,8 @@ def rebuild(folder: Path, warn: Callable[[str], None] | None = None) -> list[Pat
     if not (folder / "runs.jsonl").is_file() and not (folder / "runs").is_dir():
         raise ResultsError(str(folder), "no runs there", "give a results folder, for example results/quickstart")
     with lock.hold(folder):
-        return write(folder, run_folders.write_index(folder, warn), array_loader(folder))
+        rows = run_folders.write_index(folder, warn)
+        return write(folder, rows, functools.partial(run_folders.read_arrays, folder))
 
 
 def write(folder: Path, rows: Sequence[Row], load_arrays: ArrayLoader) -> list[Path]:
@@ -99,66 +71,63 @@ def write(folder: Path, rows: Sequence[Row], load_arrays: ArrayLoader) -> list[P
     cannot be drawn costs only itself: the summary names the error. Other old figures are deleted.
     """
     settings = group_settings(list({row["run_id"]: row for row in rows}.values()))
-    figures = _draw_figures(folder, settings, functools.lru_cache(maxsize=32)(load_arrays))
+    pngs, texts = _draw_figures(folder, settings, functools.lru_cache(maxsize=32)(load_arrays))
     title = rows[0]["experiment"] if rows else folder.name
     files = {"summary.csv": _csv(settings).encode()}
-    files |= {figure.name: figure.png for figure in figures if figure.png is not None}
-    texts = [figure.text for figure in figures if figure.text]
+    files |= {name: png for name, png in pngs.items() if png is not None}
     files["summary.md"] = _markdown(title, settings, texts, folder).encode()
     for name, data in files.items():
         write_atomic(folder / name, data)
-    for figure in figures:
-        if figure.png is None and not figure.keep:
-            (folder / figure.name).unlink(missing_ok=True)
+    for name in pngs.keys() - files.keys():
+        (folder / name).unlink(missing_ok=True)
     return [folder / name for name in files]
 
 
-class _Figure(NamedTuple):
-    """A figure: its PNG if it was drawn, its Markdown if the summary mentions it, whether an older file may stay."""
+def _draw_figures(
+    folder: Path, settings: Sequence[Setting], load_arrays: ArrayLoader
+) -> tuple[dict[str, bytes | None], list[str]]:
+    """The PNG of every figure by its file name, and the Markdown of those that the summary mentions.
 
-    name: str
-    png: bytes | None = None
-    text: str = ""
-    keep: bool = False
-
-
-def _draw_figures(folder: Path, settings: Sequence[Setting], load_arrays: ArrayLoader) -> list[_Figure]:
+    The PNG is None where an older file must go; a figure whose older file may stay is left out.
+    """
+    pngs: dict[str, bytes | None] = {}
+    texts: list[str] = []
     if not any(setting.completed for setting in settings) and not any(folder.glob("*.png")):
-        return []
+        return pngs, texts
     from aejax.reporting import figures  # matplotlib is slow to import
 
-    drawn = []
     for name, (_, caption) in figures.FIGURES.items():
         shown = f"![{caption}]({name})\n\n*{caption}*"
         try:
-            png, note = figures.draw(name, settings, load_arrays) or (None, "")
-            drawn.append(_Figure(name, png, shown + note if png else ""))
+            pngs[name], note = figures.draw(name, settings, load_arrays) or (None, "")
+            texts += [shown + note] if pngs[name] else []
         except figures.MissingArraysError as missing:
             exists = (folder / name).exists()
             text = f"{shown} **Kept from an earlier report:**" if exists else f"*{caption}* **Not drawn:**"
-            drawn.append(_Figure(name, None, f"{text} the arrays of run `{missing}` are not in this copy.", keep=True))
+            texts.append(f"{text} the arrays of run `{missing}` are not in this copy.")
         except Exception as error:  # a figure that fails costs the figure, never the summary
+            pngs[name] = None
             reason = escape(f"{type(error).__name__}: {error}"[:300])
-            drawn.append(_Figure(name, None, f"*{caption}* `{name}` could not be drawn: {reason}"))
-    return drawn
+            texts.append(f"*{caption}* `{name}` could not be drawn: {reason}")
+    return pngs, texts
 
 
 def _markdown(experiment: str, settings: Sequence[Setting], figures: Sequence[str], folder: Path) -> str:
     rows = [row for setting in settings for row in setting.runs]
     incomplete = [row for row in rows if row["status"] != "completed"]
     completed = len(rows) - len(incomplete)
-    parts = [f"# {escape(experiment)}: compared with PCA"]
-    parts.append(f"{count_noun(len(rows), 'run')} in {count_noun(len(settings), 'setting')}, {completed} completed.")
+    counts = f"{count_noun(len(rows), 'run')} in {count_noun(len(settings), 'setting')}, {completed} completed."
+    parts = [f"# {escape(experiment)}: compared with PCA", counts]
     if not completed:
         parts.append("**No run completed: there is nothing to compare.**")
     parts += [verdict(settings, label) for label in unique(setting.label for setting in settings)]
     for dataset in unique(setting.dataset for setting in settings):
         parts += [f"## {escape(dataset)}", *_table([setting for setting in settings if setting.dataset == dataset])]
     if completed:
-        meanings = [(header, meaning) for _, header, _, meaning in _COLUMNS]
-        meanings += [(header, meaning) for _, header, meaning in _score_columns(settings)]
         parts.append("The tables show means over completed seeds unless said otherwise:")
-        parts.append("\n".join(f"* {header}: {meaning}" for header, meaning in meanings))
+        meanings = [f"* {header}: {meaning}" for _, header, _, meaning in _COLUMNS]
+        meanings += [f"* {header}: {meaning}" for _, header, meaning in _score_columns(settings)]
+        parts.append("\n".join(meanings))
     parts += health_table.paragraphs(settings)
     if incomplete:
         parts += ["## Runs that did not complete", *_incomplete_runs(incomplete)]
@@ -190,21 +159,21 @@ def _select_for_table(settings: Sequence[Setting]) -> tuple[list[Setting], str]:
 
     Settings are ranked among those with as many codings, so that every number of codings keeps its best setting.
     """
-    left_out: set[int] = set()
+    left_out: set[Setting] = set()
     note = ""
     for label in unique(setting.label for setting in settings):
         of_label = [setting for setting in settings if setting.label == label]
         if len(of_label) <= MOST_SETTINGS:
             continue
-        rank: dict[int, int] = {}
+        rank: dict[Setting, int] = {}
         for group in {id(setting.group): setting.group for setting in of_label}.values():
-            rank |= {id(setting): i for i, setting in enumerate(sorted(group, key=lambda setting: setting.validation))}
-        last = sorted(of_label, key=lambda setting: rank[id(setting)])[MOST_SETTINGS:]
-        left_out |= {id(setting) for setting in last}
+            rank |= {setting: i for i, setting in enumerate(sorted(group, key=lambda setting: setting.validation))}
+        last = sorted(of_label, key=lambda setting: rank[setting])[MOST_SETTINGS:]
+        left_out.update(last)
         without_runs = sum(not setting.completed for setting in last)
         note += f" {len(last)} more settings of {escape(label)} are in summary.csv: those with higher validation errors"
         note += f", {without_runs} of them with no completed run." if without_runs else "."
-    return [setting for setting in settings if id(setting) not in left_out], note
+    return [setting for setting in settings if setting not in left_out], note
 
 
 def _table(settings: Sequence[Setting]) -> list[str]:
@@ -226,7 +195,7 @@ def _table(settings: Sequence[Setting]) -> list[str]:
         columns[header] = [format_number(setting.over_seeds(field), digits) for setting in selected]
     for field, header, _ in _score_columns(selected):
         columns[header] = [format_number(setting.over_seeds(field)) for setting in selected]
-    columns["SSE test"] = [interval(setting) for setting in selected]
+    columns["SSE test"] = [interval(setting.values("sse_test")) for setting in selected]
     columns["best epoch"] = [_best_epoch(setting) for setting in selected]
     columns = {header: cells for header, cells in columns.items() if set(cells) != {"–"}}
     table = markdown_table([escape(header) for header in columns], list(zip(*columns.values(), strict=True)))
@@ -237,15 +206,10 @@ def _table(settings: Sequence[Setting]) -> list[str]:
             seeds = len(setting.completed)
             most = max(len(rival.completed) for rival in setting.rivals)
             subject = f"{escape(setting.label)} at {count_noun(setting.codings, 'coding')}"
-            caption += f" The ★ of {subject} has {count_noun(seeds, 'completed seed')}, a rival {most}." * (
-                seeds < most
-            )
-    return [
-        _data_description(settings[0].runs[0]["data"]),
-        f"The same in every setting: {escape(', '.join(shared))}.",
-        table,
-        f"*{caption}*",
-    ]
+            if seeds < most:
+                caption += f" The ★ of {subject} has {count_noun(seeds, 'completed seed')}, a rival {most}."
+    options_text = f"The same in every setting: {escape(', '.join(shared))}."
+    return [_data_description(settings[0].runs[0]["data"]), options_text, table, f"*{caption}*"]
 
 
 def _data_description(data: Row) -> str:
@@ -276,10 +240,9 @@ def _best_epoch(setting: Setting) -> str:
 
 def _provenance(rows: Sequence[Row]) -> str:
     dates = sorted(row["provenance"]["created"][:10] for row in rows)
-    facts = {name: unique(str(row["provenance"][name]) for row in rows) for name in _PROVENANCE}
-    facts["dataset_fingerprint"] = unique(
-        f"{row['dataset']} {row['provenance']['dataset_fingerprint'][:12]}" for row in rows
-    )
+    facts = {name: unique(str(row["provenance"][name]) for row in rows) for name in (*_MACHINE, *_SOFTWARE)}
+    data = unique(f"{row['dataset']} {row['provenance']['dataset_fingerprint'][:12]}" for row in rows)
+    facts["dataset_fingerprint"] = data
     facts["created"] = unique([dates[0], dates[-1]])
     facts["seeds"] = [str(seed) for seed in sorted({row["seed"] for row in rows})]
     return "\n".join(f"* {name}: {escape(', '.join(values))}" for name, values in facts.items())

@@ -10,7 +10,6 @@ module therefore stores the files itself.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,7 +28,7 @@ CURVES = ("train_loss", "train_error", "validation_error")
 METRICS = ("sse_test", "pca_sse_test", "sse_ratio", "sse_validation")
 FINISHED = "events.out.tfevents.run"
 LIVE = "events.out.tfevents.live"
-_EXAMPLES = ("original", "reconstruction", "pca")
+_EXAMPLES = ("examples/original", "examples/reconstruction", "examples/pca")
 
 
 def write(folder: Path, rows: Sequence[Row], load_arrays: ArrayLoader) -> list[Path]:
@@ -69,7 +68,9 @@ class Live:
         """
         path = _make_run_folder(self.folder, run_id) / LIVE
         if run_id not in self._next_epoch:
-            atomic.write_atomic(path, _encode(_events_until(path, first_epoch) or [_event(0.0)]))
+            # an interrupted run's events up to the checkpoint stay
+            events = [event for event in read(path) if event.step <= first_epoch] if path.exists() else []
+            atomic.write_atomic(path, _encode(events or [_event(0.0)]))
             self._next_epoch[run_id] = first_epoch
         start = max(first_epoch, self._next_epoch[run_id])
         new_curves = {name: np.asarray(curve)[start - first_epoch :] for name, curve in curves.items()}
@@ -77,10 +78,6 @@ class Live:
         with atomic.disk_errors_as_one_line(path, len(data)), path.open("ab") as file:
             file.write(data)
         self._next_epoch[run_id] = max([start, *(start + len(curve) for curve in new_curves.values())])
-
-    def close(self) -> None:
-        """Forget the runs. Nothing needs to be written: `append` closes its file each time."""
-        self._next_epoch.clear()
 
 
 def read(path: Path) -> Iterator[Any]:
@@ -141,12 +138,10 @@ def _run_events(row: Row, arrays: Mapping[str, np.ndarray]) -> Iterator[Any]:
     for name, value in metrics.items():
         yield _event(time, summary=summary.scalar(name, value))
     shape = row["data"]["image_shape"]
-    examples = [name for name in _EXAMPLES if f"examples/{name}" in arrays] if shape else []
-    for name in examples:
-        images_md = arrays[f"examples/{name}"]
-        image = to_pixels(tile_images(images_md, shape, len(images_md), gap=0))
-        dataformats = "HW" if image.ndim == 2 else "HWC"
-        yield _event(time, summary=summary.image(f"examples/{name}", image, dataformats=dataformats))
+    for name in _EXAMPLES:
+        if shape and name in arrays:
+            image = to_pixels(tile_images(arrays[name], shape, len(arrays[name]), gap=0))
+            yield _event(time, summary=summary.image(name, image, dataformats="HWC"[: image.ndim]))
 
 
 def _curve_events(curves: Mapping[str, np.ndarray], first_epoch: int, time: float) -> Iterator[Any]:
@@ -161,10 +156,3 @@ def _event(time: float, step: int = 0, summary: Any = None) -> Any:
     """An event with a summary, or without one the event with which a file starts."""
     content = {"file_version": "brain.Event:2"} if summary is None else {"summary": summary}
     return _import("proto.event_pb2").Event(wall_time=time, step=step, **content)
-
-
-def _events_until(path: Path, epoch: int) -> list[Any]:
-    """The whole events in an interrupted run's curves up to this epoch."""
-    with contextlib.suppress(FileNotFoundError):
-        return [event for event in read(path) if event.step <= epoch]
-    return []

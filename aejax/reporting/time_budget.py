@@ -86,26 +86,26 @@ def _time_spent(calls: Sequence[dict[str, Any]]) -> list[str]:
 
 def _execution(rows: Sequence[Row]) -> list[str]:
     """A line for every way in which runs were executed, the way of most runs first."""
-    fields = ("how", "width", "block", "devices", "members", "rates")
+    headers = {"how": "how", "width": "vmapped together", "block": "trained together", "devices": "devices"}
+    headers |= {"members": "runs in the program", "rates": "measured samples/s"}
     ways: Counter[str] = Counter()
     methods: Counter[str] = Counter()
     for row in rows:
         if row.get("execution"):
-            ways[to_json({name: row["execution"].get(name) for name in fields}, sort_keys=True)] += 1
+            ways[to_json({name: row["execution"].get(name) for name in headers}, sort_keys=True)] += 1
             methods[str(row["execution"].get("how"))] += 1
     if not ways:
         return []
-    headers = ["runs", "how", "vmapped together", "trained together", "devices", "runs in the program"]
     lines = []
     for text, count in sorted(ways.items(), key=lambda item: (-item[1], item[0]))[:MOST_PROGRAMS]:
         way = json.loads(text)
         rates = ", ".join(f"{how} {rate:,.0f}" for how, rate in (way["rates"] or {}).items() if rate is not None)
-        cells = (count, way["how"], way["width"], way["block"], way["devices"], way["members"], rates or None)
-        lines.append(["–" if cell is None else str(cell) for cell in cells])
+        cells = {**way, "rates": rates or None}
+        lines.append([str(count), *("–" if cells[name] is None else str(cells[name]) for name in headers)])
     about = "Executed: " + ", ".join(f"{count} by {how}" for how, count in methods.most_common()) + "."
     unknown = len(rows) - sum(methods.values())
     if unknown > 0:
         about += f" Not recorded for {count_noun(unknown, 'run')}."
     if len(ways) > MOST_PROGRAMS:
         about += f" The table shows the {MOST_PROGRAMS} most frequent of {len(ways)} ways:"
-    return [about, markdown_table([*headers, "measured samples/s"], lines)]
+    return [about, markdown_table(["runs", *headers.values()], lines)]

@@ -19,8 +19,7 @@ def verdict(settings: Sequence[Setting], label: str) -> str:
     """
     sentences: list[str] = []
     for dataset in unique(setting.dataset for setting in settings if setting.label == label):
-        of_label = [setting for setting in settings if (setting.label, setting.dataset) == (label, dataset)]
-        best = [setting for setting in of_label if setting.best]
+        best = [s for s in settings if (s.label, s.dataset) == (label, dataset) and s.best]
         subject = f"On {escape(dataset)}" if sentences else f"**{escape(label)}** on {escape(dataset)}"
         sentences += _sentences(best, subject, f"{subject} it " if sentences else f"{subject} ")
     return " ".join(sentences)
@@ -35,37 +34,32 @@ def _sentences(best: Sequence[Setting], subject: str, start: str) -> list[str]:
         return [f"{start}has no completed run."]
     evidence = [best[0], best[-1]] if len(best) > 3 else list(best)
     sentences = []
-    start_if_exact = f"{subject}: "
+    openings = (start, f"{subject}: ")  # where PCA makes an error, and where it is exact
+    later_openings = ("It ", "")
     lead_in = ""  # introduces the comparison of squared errors after a comparison by a score
     for setting in evidence:
         at = f" at {count_noun(setting.codings, 'coding')}" * (len(best) > 1)
         for comparison in setting.comparisons:
             text = _compare_by_score(setting, comparison, at)
             if text:
-                sentences.append(f"{start}{text}.")
-                start = "It "
+                sentences.append(f"{openings[0]}{text}.")
+                openings = later_openings
                 lead_in = comparison.sse_introduction
-    if sentences:
-        start_if_exact = ""
     if lead_in:
-        start = f"{lead_in} it "
-        start_if_exact = f"{lead_in}: "
+        openings = (f"{lead_in} it ", f"{lead_in}: ")
     if len(best) > 3:
         codings: dict[str, list[str]] = {}
         for setting in best:
             codings.setdefault(outcome(setting), []).append(str(setting.codings))
         outcomes = "; ".join(f"{text} at {', '.join(numbers)} codings" for text, numbers in codings.items())
-        sentences.append(f"{start_if_exact if best[0].pca_exact else start}{outcomes}.")
-        start = "It "
-        start_if_exact = ""
+        sentences.append(f"{openings[best[0].pca_exact]}{outcomes}.")
+        openings = later_openings
     for setting in evidence:
-        opening = start_if_exact if setting.pca_exact else start
         separator = ";" if setting.pca_exact else ":"
         at = count_noun(setting.codings, "coding")
-        sentence = f"{opening}{outcome(setting)} at {at}{separator} {_evidence(setting)}."
+        sentence = f"{openings[setting.pca_exact]}{outcome(setting)} at {at}{separator} {_evidence(setting)}."
         sentences.append(sentence[0].upper() + sentence[1:])
-        start = "It "
-        start_if_exact = ""
+        openings = later_openings
     return sentences
 
 
@@ -77,12 +71,8 @@ def outcome(setting: Setting) -> str:
     return _outcome([(value, pca) for value in setting.values("sse_test")], setting.wins, "PCA")
 
 
-def interval(setting: Setting) -> str:
-    """Mean squared error on test and, with several seeds, the half-width of its interval."""
-    return _interval(setting.values("sse_test"))
-
-
-def _interval(values: Sequence[float]) -> str:
+def interval(values: Sequence[float]) -> str:
+    """The mean of the values of all seeds and, with several seeds, the half-width of its interval."""
     half = confidence_half_width(values)
     return format_number(fmean(values) if values else None) + ("" if half is None else f" ± {format_number(half, 2)}")
 
@@ -109,10 +99,10 @@ def _evidence(setting: Setting) -> str:
     seeds = len(setting.runs)
     incomplete = seeds - len(setting.completed)
     if setting.pca_exact:
-        text = f"the autoencoder's SSE is {interval(setting)}"
+        text = f"the autoencoder's SSE is {interval(setting.values('sse_test'))}"
         text += f", {incomplete} of {count_noun(seeds, 'seed')} did not complete" * bool(incomplete)
     else:
-        text = f"SSE {interval(setting)} against {format_number(setting.over_seeds('pca_sse_test'))}"
+        text = f"SSE {interval(setting.values('sse_test'))} against {format_number(setting.over_seeds('pca_sse_test'))}"
         text += f" (ratio {format_number(setting.over_seeds('sse_ratio'), 3)})"
         text += f", {_wins(seeds, setting.wins, incomplete)}"
     components = setting.over_seeds("pca_equivalent_dimension")
@@ -126,9 +116,8 @@ def _compare_by_score(setting: Setting, comparison: Comparison, at: str) -> str:
 
     It covers the setting or, where the comparison is a curve, all settings with its label and codings.
     """
-    compared = [
-        (rival, rival.pairs(comparison)) for rival in (setting.rivals if comparison.all_settings else [setting])
-    ]
+    rivals = setting.rivals if comparison.all_settings else [setting]
+    compared = [(rival, rival.pairs(comparison)) for rival in rivals]
     compared = sorted((item for item in compared if item[1]), key=lambda item: fmean(ours for ours, _ in item[1]))
     if not compared:
         return ""
@@ -139,9 +128,8 @@ def _compare_by_score(setting: Setting, comparison: Comparison, at: str) -> str:
         wins = sum(ours > theirs if comparison.higher_is_better else ours < theirs for ours, theirs in pairs)
         outcomes.append(_outcome(pairs, wins, comparison.baseline))
         won.append(wins == len(pairs) and not outcomes[-1].startswith("matches"))
-        ours = [pair[0] for pair in pairs]
-        theirs = [pair[1] for pair in pairs]
-        text = comparison.sentence.format(ours=_interval(ours), theirs=format_number(fmean(theirs)))
+        ours, theirs = zip(*pairs, strict=True)
+        text = comparison.sentence.format(ours=interval(ours), theirs=format_number(fmean(theirs)))
         if comparison.in_nats:
             text += f" (difference {format_number(fmean(ours) - fmean(theirs), 2)})"
         elif all(value > 0 for value in theirs):

@@ -8,79 +8,39 @@ from collections.abc import Callable, Sequence
 from matplotlib.figure import Figure
 
 from aejax.reporting.figures import best as best_figures
-from aejax.reporting.figures import denoised, generated, latents, sparsity, swept
-from aejax.reporting.figures.drawing import (
-    COLOURS,
-    MARKERS,
-    MOST_CURVES,
-    MOST_LABELS,
-    MOST_PANELS,
-    MissingArraysError,
-    Styles,
-    by_label,
-)
+from aejax.reporting.figures import denoised, drawing, generated, latents, sparsity, swept
+from aejax.reporting.figures.drawing import COLOURS, MARKERS, MissingArraysError, Styles
 from aejax.reporting.images import reduce_colours
 from aejax.reporting.settings import ArrayLoader, Setting, unique
 
 __all__ = ["FIGURES", "MissingArraysError", "draw"]
 
-FIGURES: dict[str, tuple[Callable[[Sequence[Setting], Styles, ArrayLoader], Figure | None], str]] = {
-    "error_against_codings.png": (
-        best_figures.error_against_codings,
-        "Test error of the settings that are best by validation, mean and 95 % interval; PCA in black.",
-    ),
-    "swept.png": (swept.swept, "Error against each swept hyper-parameter, mean and 95 % interval; PCA in black."),
-    "r2_against_l0.png": (
-        sparsity.r2_against_l0,
-        "Every setting's R² against its number of active codings; PCA against its number of components in black.",
-    ),
-    "reconstructions.png": (
-        best_figures.reconstructions,
-        "Test images and their reconstructions; runs chosen by validation.",
-    ),
-    "denoised.png": (
-        denoised.denoised,
-        "Noisy test images and their reconstructions; runs chosen by validation.",
-    ),
-    "learning_curves.png": (
-        best_figures.learning_curves,
-        "Error after each epoch of the settings that are best by validation.",
-    ),
-    "swept_curves.png": (
-        swept.swept_curves,
-        "Validation error after each epoch, coloured by the value of a swept hyper-parameter.",
-    ),
-    "codings_2d.png": (
-        best_figures.codings_2d,
-        "Test rows in the plane of two codings, or in the plane in which more codings vary most, beside PCA's; runs "
-        "chosen by validation.",
-    ),
-    "features.png": (
-        best_figures.features,
-        "Weights of the first layer at the most codings; weights of dense layers are multiplied by their input's "
-        "standard deviation where the title says so; runs chosen by validation.",
-    ),
-    "samples.png": (
-        generated.samples,
-        "New images: decoded samples of the prior, or of a density of training codings; runs chosen by validation.",
-    ),
-    "interpolations.png": (
-        generated.interpolations,
-        "Interpolations from one test row to another; runs chosen by validation.",
-    ),
-    "traversals.png": (
-        generated.traversals,
-        "Each coding moved over quantiles of training codings, or over standard deviations of the prior; runs chosen "
-        "by validation.",
-    ),
-    "activating.png": (generated.activating, "Images that most activate a coding; runs chosen by validation."),
-    "activations.png": (latents.activations, "Distributions of the codings; runs chosen by validation."),
-    "spectrum.png": (
-        latents.spectrum,
-        "Variance of the codings in each direction, beside PCA's; runs chosen by validation.",
-    ),
+_CHOSEN = "; runs chosen by validation."
+_CAPTIONS: dict[Callable[[Sequence[Setting], Styles, ArrayLoader], Figure | None], str] = {
+    best_figures.error_against_codings: "Test error of the settings that are best by validation, mean and 95 % "
+    "interval; PCA in black.",
+    swept.swept: "Error against each swept hyper-parameter, mean and 95 % interval; PCA in black.",
+    sparsity.r2_against_l0: "Every setting's R² against its number of active codings; PCA against its number of "
+    "components in black.",
+    best_figures.reconstructions: "Test images and their reconstructions" + _CHOSEN,
+    denoised.denoised: "Noisy test images and their reconstructions" + _CHOSEN,
+    best_figures.learning_curves: "Error after each epoch of the settings that are best by validation.",
+    swept.swept_curves: "Validation error after each epoch, coloured by the value of a swept hyper-parameter.",
+    best_figures.codings_2d: "Test rows in the plane of two codings, or in the plane in which more codings vary most, "
+    "beside PCA's" + _CHOSEN,
+    best_figures.features: "Weights of the first layer at the most codings; weights of dense layers are multiplied by "
+    "their input's standard deviation where the title says so" + _CHOSEN,
+    generated.samples: "New images: decoded samples of the prior, or of a density of training codings" + _CHOSEN,
+    generated.interpolations: "Interpolations from one test row to another" + _CHOSEN,
+    generated.traversals: "Each coding moved over quantiles of training codings, or over standard deviations of the "
+    "prior" + _CHOSEN,
+    generated.activating: "Images that most activate a coding" + _CHOSEN,
+    latents.activations: "Distributions of the codings" + _CHOSEN,
+    latents.spectrum: "Variance of the codings in each direction, beside PCA's" + _CHOSEN,
 }
-"""File name of each figure, the function that draws it, and its caption."""
+"""The function that draws each figure, and the figure's caption."""
+FIGURES = {f"{draw.__name__}.png": (draw, caption) for draw, caption in _CAPTIONS.items()}
+"""By file name, which is the function's name with .png: the function that draws a figure, and its caption."""
 _OF_MANY_IMAGES = ("samples.png", "interpolations.png", "traversals.png", "activating.png")
 _OF_ONE_RUN_A_LABEL = (*_OF_MANY_IMAGES, "activations.png", "spectrum.png")
 _FIRST_SPLIT = " Of data split in several ways the first split is drawn."
@@ -113,16 +73,16 @@ def _note(name: str, best: Sequence[Setting]) -> str:
         return swept.note(name, best)
     if name in _OF_ONE_RUN_A_LABEL:
         splits = generated.by_split(best, images=name in _OF_MANY_IMAGES)
-        note = f" Only the first {MOST_LABELS} labels are drawn." if len(splits) > MOST_LABELS else ""
+        note = f" Only the first {drawing.MOST_LABELS} labels are drawn." if len(splits) > drawing.MOST_LABELS else ""
         return note + _FIRST_SPLIT * any(len(settings) > 1 for settings in splits.values())
-    lines = by_label(best, None)
+    lines = drawing.by_label(best, None)
     if name == "codings_2d.png":
         return _FIRST_SPLIT * (len(lines) > len({(line[0].runs[0]["dataset"], line[0].label) for line in lines}))
     note = ""
-    if name != "error_against_codings.png" and len(lines) > MOST_PANELS:
-        note += f" Only the first {MOST_PANELS} labels are drawn."
-    if name == "learning_curves.png" and max(map(len, lines)) > MOST_CURVES:
-        note += f" At most {MOST_CURVES} numbers of codings are drawn for a label."
+    if name != "error_against_codings.png" and len(lines) > drawing.MOST_PANELS:
+        note += f" Only the first {drawing.MOST_PANELS} labels are drawn."
+    if name == "learning_curves.png" and max(map(len, lines)) > drawing.MOST_CURVES:
+        note += f" At most {drawing.MOST_CURVES} numbers of codings are drawn for a label."
     if name == "reconstructions.png":
         blocks = {(setting.dataset, setting.codings) for setting in best if setting.image_shape}
         drawn = best_figures.reconstructed_blocks(best)

@@ -12,28 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from aejax.reporting.figures.drawing import (
-    MOST_BLOCKS,
-    MOST_CLASSES,
-    MOST_CURVES,
-    MOST_FEATURES,
-    MOST_PANELS,
-    ImageLine,
-    Styles,
-    by_label,
-    dress,
-    epochs_axis,
-    finish,
-    grid,
-    image_lines,
-    lacks_array,
-    load_optional,
-    load_required,
-    means_and_intervals,
-    plain_ticks,
-    spread,
-    stack_curves,
-)
+from aejax.reporting.figures import drawing
+from aejax.reporting.figures.drawing import MOST_PANELS, ImageLine, Styles
 from aejax.reporting.images import tile_images
 from aejax.reporting.settings import ArrayLoader, Setting, format_number, unique
 
@@ -41,11 +21,12 @@ from aejax.reporting.settings import ArrayLoader, Setting, format_number, unique
 def error_against_codings(best: Sequence[Setting], styles: Styles, load_arrays: ArrayLoader) -> Figure:
     """Test SSE against the number of codings: one panel for each dataset, PCA's exact curve in black."""
     datasets = unique(setting.dataset for setting in best)
-    figure, axes = grid(len(datasets), 7.0 if len(datasets) == 1 else 5.2, 4.2)
+    figure, axes = drawing.grid(len(datasets), 7.0 if len(datasets) == 1 else 5.2, 4.2)
     handles: dict[str, Any] = {}
     for ax, dataset in zip(axes, datasets, strict=True):
         settings = [setting for setting in best if setting.dataset == dataset]
-        (curve,) = load_required(load_arrays, [row for setting in settings for row in setting.completed], "pca_curve")
+        rows = [row for setting in settings for row in setting.completed]
+        (curve,) = drawing.load_required(load_arrays, rows, "pca_curve")
         fewest = min(setting.codings for setting in settings)
         most = max(setting.codings for setting in settings)
         wide = most >= 16 * fewest
@@ -58,23 +39,21 @@ def error_against_codings(best: Sequence[Setting], styles: Styles, load_arrays: 
         for label in unique(setting.label for setting in settings):
             line = [setting for setting in settings if setting.label == label]
             codings = [setting.codings for setting in line]
-            means, half = means_and_intervals([setting.values("sse_test") for setting in line])
+            means, half = drawing.means_and_intervals([setting.values("sse_test") for setting in line])
             colour, marker = styles[label]
             style: dict[str, Any] = {"ms": 7, "mec": "white", "mew": 0.6, "lw": 1.6, "capsize": 4}
             handles[label] = ax.errorbar(codings, means, half, color=colour, marker=marker, **style)
         if high > 10 * low > 0:
-            ax.set_yscale("log", nonpositive="clip")
+            drawing.log_axis(ax.yaxis, high / low)
             ax.set_ylim(low / 1.4, high * 1.4)
-            plain_ticks(ax.yaxis, high / low)
         else:
             ax.set_ylim(0, high * 1.08 or 1)
         if wide:
-            ax.set_xscale("log")
-            plain_ticks(ax.xaxis, most / fewest)
+            drawing.log_axis(ax.xaxis, most / fewest)
         else:
             ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-        dress(ax, dataset, "codings", "SSE on test rows")
-    return finish(figure, "Test error against the number of codings", list(handles.values()), list(handles))
+        drawing.dress(ax, dataset, "codings", "SSE on test rows")
+    return drawing.finish(figure, "Test error against the number of codings", handles)
 
 
 def reconstructions(best: Sequence[Setting], styles: Styles, load_arrays: ArrayLoader) -> Figure | None:
@@ -84,53 +63,42 @@ def reconstructions(best: Sequence[Setting], styles: Styles, load_arrays: ArrayL
         block = [setting for setting in best if (setting.dataset, setting.codings) == (dataset, codings)][:MOST_PANELS]
         row = block[0].best_run
         shape = block[0].image_shape
-        original, pca = load_required(load_arrays, [row], "examples/original", "examples/pca")
+        original, pca = drawing.load_required(load_arrays, [row], "examples/original", "examples/pca")
         lines.append(ImageLine(f"{dataset}, {codings} codings", "original", original, shape))
         for setting in block:
-            (images,) = load_required(load_arrays, [setting.best_run], "examples/reconstruction")
+            (images,) = drawing.load_required(load_arrays, [setting.best_run], "examples/reconstruction")
             name = f"{setting.label}\nSSE {format_number(setting.best_run['sse_test'], 3)}"
             lines.append(ImageLine("", name, images, shape))
         lines.append(ImageLine("", f"PCA\nSSE {format_number(row['pca_sse_test'], 3)}", pca, shape))
     title = "Test images and their reconstructions (SSE: mean of all test rows)"
-    return image_lines(lines, 8.5, title) if lines else None
+    return drawing.image_lines(lines, 8.5, title) if lines else None
 
 
 def learning_curves(best: Sequence[Setting], styles: Styles, load_arrays: ArrayLoader) -> Figure:
     """Error after each epoch, one panel for each label: validation solid, train dashed, mean and range over seeds."""
-    panels = [spread(line, MOST_CURVES) for line in by_label(best)]
-    figure, axes = grid(len(panels), 4.6, 3.3)
+    panels = [drawing.spread(line, drawing.MOST_CURVES) for line in drawing.by_label(best)]
+    figure, axes = drawing.grid(len(panels), 4.6, 3.3)
     codings = sorted({setting.codings for line in panels for setting in line})
     shades = dict(zip(codings, colormaps["viridis"](np.linspace(0, 0.82, len(codings))), strict=True))
-    markers = {"validation": "", "train": ""}
+    handles = {kind: Line2D([], [], color="black", ls=ls) for kind, ls in (("validation", "-"), ("train", "--"))}
     for ax, line in zip(axes, panels, strict=True):
-        low = math.inf
-        high = 1e-30
-        longest = 1
+        curves = []
         for setting in line:
             colour = shades[setting.codings] if len(codings) > 1 else styles[setting.label][0]
-            for kind, dash, width, alpha, dot in (("train", "--", 1.1, 0.7, "x"), ("validation", "-", 1.5, 1.0, "o")):
-                curve_pe = stack_curves(load_arrays, setting.completed, f"history/{kind}_error")
-                epochs = np.arange(1, curve_pe.shape[1] + 1)
-                marker = dot if len(epochs) == 1 else ""
-                ax.plot(epochs, curve_pe.mean(axis=0), dash, marker=marker, color=colour, lw=width, alpha=alpha)
-                ax.fill_between(epochs, curve_pe.min(axis=0), curve_pe.max(axis=0), color=colour, alpha=0.2, lw=0)
-                low = min(low, curve_pe.min())
-                high = max(high, curve_pe.max())
-                longest = max(longest, len(epochs))
-                markers[kind] = markers[kind] or marker
-        ax.set_yscale("log")
-        plain_ticks(ax.yaxis, high / max(low, 1e-30))
-        epochs_axis(ax.xaxis, longest)
-        dress(ax, f"{line[0].label}, {line[0].dataset}", "epoch", "mean error per input")
-    handles: list[Any] = [
-        Line2D([], [], color="black", ls="-", marker=markers["validation"]),
-        Line2D([], [], color="black", ls="--", marker=markers["train"]),
-    ]
-    names = ["validation", "train"]
+            for kind, marker, width, alpha in (("train", "x", 1.1, 0.7), ("validation", "o", 1.5, 1.0)):
+                curve_pe = drawing.stack_curves(load_arrays, setting.completed, f"history/{kind}_error")
+                style: dict[str, Any] = {"ls": handles[kind].get_linestyle(), "lw": width, "alpha": alpha}
+                drawing.draw_mean_and_range(ax, curve_pe, 0.2, marker, color=colour, **style)
+                curves.append(curve_pe)
+                if curve_pe.shape[1] == 1:
+                    handles[kind].set_marker(marker)
+        low, high = drawing.range_of(curves)
+        drawing.log_axis(ax.yaxis, high / low)
+        drawing.epochs_axis(ax.xaxis, max(curve_pe.shape[1] for curve_pe in curves))
+        drawing.dress(ax, f"{line[0].label}, {line[0].dataset}", "epoch", "mean error per input")
     if len(codings) > 1:
-        handles += [Line2D([], [], color=shades[k], lw=4) for k in codings]
-        names += [f"{k} codings" for k in codings]
-    return finish(figure, "Learning curves: mean and range over seeds", handles, names)
+        handles |= {f"{k} codings": Line2D([], [], color=shades[k], lw=4) for k in codings}
+    return drawing.finish(figure, "Learning curves: mean and range over seeds", handles)
 
 
 def codings_2d(best: Sequence[Setting], styles: Styles, load_arrays: ArrayLoader) -> Figure | None:
@@ -140,35 +108,35 @@ def codings_2d(best: Sequence[Setting], styles: Styles, load_arrays: ArrayLoader
     dataset that was split in several ways, the first split is shown.
     """
     first_splits: dict[tuple[str, str], list[Setting]] = {}
-    for line in by_label(best, most=None):
+    for line in drawing.by_label(best, most=None):
         first_splits.setdefault((line[0].runs[0]["dataset"], line[0].label), line)
     lines = [[setting for setting in line if setting.codings >= 2] for line in first_splits.values()]
     settings = [next((setting for setting in line if setting.codings == 2), line[-1]) for line in lines if line]
-    settings = [setting for setting in settings if not lacks_array(load_arrays, setting.best_run, "codings/test")]
+    settings = [s for s in settings if not drawing.lacks_array(load_arrays, s.best_run, "codings/test")]
     planes: list[tuple[str, np.ndarray, np.ndarray | None]] = []
     for dataset in unique(setting.dataset for setting in settings):
         shown = [setting for setting in settings if setting.dataset == dataset][:MOST_PANELS]
         for setting in shown:
             row = setting.best_run
-            z_nk, pca_nk = load_required(load_arrays, [row], "codings/test", "codings/pca")
-            labels = load_optional(load_arrays, row, "codings/labels")
+            z_nk, pca_nk = drawing.load_required(load_arrays, [row], "codings/test", "codings/pca")
+            labels = drawing.load_optional(load_arrays, row, "codings/labels")
             planes.append((f"{setting.label}, {dataset}\n{setting.codings} codings", z_nk, labels))
             if setting is shown[-1]:
                 planes.append((f"PCA, {dataset}\n2 components", pca_nk, labels))
     if not planes:
         return None
     classes = sorted({int(c) for *_, labels in planes if labels is not None for c in np.unique(labels)})
-    classes = classes if len(classes) <= MOST_CLASSES else []
+    classes = classes if len(classes) <= drawing.MOST_CLASSES else []
     palette = colormaps["tab10" if len(classes) <= 10 else "tab20"](np.arange(len(classes)))
-    figure, axes = grid(len(planes), 4.0, 3.7)
+    figure, axes = drawing.grid(len(planes), 4.0, 3.7)
     for ax, (title, z_nk, labels) in zip(axes, planes, strict=True):
         colours = palette[np.searchsorted(classes, labels)] if classes and labels is not None else "0.35"
         ax.scatter(z_nk[:, 0], z_nk[:, 1], c=colours, s=8 if len(z_nk) > 500 else 20, alpha=0.7, lw=0)
         axis = {"2 components": "component", "2 codings": "coding"}.get(title.split("\n")[-1], "direction of codings")
-        dress(ax, title, f"first {axis}", f"second {axis}")
-    handles = [Line2D([], [], marker="o", ls="", ms=7, color=colour) for colour in palette]
+        drawing.dress(ax, title, f"first {axis}", f"second {axis}")
+    dots = [Line2D([], [], marker="o", ls="", ms=7, color=colour) for colour in palette]
     title = "Test rows in the plane in which codings vary most" + ", coloured by class" * bool(classes)
-    return finish(figure, title, handles, [str(c) for c in classes])
+    return drawing.finish(figure, title, dict(zip(map(str, classes), dots, strict=True)))
 
 
 def features(best: Sequence[Setting], styles: Styles, load_arrays: ArrayLoader) -> Figure | None:
@@ -178,28 +146,29 @@ def features(best: Sequence[Setting], styles: Styles, load_arrays: ArrayLoader) 
     how much the input moves the unit. An input that is always 0 gives its weight no gradient from the error, so that
     the weight keeps its initial value; unscaled, such weights would hide the others.
     """
-    shown = [line[-1] for line in by_label([setting for setting in best if setting.image_shape])]
-    shown = [setting for setting in shown if not lacks_array(load_arrays, setting.best_run, "features")]
+    shown = [line[-1] for line in drawing.by_label([setting for setting in best if setting.image_shape])]
+    shown = [setting for setting in shown if not drawing.lacks_array(load_arrays, setting.best_run, "features")]
     if not shown:
         return None
-    figure, axes = grid(len(shown), 4.2, 3.9)
+    figure, axes = drawing.grid(len(shown), 4.2, 3.9)
     for ax, setting in zip(axes, shown, strict=True):
-        (weights,) = load_required(load_arrays, [setting.best_run], "features")
-        weights = weights[:MOST_FEATURES]
-        deviation = load_optional(load_arrays, setting.best_run, "features/deviation")  # runs of old versions lack it
+        (weights,) = drawing.load_required(load_arrays, [setting.best_run], "features")
+        weights = weights[: drawing.MOST_FEATURES]
+        # runs of old versions have no deviation
+        deviation = drawing.load_optional(load_arrays, setting.best_run, "features/deviation")
         weights = weights if deviation is None else weights * deviation
         limit = float(np.quantile(np.abs(weights), 0.995)) or 1.0
         shape = weights.shape[1:] if weights.ndim > 2 else setting.image_shape  # a convolution's kernels are smaller
         image = tile_images(weights, shape, math.ceil(math.sqrt(len(weights))), background=math.inf)
         units = f"{setting.codings} codings, {len(weights)} of {setting.widths[0]} units"
         scaled = "\nweights × input's s.d." * (deviation is not None)
-        dress(ax, f"{setting.label}, {setting.dataset}\n{units}{scaled}", images=True)
+        drawing.dress(ax, f"{setting.label}, {setting.dataset}\n{units}{scaled}", images=True)
         if image.ndim == 3:  # in colour images, zero is grey
             ax.imshow(np.clip(0.5 + image / (2 * limit), 0, 1), interpolation="nearest")
         else:
             drawn = ax.imshow(image, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
             figure.colorbar(drawn, ax=ax, shrink=0.7, pad=0.02).ax.tick_params(labelsize=8)
-    return finish(figure, "First-layer weights: zero is white (in colour images grey), a scale for each label")
+    return drawing.finish(figure, "First-layer weights: zero is white (in colour images grey), a scale for each label")
 
 
 def reconstructed_blocks(best: Sequence[Setting]) -> list[tuple[str, int]]:
@@ -209,12 +178,12 @@ def reconstructed_blocks(best: Sequence[Setting]) -> list[tuple[str, int]]:
     """
     shown = [(setting.dataset, setting.codings) for setting in best if setting.image_shape]
     datasets = unique(dataset for dataset, _ in shown)
-    limit = max(1, MOST_BLOCKS // max(1, len(datasets)))
+    limit = max(1, drawing.MOST_BLOCKS // max(1, len(datasets)))
     blocks = []
     for dataset in datasets:
         codings = sorted({k for name, k in shown if name == dataset})
         if len(codings) > limit:
             labels = {k: shown.count((dataset, k)) for k in codings}
             codings = [k for k in codings if labels[k] == max(labels.values())]
-        blocks += [(dataset, k) for k in spread(codings, limit)]
+        blocks += [(dataset, k) for k in drawing.spread(codings, limit)]
     return blocks

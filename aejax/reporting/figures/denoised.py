@@ -32,8 +32,7 @@ def denoised(best: Sequence[Setting], styles: Styles, load_arrays: ArrayLoader) 
             lines.append(ImageLine("", _with_error(name, setting.best_run, "denoised_sse_test"), images, shape))
         name = f"PCA, {row['scores']['pca_best_components']} components"
         lines.append(ImageLine("", _with_error(name, row, "pca_best_denoised_sse_test"), pca, shape))
-        name = _with_error("best affine map", row, "affine_denoised_sse_test")
-        lines.append(ImageLine("", name, affine, shape))
+        lines.append(ImageLine("", _with_error("best affine map", row, "affine_denoised_sse_test"), affine, shape))
     return image_lines(lines, 8.8, "Noisy test images, denoised (SSE against the clean ones: mean of all test rows)")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -87,21 +87,17 @@ def spread(values: Sequence[Any], most: int) -> list[Any]:
 
 def grid(panels: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
     """A figure of this many panels, each of this size in inches, in at most three columns."""
-    columns = next(c for c in (panels, 2, 3) if c <= 3 and (c == panels or panels == 4 or c == 3))
+    columns = 2 if panels == 4 else min(panels, 3)
     rows = math.ceil(panels / columns)
     figure = Figure(figsize=(max(5.5, columns * width), rows * height + 0.6), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for ax in axes[panels:]:
-        ax.set_axis_off()
-    return figure, list(axes[:panels])
+    return figure, [figure.add_subplot(rows, columns, i + 1) for i in range(panels)]
 
 
 def image_lines(lines: Sequence[ImageLine], width: float, title: str) -> Figure:
     """A figure of lines of images below each other, `width` inches wide."""
     pictures = [tile_images(line.images_md, line.image_shape, len(line.images_md)) for line in lines]
     heights = [7 * picture.shape[0] / picture.shape[1] for picture in pictures]
-    titles = sum(bool(line.title) for line in lines)
-    height = sum(heights) + 0.1 * len(lines) + 0.35 * titles + 0.5
+    height = sum(heights) + 0.1 * len(lines) + 0.35 * sum(bool(line.title) for line in lines) + 0.5
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(len(lines), 1, squeeze=False, height_ratios=heights)[:, 0]
     for ax, line, picture in zip(axes, lines, pictures, strict=True):
@@ -116,18 +112,19 @@ def show_image(ax: Axes, image: np.ndarray) -> None:
     ax.imshow(np.clip(image, 0, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
 
 
-def finish(figure: Figure, title: str, handles: Sequence[Any] = (), names: Sequence[str] = ()) -> Figure:
-    """Add a title above the panels and a legend below them. Returns the figure."""
+def finish(figure: Figure, title: str, legend: Mapping[str, Any] | None = None) -> Figure:
+    """Add a title above the panels and a legend below them, from handles by name. Returns the figure."""
     figure.suptitle(title, fontsize=13)
-    if handles:
-        texts = [short(name) for name in names]
+    if legend:
+        texts = [short(name) for name in legend]
         lines = [text.splitlines() for text in texts]
         columns = int(72 * figure.get_figwidth() / (50 + 6 * max(len(part) for text in lines for part in text)))
         columns = min(max(columns, 1), len(texts))
         height = 0.2 * math.ceil(len(texts) / columns) * max(map(len, lines))
         figure.set_figheight(figure.get_figheight() + height)
         texts = [" " * text.startswith("_") + text for text in texts]  # a leading underscore would hide the entry
-        figure.legend(list(handles), texts, loc="outside lower center", ncols=columns, fontsize=10, frameon=False)
+        handles = list(legend.values())
+        figure.legend(handles, texts, loc="outside lower center", ncols=columns, fontsize=10, frameon=False)
     return figure
 
 
@@ -145,12 +142,27 @@ def dress(ax: Axes, title: str, x: str = "", y: str = "", images: bool = False) 
         ax.grid(alpha=0.25)
 
 
-def plain_ticks(axis: Any, ratio: float, most: float = 500) -> None:
-    """Write the ticks of a logarithmic axis as plain numbers, without minor labels.
+def draw_mean_and_range(ax: Axes, curve_pe: np.ndarray, shade: float, marker: str = "o", **style: Any) -> None:
+    """Draw the mean of p curves, (p, epochs), and their range with the opacity `shade`; `marker` for a single epoch."""
+    epochs = np.arange(1, curve_pe.shape[1] + 1)
+    ax.plot(epochs, curve_pe.mean(axis=0), marker=marker if len(epochs) == 1 else "", **style)
+    ax.fill_between(epochs, curve_pe.min(axis=0), curve_pe.max(axis=0), color=style["color"], alpha=shade, lw=0)
+
+
+def range_of(curves: Sequence[np.ndarray]) -> tuple[float, float]:
+    """The lowest and highest value in all of these arrays, both at least 1e-30: the range of a logarithmic axis."""
+    low = min((curve.min() for curve in curves), default=0.0)
+    high = max((curve.max() for curve in curves), default=0.0)
+    return max(low, 1e-30), max(high, 1e-30)
+
+
+def log_axis(axis: Any, ratio: float, most: float = 500) -> None:
+    """Make an axis logarithmic, with plain numbers at its ticks and without minor labels.
 
     `ratio` is the axis' highest value divided by its lowest: below `most` the ticks are 1, 2, 5, 10, …, else powers
     of 10.
     """
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if ratio < most else (1.0,)))
     axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.set_minor_formatter(NullFormatter())
@@ -159,8 +171,7 @@ def plain_ticks(axis: Any, ratio: float, most: float = 500) -> None:
 def epochs_axis(axis: Any, longest: int) -> None:
     """Put ticks at whole epochs; make the axis logarithmic above 200 epochs."""
     if longest > 200:
-        axis.axes.set_xscale("log")
-        plain_ticks(axis, math.inf)
+        log_axis(axis, math.inf)
     else:
         axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
 

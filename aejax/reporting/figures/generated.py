@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from aejax.evaluation.artifacts import INTERPOLATION_STEPS, TRAVERSAL_DEVIATIONS, TRAVERSAL_QUANTILES
-from aejax.reporting.figures.drawing import MOST_LABELS, Styles, dress, finish, load_required, show_image
+from aejax.reporting.figures.drawing import MOST_LABELS, Styles, dress, finish, load_optional, load_required, show_image
 from aejax.reporting.images import tile_images
 from aejax.reporting.settings import ArrayLoader, Row, Setting, format_number
 
@@ -17,11 +17,12 @@ _DENSITIES = {"prior": "its prior", "gaussian": "a Gaussian", "mixture": "a Gaus
 
 
 class ImageTable(NamedTuple):
-    """Images (r, c, d) as bytes in r rows and c columns, with the names of the rows and of the columns."""
+    """A setting's images (r, c, d) as bytes in r rows and c columns, with names of the rows and columns or none."""
 
+    setting: Setting
     images: np.ndarray
-    rows: list[str]
-    columns: list[str]
+    row_names: list[str]
+    column_names: list[str]
 
 
 def settings_to_show(best: Sequence[Setting], images: bool = True) -> list[Setting]:
@@ -80,73 +81,55 @@ def _sampled_densities(row: Row, load_arrays: ArrayLoader) -> list[str]:
 
 def interpolations(best: Sequence[Setting], styles: Styles, load_arrays: ArrayLoader) -> Figure | None:
     """Pairs of test rows, and the decoded codings between theirs."""
-    title = "Between the codings of two test rows; left and right the rows themselves"
-    return _draw_tables(best, load_arrays, title, _interpolation_table)
+    steps = [f"{i / (INTERPOLATION_STEPS - 1):.2f}" for i in range(INTERPOLATION_STEPS)]
+    tables = []
+    for setting in settings_to_show(best):
+        images, ends = load_required(load_arrays, [setting.best_run], "interpolations/images", "interpolations/ends")
+        images = np.concatenate([ends[:, :1], images, ends[:, 1:]], axis=1)
+        tables.append(ImageTable(setting, images, [], ["row", *steps, "row"]))
+    return _draw_tables(tables, "Between the codings of two test rows; left and right the rows themselves")
 
 
 def traversals(best: Sequence[Setting], styles: Styles, load_arrays: ArrayLoader) -> Figure | None:
     """Each coding moved on its own, the others at their means."""
-    title = "One coding moved, the others at their mean: those that vary most"
-    return _draw_tables(best, load_arrays, title, _traversal_table)
+    tables = []
+    for setting in settings_to_show(best):
+        images, units = load_required(load_arrays, [setting.best_run], "traversals/images", "traversals/units")
+        if load_optional(load_arrays, setting.best_run, "samples/prior/images") is None:
+            steps = [f"{level:.0%}" for level in TRAVERSAL_QUANTILES]
+        else:
+            steps = [f"{step:+g} sd" for step in TRAVERSAL_DEVIATIONS]
+        tables.append(ImageTable(setting, images, [f"coding {i}" for i in units], steps))
+    return _draw_tables(tables, "One coding moved, the others at their mean: those that vary most")
 
 
 def activating(best: Sequence[Setting], styles: Styles, load_arrays: ArrayLoader) -> Figure | None:
     """Test images with the largest values of a coding."""
-    title = "Test images with the largest values of a coding: those that vary most"
-    return _draw_tables(best, load_arrays, title, _activating_table)
+    tables = []
+    for setting in settings_to_show(best):
+        images, units = load_required(load_arrays, [setting.best_run], "activating/images", "activating/units")
+        tables.append(ImageTable(setting, images, [f"coding {i}" for i in units], []))
+    return _draw_tables(tables, "Test images with the largest values of a coding: those that vary most")
 
 
-def _interpolation_table(row: Row, load_arrays: ArrayLoader) -> ImageTable:
-    images, ends = load_required(load_arrays, [row], "interpolations/images", "interpolations/ends")
-    images = np.concatenate([ends[:, :1], images, ends[:, 1:]], axis=1)
-    steps = [f"{i / (INTERPOLATION_STEPS - 1):.2f}" for i in range(INTERPOLATION_STEPS)]
-    return ImageTable(images, [""] * len(images), ["row", *steps, "row"])
-
-
-def _traversal_table(row: Row, load_arrays: ArrayLoader) -> ImageTable:
-    images, units = load_required(load_arrays, [row], "traversals/images", "traversals/units")
-    has_prior = "samples/prior/images" in (load_arrays(row["run_id"]) or {})
-    steps = (
-        [f"{step:+g} sd" for step in TRAVERSAL_DEVIATIONS]
-        if has_prior
-        else [f"{level:.0%}" for level in TRAVERSAL_QUANTILES]
-    )
-    return ImageTable(images, [f"coding {i}" for i in units], steps)
-
-
-def _activating_table(row: Row, load_arrays: ArrayLoader) -> ImageTable:
-    images, units = load_required(load_arrays, [row], "activating/images", "activating/units")
-    return ImageTable(images, [f"coding {i}" for i in units], [""] * images.shape[1])
-
-
-def _draw_tables(
-    best: Sequence[Setting],
-    load_arrays: ArrayLoader,
-    title: str,
-    load_table: Callable[[Row, ArrayLoader], ImageTable],
-) -> Figure | None:
-    """One panel for each label, two beside each other; None where no run has such images."""
-    panels = [(setting, load_table(setting.best_run, load_arrays)) for setting in settings_to_show(best)]
-    panels = [(setting, table) for setting, table in panels if len(table.images)]
-    if not panels:
+def _draw_tables(tables: Sequence[ImageTable], title: str) -> Figure | None:
+    """One panel for each table with images, two beside each other; None where no table has any."""
+    tables = [table for table in tables if len(table.images)]
+    if not tables:
         return None
-    columns = min(2, len(panels))
-    lines = [panels[i : i + columns] for i in range(0, len(panels), columns)]
+    columns = min(2, len(tables))
     width = 6.4
-    heights = [  # of the images, then of a title of three lines and the names of the steps
-        1.3 + max((width - 0.9) * len(t.images) / t.images.shape[1] * _aspect(setting) for setting, t in line)
-        for line in lines
-    ]
+    image_heights = [(width - 0.9) * len(t.images) / t.images.shape[1] * _aspect(t.setting) for t in tables]
+    # 1.3 for a title of three lines and the names of the steps
+    heights = [1.3 + max(image_heights[i : i + columns]) for i in range(0, len(tables), columns)]
     figure = Figure(figsize=(columns * width, sum(heights) + 0.5), layout="constrained")
-    axes = figure.subplots(len(lines), columns, squeeze=False, height_ratios=heights).ravel()
-    for ax in axes[len(panels) :]:
-        ax.set_axis_off()
-    for ax, (setting, table) in zip(axes, panels, strict=False):
-        images_md = table.images.reshape(-1, table.images.shape[-1]) / 255
-        image = tile_images(images_md, setting.image_shape, table.images.shape[1])
+    cells = figure.add_gridspec(len(heights), columns, height_ratios=heights)
+    for i, (setting, images, row_names, column_names) in enumerate(tables):
+        ax = figure.add_subplot(cells[i])
+        image = tile_images(images.reshape(-1, images.shape[-1]) / 255, setting.image_shape, images.shape[1])
         show_image(ax, image)
         dress(ax, f"{setting.label}, {setting.dataset}, {setting.codings} codings", images=True)
-        for axis, pixels, names in ((ax.xaxis, image.shape[1], table.columns), (ax.yaxis, image.shape[0], table.rows)):
+        for axis, pixels, names in ((ax.xaxis, image.shape[1], column_names), (ax.yaxis, image.shape[0], row_names)):
             if any(names):
                 axis.set_ticks([(i + 0.5) * pixels / len(names) for i in range(len(names))], names, fontsize=7)
                 axis.set_tick_params(length=0)

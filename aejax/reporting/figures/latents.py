@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from aejax.evaluation.diagnostics import pca_spectrum
-from aejax.reporting.figures.drawing import Styles, dress, finish, grid, load_optional, load_required, plain_ticks
+from aejax.reporting.figures.drawing import Styles, dress, finish, grid, load_optional, load_required, log_axis
 from aejax.reporting.figures.generated import settings_to_show
 from aejax.reporting.settings import ArrayLoader, Setting, format_number
 
@@ -31,27 +31,25 @@ def spectrum(best: Sequence[Setting], styles: Styles, load_arrays: ArrayLoader) 
         directions = max(len(values), len(pca))
         low = 1.0
         high = LEAST_SHARE
-        for line, line_colour, line_marker in ((pca, "black", ""), (values, colour, marker)):
+        for line, line_colour, mark in ((pca, "black", ""), (values, colour, marker if directions <= 40 else "")):
             share = np.asarray(line, np.float64) / (line.sum() or 1.0)
             at = np.flatnonzero(share > LEAST_SHARE)
             low = min(low, share[at].min(initial=1.0))
             high = max(high, share[at].max(initial=LEAST_SHARE))
-            mark = line_marker if directions <= 40 else ""
             ax.plot(at + 1, share[at], color=line_colour, lw=1.6, marker=mark, ms=5, mec="white", mew=0.5)
-        ax.set_yscale("log")
+        log_axis(ax.yaxis, high / low)
         ax.set_ylim(low / 1.3, high * 1.3)
-        plain_ticks(ax.yaxis, high / low)
         if directions > 40:
-            ax.set_xscale("log")
-            plain_ticks(ax.xaxis, directions)
+            log_axis(ax.xaxis, directions)
         else:
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         health = setting.best_run["health"]
         rank, pca_rank = (format_number(health[name], 3) for name in ("effective_rank", "pca_effective_rank"))
         title = f"{setting.label}, {setting.dataset}\neffective rank {rank}, PCA's {pca_rank}"
         dress(ax, title, "direction", "share of variance")
-    handles = [Line2D([], [], color="black", lw=1.6), Line2D([], [], color="0.4", marker="o", lw=1.6)]
-    return finish(figure, "Spectrum of test codings", handles, ["PCA with as many codings", "codings"])
+    pca_line = Line2D([], [], color="black", lw=1.6)
+    codings_line = Line2D([], [], color="0.4", marker="o", lw=1.6)
+    return finish(figure, "Spectrum of test codings", {"PCA with as many codings": pca_line, "codings": codings_line})
 
 
 def activations(best: Sequence[Setting], styles: Styles, load_arrays: ArrayLoader) -> Figure | None:

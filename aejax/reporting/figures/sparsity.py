@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from aejax.reporting.figures.drawing import Styles, dress, finish, grid, load_required, means_and_intervals, plain_ticks
+from aejax.reporting.figures.drawing import Styles, dress, finish, grid, load_required, log_axis, means_and_intervals
 from aejax.reporting.settings import ArrayLoader, Setting, unique
 
 L0 = "scores.l0"
@@ -54,14 +54,12 @@ def r2_against_l0(best: Sequence[Setting], styles: Styles, load_arrays: ArrayLoa
         k = np.arange(1, len(curve))
         k = k[(k >= low) & (k <= high)]
         handles["PCA"] = ax.plot(k, r2_k[k], color="black", lw=1.6, zorder=1)[0]
-        ax.set_xscale("log")
+        log_axis(ax.xaxis, high / low)
         ax.set_xlim(low, high)
-        plain_ticks(ax.xaxis, high / low)
         ax.set_ylim(min(*y_seen, *r2_k[k]) - 0.05, 1.0)
         dress(ax, dataset, "active codings of a row (L0), or components", "R² on test rows")
     handles["PCA"] = handles.pop("PCA")  # last in the legend
-    title = "R² against L0; dotted lines lead to PCA at equal R²"
-    return finish(figure, title, list(handles.values()), list(handles))
+    return finish(figure, "R² against L0; dotted lines lead to PCA at equal R²", handles)
 
 
 def note(best: Sequence[Setting]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from statistics import fmean
@@ -14,21 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, StrMethodFormatter, SymmetricalLogLocator
 
-from aejax.reporting.figures.drawing import (
-    MOST_PANELS,
-    Styles,
-    by_label,
-    dress,
-    epochs_axis,
-    finish,
-    grid,
-    load_optional,
-    means_and_intervals,
-    plain_ticks,
-    short,
-    spread,
-    stack_curves,
-)
+from aejax.reporting.figures import drawing
+from aejax.reporting.figures.drawing import MOST_PANELS, Styles
 from aejax.reporting.settings import ArrayLoader, Row, Setting, by_validation, count_noun, is_exact, swept_values
 
 MOST_VALUES = 10
@@ -75,24 +63,19 @@ class Panel(NamedTuple):
         """The panel's label, dataset and number of codings."""
         return f"{self.best.label}, {self.best.dataset}, {count_noun(self.best.codings, 'coding')}"
 
-    @property
-    def has_others(self) -> bool:
-        """Whether settings with one value differ in something else, so that the best of them is drawn."""
-        return any(len(self.settings_at(value)) > 1 for value in self.values)
+
+def _panels_at(setting: Setting) -> list[Panel]:
+    return [Panel(setting, name, values) for name, values in swept_values(setting.group).items()]
 
 
 def panels_of(best: Sequence[Setting]) -> tuple[list[Panel], int]:
     """The panels to draw, and how many there could be. Where there are too many, numbers of codings are thinned out."""
-    lines = [
-        [[Panel(s, name, values) for name, values in swept_values(s.group).items()] for s in line]
-        for line in by_label(best, None)
-    ]
-    lines = [[panels for panels in line if panels] for line in lines]
-    lines = [line for line in lines if line]
+    swept_best = [setting for setting in best if swept_values(setting.group)]
+    lines = [[_panels_at(setting) for setting in line] for line in drawing.by_label(swept_best, None)]
     total = sum(len(panels) for line in lines for panels in line)
     most = max(1, MOST_PANELS // max(1, sum(max(map(len, line)) for line in lines)))
     if total > MOST_PANELS:
-        lines = [spread(line, most) for line in lines]
+        lines = [drawing.spread(line, most) for line in lines]
     return [panel for line in lines for panels in line for panel in panels][:MOST_PANELS], total
 
 
@@ -100,7 +83,7 @@ def note(name: str, best: Sequence[Setting]) -> str:
     """What a reader of one of these figures must know: what is drawn, what did not complete, what is left out."""
     panels, total = panels_of(best)
     text = ""
-    if any(panel.has_others for panel in panels):
+    if any(len(panel.settings_at(value)) > 1 for panel in panels for value in panel.values):
         text += " Where settings with one value differ in something else, the best of them by validation is drawn."
     if name == "swept.png" and any(setting.completed != setting.runs for p in panels for setting in p.best.group):
         text += " ×: how many runs with that value did not complete, of all with it; they are in no mean."
@@ -116,13 +99,13 @@ def swept(best: Sequence[Setting], styles: Styles, load_arrays: ArrayLoader) -> 
     panels, _ = panels_of(best)
     if not panels:
         return None
-    figure, axes = grid(len(panels), 5.6 if len(panels) == 1 else 4.9, 3.9)
+    figure, axes = drawing.grid(len(panels), 5.6 if len(panels) == 1 else 4.9, 3.9)
     handles: dict[str, Any] = {}
     for ax, panel in zip(axes, panels, strict=True):
         handles |= _draw_errors(ax, panel)
     order = ("PCA", "validation", "test", "best by validation", "did not complete", "beyond the axis")
-    names = [name for name in order if name in handles]
-    return finish(figure, "Error against swept hyper-parameters", [handles[name] for name in names], names)
+    handles = {name: handles[name] for name in order if name in handles}
+    return drawing.finish(figure, "Error against swept hyper-parameters", handles)
 
 
 def _draw_errors(ax: Axes, panel: Panel) -> dict[str, Any]:
@@ -140,8 +123,7 @@ def _draw_errors(ax: Axes, panel: Panel) -> dict[str, Any]:
     _scale_values(ax, panel.values)
     if high > 10 * low > 0:
         top = high * (high / low) ** 0.12 * 1.1
-        ax.set_yscale("log", nonpositive="clip")
-        plain_ticks(ax.yaxis, high / low)
+        drawing.log_axis(ax.yaxis, high / low)
         ax.set_ylim(low / 1.4, top)
     else:
         top = high * 1.12 or 1.0
@@ -153,7 +135,7 @@ def _draw_errors(ax: Axes, panel: Panel) -> dict[str, Any]:
         style |= {"ms": 3, "mew": 0.0, "lw": 0.8, "capsize": 0}
     x = np.array(list(settings))
     for metric, (split, colour, marker, dash) in SPLITS.items():
-        means, half = means_and_intervals([setting.values(metric) for setting in settings.values()])
+        means, half = drawing.means_and_intervals([setting.values(metric) for setting in settings.values()])
         inside = means <= top
         means_inside = np.where(inside, means, np.nan)
         handles[split] = ax.errorbar(x, means_inside, half, color=colour, marker=marker, ls=dash, **style)
@@ -168,7 +150,7 @@ def _draw_errors(ax: Axes, panel: Panel) -> dict[str, Any]:
         star: dict[str, Any] = {"marker": "*", "ms": 13, "ls": "", "mfc": "#E69F00", "mec": "black", "mew": 0.6}
         handles["best by validation"] = ax.plot(panel.best_value, error, zorder=5, **star)[0]
     handles |= _draw_failures(ax, panel)
-    dress(ax, panel.title + "\nPCA is exact: SSE 0" * (pca is None), panel.name, "SSE")
+    drawing.dress(ax, panel.title + "\nPCA is exact: SSE 0" * (pca is None), panel.name, "SSE")
     if "did not complete" in handles:  # the counts stand between the panel and its title
         ax.set_title(ax.get_title(), fontsize=11, pad=32 if 9 < len(panel.values) <= MOST_COUNTS else 26)
     return handles
@@ -182,25 +164,21 @@ def _write(ax: Axes, text: str, value: float, height: float, **style: Any) -> No
 
 def _draw_failures(ax: Axes, panel: Panel) -> dict[str, Any]:
     """Mark the values with runs that did not complete, and count these above the panel. They are in no mean."""
-    failed: dict[float, tuple[int, int]] = {}
-    for value in panel.values:
-        rows = panel.rows_at(value)
-        count = sum(row["status"] != "completed" for row in rows)
-        if count:
-            failed[value] = (count, len(rows))
+    runs = {value: len(panel.rows_at(value)) for value in panel.values}
+    failed = {value: sum(row["status"] != "completed" for row in panel.rows_at(value)) for value in panel.values}
+    failed = {value: count for value, count in failed.items() if count}
     if not failed:
         return {}
     cross: dict[str, Any] = {"marker": "x", "ls": "", "color": FAILED, "mew": 1.6}
     text: dict[str, Any] = {"va": "bottom", "fontsize": 7.5, "color": FAILED}
     ax.plot(list(failed), [1.03] * len(failed), ms=5, transform=ax.get_xaxis_transform(), clip_on=False, **cross)
     if len(panel.values) > MOST_COUNTS:
-        count, runs = (sum(counts) for counts in zip(*failed.values(), strict=True))
-        words = f"{count} of {runs} runs at these values"
+        words = f"{sum(failed.values())} of {sum(runs[value] for value in failed)} runs at these values"
         ax.annotate(words, (0.5, 1.06), xycoords="axes fraction", ha="center", **text)
     else:
         narrow = len(panel.values) > 9
-        for value, (count, runs) in failed.items():
-            words = f"{count}/{runs}" if narrow else f"{count} of {runs}"
+        for value, count in failed.items():
+            words = f"{count}/{runs[value]}" if narrow else f"{count} of {runs[value]}"
             _write(ax, words, value, 1.06, rotation=90 if narrow else 0, **text)
     return {"did not complete": Line2D([], [], ms=6, **cross)}
 
@@ -217,8 +195,7 @@ def _scale_values(ax: Axes, values: Sequence[float]) -> None:
     positive = [value for value in values if value > 0]
     if values[0] >= 0 and len(positive) > 1 and positive[-1] > 10 * positive[0]:
         if values[0] > 0:
-            ax.set_xscale("log")
-            plain_ticks(ax.xaxis, positive[-1] / positive[0], most=100)  # long labels, beside each other
+            drawing.log_axis(ax.xaxis, positive[-1] / positive[0], most=100)  # long labels, beside each other
         else:
             threshold = 10.0 ** math.floor(math.log10(positive[0]))
             ax.set_xscale("symlog", linthresh=threshold, linscale=0.5)
@@ -238,59 +215,48 @@ def swept_curves(best: Sequence[Setting], styles: Styles, load_arrays: ArrayLoad
     panels, _ = panels_of(best)
     if not panels:
         return None
-    figure, axes = grid(len(panels), 5.6, 3.6)
+    figure, axes = drawing.grid(len(panels), 5.6, 3.6)
     diverged = [_draw_curves(ax, panel, load_arrays) for ax, panel in zip(axes, panels, strict=True)]
-    handles = [Line2D([], [], color="black", lw=2.6)]
-    names = ["★ best by validation"]
+    handles = {"★ best by validation": Line2D([], [], color="black", lw=2.6)}
     if any(diverged):
-        handles.append(Line2D([], [], color="black", ls=":", marker="x"))
-        names.append("a run that diverged")
-    return finish(figure, "Validation error: mean and range over seeds", handles, names)
+        handles["a run that diverged"] = Line2D([], [], color="black", ls=":", marker="x")
+    return drawing.finish(figure, "Validation error: mean and range over seeds", handles)
 
 
 def _draw_curves(ax: Axes, panel: Panel, load_arrays: ArrayLoader) -> bool:
     """Draw one panel of `swept_curves`. Returns whether it shows a diverged run."""
     values = _drawn_values(panel)
     shades = dict(zip(values, colormaps["viridis"](np.linspace(0, 0.92, len(values))), strict=True))
-    low = math.inf
-    high = 1e-30
-    longest = 1
     handles = []
+    curves: list[np.ndarray] = []
     diverged: list[tuple[Any, np.ndarray]] = []
     for value in values:
         setting = panel.best_at(value)
         is_best = value == panel.best_value
         colour = shades[value]
         if setting is not None:
-            curve_pe = stack_curves(load_arrays, setting.completed, "history/validation_error")
-            epochs = np.arange(1, curve_pe.shape[1] + 1)
-            style: dict[str, Any] = {"lw": 2.6 if is_best else 1.4, "zorder": 3 if is_best else 2}
-            marker = "o" if len(epochs) == 1 else ""
-            ax.plot(epochs, curve_pe.mean(axis=0), marker=marker, color=colour, **style)
-            ax.fill_between(epochs, curve_pe.min(axis=0), curve_pe.max(axis=0), color=colour, alpha=0.13, lw=0)
-            low = min(low, curve_pe.min())
-            high = max(high, curve_pe.max())
-            longest = max(longest, len(epochs))
+            curves.append(drawing.stack_curves(load_arrays, setting.completed, "history/validation_error"))
+            style: dict[str, Any] = {"lw": 2.6, "zorder": 3} if is_best else {"lw": 1.4, "zorder": 2}
+            drawing.draw_mean_and_range(ax, curves[-1], 0.13, color=colour, **style)
         rows = panel.rows_at(value)
-        curves = [_finite_part(load_arrays, row) for row in rows if row["status"] == "diverged"][:MOST_DIVERGED]
-        diverged += [(colour, curve) for curve in curves if len(curve)]
+        finite = [_finite_part(load_arrays, row) for row in rows if row["status"] == "diverged"][:MOST_DIVERGED]
+        diverged += [(colour, curve) for curve in finite if len(curve)]
         failed = sum(row["status"] != "completed" for row in rows)
         label = f"{value:g}" + " ★" * is_best + f" ({failed} of {len(rows)} lost)" * bool(failed)
         line = {"lw": 4, "ls": "-"} if setting else {"lw": 1, "ls": ":"}
         handles.append(Line2D([], [], color=colour, label=label, **line))
-    ax.set_yscale("log")
-    low = max(min(low, high), 1e-30)
+    low, high = drawing.range_of(curves)
     margin = (high / low) ** 0.05 * 1.02
+    drawing.log_axis(ax.yaxis, high / low)
     ax.set_ylim(low / margin, high * margin)
-    plain_ticks(ax.yaxis, high / low)
     for colour, curve in diverged:
-        longest = max(longest, len(curve))
         _draw_diverged(ax, colour, curve)
-    epochs_axis(ax.xaxis, longest)
-    dress(ax, panel.title, "epoch", "mean error per input")
+    lengths = [curve.shape[-1] for curve in (*curves, *(curve for _, curve in diverged))]
+    drawing.epochs_axis(ax.xaxis, max(lengths, default=1))
+    drawing.dress(ax, panel.title, "epoch", "mean error per input")
     place: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5), "borderaxespad": 0.4}
     look: dict[str, Any] = {"fontsize": 8, "title_fontsize": 8, "frameon": False, "handlelength": 1.4}
-    ax.legend(handles=handles, title=short(panel.name), **place, **look)
+    ax.legend(handles=handles, title=drawing.short(panel.name), **place, **look)
     return bool(diverged)
 
 
@@ -306,15 +272,13 @@ def _draw_diverged(ax: Axes, colour: Any, curve: np.ndarray) -> None:
 
 def _finite_part(load_arrays: ArrayLoader, row: Row) -> np.ndarray:
     """A diverged run's validation error while it was finite; empty where its arrays are not in this copy."""
-    curve = load_optional(load_arrays, row, "history/validation_error")
-    if curve is None:
-        return np.zeros(0)
-    return curve[: int(np.argmin(np.append(np.isfinite(curve), False)))]
+    curve = drawing.load_optional(load_arrays, row, "history/validation_error")
+    return np.array(list(itertools.takewhile(math.isfinite, () if curve is None else curve)))
 
 
 def _drawn_values(panel: Panel) -> list[float]:
     """The values whose curves are drawn: all, or some that are evenly spread and the best one."""
-    values = spread(panel.values, MOST_VALUES)
+    values = drawing.spread(panel.values, MOST_VALUES)
     if panel.best_value is None or panel.best_value in values:
         return values
-    return sorted([*spread(panel.values, MOST_VALUES - 1), panel.best_value])
+    return sorted([*drawing.spread(panel.values, MOST_VALUES - 1), panel.best_value])
