@@ -283,7 +283,7 @@ def test_a_config_and_a_task_carry_it():
     spec = json.loads(task.write(job, job.members, task.Call("greedy", None), None))
     assert task.read_sweep(spec).config() == one.config()
     assert job.initialiser is not None
-    assert run_experiment.jobs.describe([job])[0]["steps"] == 6 * 20
+    assert run_experiment.jobs.describe(job)["steps"] == 6 * 20
 
 
 def test_asking_for_it_starts_no_device():

@@ -76,19 +76,10 @@ class Job:
         """The program to compile. Raises ConfigError where a member cannot be trained."""
         sweep = self.sweep
         runs = [member.run for member in self.members]
-        names = train.check_fit(
-            self.autoencoder, self.training_data, runs, epochs=sweep.epochs, batch_size=sweep.batch_size
-        )
-        return population.program_spec(
-            self.autoencoder,
-            self.training_data,
-            names,
-            epochs=sweep.epochs,
-            batch_size=sweep.batch_size,
-            schedule=sweep.schedule,
-            optimiser=sweep.optimiser,
-            full_batch_steps=sweep.full_batch_steps,
-        )
+        sizes = {"epochs": sweep.epochs, "batch_size": sweep.batch_size}
+        names = train.check_fit(self.autoencoder, self.training_data, runs, **sizes)
+        options = {name: getattr(sweep, name) for name in ("schedule", "optimiser", "full_batch_steps")}
+        return population.program_spec(self.autoencoder, self.training_data, names, **sizes, **options)
 
     @functools.cached_property
     def initialiser(self) -> Initialiser | None:
@@ -121,16 +112,12 @@ def plan(sweeps: Sequence[Sweep], data: Mapping[tuple[str, int], Dataset], read_
     return jobs
 
 
-def describe(jobs: Sequence[Job]) -> list[dict[str, Any]]:
-    """The plan in numbers, one dict a job. Nothing is compiled.
+def describe(job: Job) -> dict[str, Any]:
+    """A job of the plan in numbers. Nothing is compiled.
 
     `bytes` estimates the memory of training: parameters, gradients, two moments and the best parameters of each member,
     the rows, and the activations of a batch.
     """
-    return [_describe(job) for job in jobs]
-
-
-def _describe(job: Job) -> dict[str, Any]:
     sweep = job.sweep
     dataset = job.dataset
     shapes = jax.eval_shape(job.autoencoder.init, jax.random.key(0))

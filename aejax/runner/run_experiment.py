@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -95,7 +95,7 @@ def execute(
     MachineError where a device, disk space, memory or tensorboardX is missing, Interrupted when `listener` raises it.
     """
     listener = listener or RunListener()
-    call = _Call()
+    call = _Call(listener)
     experiment, sweeps = _named(experiment, sweeps, smoke)
     call.device = hardware.device_name()
     if on is not None:
@@ -109,12 +109,11 @@ def execute(
     listener.check_interrupt()
     with _locked(root, experiment) as own_folder:  # None on processes that do not write
         rows = [] if own_folder is None else run_folders.repair_index(own_folder, listener.warn)
-        planned = _plan(sweeps, data, own_folder, again, listener)
+        planned = _plan(sweeps, data, None if again else own_folder, listener)
         listener.start(sum(len(job.members) for job in planned), call.device)
         context = RunContext(experiment, own_folder, listener, call.timings, call.store, how, width, save_seconds, rows)
-        call.listener = listener
+        call.folder = own_folder
         if own_folder is not None:
-            call.folder = own_folder
             context.saved_blocks = resume.find_saved_blocks(own_folder, planned, listener, again)
         try:
             if on is None:
@@ -125,11 +124,11 @@ def execute(
                 remote.train(on, remote.Driver(task_call, context), planned)
         except BaseException:
             try:
-                call.conclude(listener)
+                call.conclude()
             except AejaxError as error:  # the first error is the one to raise
                 listener.warn(str(error))
             raise
-        rows = call.conclude(listener)
+        rows = call.conclude()
         run_ids = [member.run_id for job in planned for member in job.members]
         if own_folder is not None:
             call.report(rows, run_ids, events)
@@ -144,17 +143,17 @@ def plan(
     run_folders.check_name(experiment, "experiment")
     device = hardware.device_name()
     data = _load_data(sweeps, data_dir, smoke)
-    planned = _plan(sweeps, data, root / experiment, again=False, listener=RunListener())
-    return Plan(experiment, device, jobs.describe(planned))
+    planned = _plan(sweeps, data, root / experiment, RunListener())
+    return Plan(experiment, device, [jobs.describe(job) for job in planned])
 
 
 @dataclass
 class _Call:
     """The record of one call: when it started, what it trained, and the seconds it spent by kind."""
 
+    listener: RunListener
     device: str = ""
     folder: Path | None = None
-    listener: RunListener = field(default_factory=RunListener)
     timings: Timings = field(default_factory=Timings)
     trained: list[str] = field(default_factory=list)
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="milliseconds"))
@@ -169,22 +168,17 @@ class _Call:
         self.trained.append(row["run_id"])
         self.listener.done(row, stored=False)
 
-    def conclude(self, listener: RunListener) -> list[dict[str, Any]]:
+    def conclude(self) -> list[dict[str, Any]]:
         """Rebuild the index and record the time spent, also of a call that was stopped. Returns the folder's rows."""
         if self.folder is None:
             return []
         start = time.perf_counter()
-        rows = run_folders.write_index(self.folder, listener.warn)
+        rows = run_folders.write_index(self.folder, self.listener.warn)
         self.timings.add_since("saving", start)
         wall = time.perf_counter() - self.start
-        line = {
-            "started": self.started,
-            "wall": wall,
-            **self.timings,
-            "runs": len(self.trained),
-            "device": self.device,
-            "other": max(0.0, wall - sum(self.timings.values())),
-        }
+        line = {"started": self.started, "wall": wall, **self.timings}
+        line |= {"runs": len(self.trained), "device": self.device}
+        line["other"] = max(0.0, wall - sum(self.timings.values()))
         if self.trained or any(self.timings[kind] for kind in ("useful", "lost", "compile")):
             run_folders.append_line(self.folder / "goodput.jsonl", line)
         return rows
@@ -195,16 +189,13 @@ class _Call:
 
         assert self.folder is not None
         start = time.perf_counter()
-        summary.write(self.folder, rows, self._read_arrays)
+        load_arrays = summary.array_loader(self.folder)
+        summary.write(self.folder, rows, load_arrays)
         if events:
             wanted = set(run_ids)
-            tensorboard.write(self.folder, [row for row in rows if row["run_id"] in wanted], self._read_arrays)
+            tensorboard.write(self.folder, [row for row in rows if row["run_id"] in wanted], load_arrays)
         if self.trained:
             time_budget.add_report(self.folder, self.started, self.device, time.perf_counter() - start)
-
-    def _read_arrays(self, run_id: str) -> dict[str, np.ndarray] | None:
-        assert self.folder is not None
-        return run_folders.read_arrays(self.folder, run_id)
 
 
 def _named(experiment: str, sweeps: Sequence[Sweep], smoke: bool) -> tuple[str, Sequence[Sweep]]:
@@ -248,32 +239,25 @@ def _locked(root: Path, experiment: str) -> Iterator[Path | None]:
 
 
 def _plan(
-    sweeps: Sequence[Sweep],
-    data: dict[tuple[str, int], Dataset],
-    folder: Path | None,
-    again: bool,
-    listener: RunListener,
+    sweeps: Sequence[Sweep], data: dict[tuple[str, int], Dataset], folder: Path | None, listener: RunListener
 ) -> list[Job]:
     """The jobs, with the stored rows that the process with the folder finds."""
 
     def read_row(run_id: str) -> dict[str, Any] | None:
-        return None if again or folder is None else run_folders.read_row(folder / "runs" / run_id, listener.warn)
+        return None if folder is None else run_folders.read_row(folder / "runs" / run_id, listener.warn)
 
     planned = jobs.plan(sweeps, data, read_row)
     stored = distributed.broadcast_json([dict(job.stored) for job in planned])
-    return [
-        Job(job.number, job.sweep, job.dataset, job.members, rows) for job, rows in zip(planned, stored, strict=True)
-    ]
+    return [replace(job, stored=rows) for job, rows in zip(planned, stored, strict=True)]
 
 
 def _train_here(planned: Sequence[Job], context: RunContext) -> None:
     """Train the jobs in this process, one after another."""
     for job in planned:
         _report_stored([job], context.listener)
-        if not job.missing:
-            continue
-        context.listener.check_interrupt()
-        train_job(job, context)
+        if job.missing:
+            context.listener.check_interrupt()
+            train_job(job, context)
 
 
 def _report_stored(planned: Sequence[Job], listener: RunListener) -> None:
