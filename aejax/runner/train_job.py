@@ -14,7 +14,7 @@ from aejax.runner.jobs import Job, Member
 from aejax.runner.resume import BlockCheckpointer
 from aejax.runner.scoring import ScoredRun
 from aejax.runtime import distributed
-from aejax.runtime.errors import AejaxError
+from aejax.runtime.errors import AejaxError, reason_of
 from aejax.runtime.signals import Interrupted
 from aejax.training import autotune, loop, population
 from aejax.training.autotune import LayoutChoice
@@ -48,7 +48,8 @@ def train_job(job: Job, context: RunContext) -> None:
         raise
     except Exception as error:  # no member of this program can be trained
         for member in members:
-            _store(job, context, member, scoring.failed_run(job.sweep, *member.run, job.dataset, error), None)
+            failed = scoring.failed_run(job.sweep, *member.run, job.dataset, reason_of(error))
+            _store(job, context, member, failed, None)
         return
     finally:
         context.timings.add_since("compile", start)
@@ -62,10 +63,8 @@ def _fit_reference(job: Job, context: RunContext) -> None:
     rank = pca_reference(job.dataset).params.rank
     context.timings.add_since("data", start)
     if job.sweep.codings > rank:
-        context.listener.warn(
-            f"{job.sweep.dataset} has rank {rank}, below {job.sweep.codings} codings: "
-            "the reference PCA's further components are zero"
-        )
+        problem = f"{job.sweep.dataset} has rank {rank}, below {job.sweep.codings} codings"
+        context.listener.warn(f"{problem}: the reference PCA's further components are zero")
 
 
 def _choose_layout(job: Job, context: RunContext, members: Sequence[Member]) -> LayoutChoice:
@@ -81,9 +80,8 @@ def _choose_layout(job: Job, context: RunContext, members: Sequence[Member]) -> 
         width = known.width if known.how == "vmap" else None
         choice = autotune.choose_layout(job.spec, data, runs, how=known.how, width=width, check_interrupt=check)
         return choice._replace(rates=known.rates, asked=how)
-    choice = autotune.choose_layout(
-        job.spec, data, runs, how=how, total_members=len(job.members), check_interrupt=check
-    )
+    total = len(job.members)
+    choice = autotune.choose_layout(job.spec, data, runs, how=how, total_members=total, check_interrupt=check)
     if how == "auto" and len(runs) == 1:  # what suits a single run says nothing about many
         return choice
     _remember_layout(job, context, choice.layout, choice.rates)
@@ -136,14 +134,9 @@ def _train_block(
     try:
         data = context.place_data(job, layout)
         start = time.perf_counter()
+        compiled = population.compile_population(job.spec, layout)
         block = loop.train_block(
-            population.compile_population(job.spec, layout),
-            data,
-            runs,
-            report=report,
-            checkpointer=checkpointer,
-            on_epochs=on_epochs,
-            start=job.initialiser,
+            compiled, data, runs, report=report, checkpointer=checkpointer, on_epochs=on_epochs, start=job.initialiser
         )
     except (AejaxError, Interrupted):
         _account(context, checkpointer, start, useful_seconds=checkpointer.saved_seconds)
@@ -181,12 +174,11 @@ def _train_alone(
 ) -> None:
     """After a block failed with this error: train its members one by one, or store a single member as failed."""
     if len(members) == 1:
-        failed = scoring.failed_run(job.sweep, *members[0].run, job.dataset, error)
+        failed = scoring.failed_run(job.sweep, *members[0].run, job.dataset, reason_of(error))
         _store(job, context, missing.pop(members[0].run_id), failed, choice)
         return
-    context.listener.warn(
-        f"{job.sweep.name}: a block of {len(members)} failed ({type(error).__name__}): trained one by one"
-    )
+    problem = f"a block of {len(members)} failed ({type(error).__name__})"
+    context.listener.warn(f"{job.sweep.name}: {problem}: trained one by one")
     alone = choice._replace(layout=make_layout("loop", 1), asked=None)
     for member in members:
         if member.run_id in missing:
@@ -234,10 +226,7 @@ def _execution(job: Job, choice: LayoutChoice) -> dict[str, Any]:
     layout = choice.layout
     return {
         "asked": choice.asked,
-        "how": layout.how,
-        "width": layout.width,
-        "block": layout.block,
-        "devices": layout.devices,
+        **{name: getattr(layout, name) for name in ("how", "width", "block", "devices")},
         "members": len(job.members),
         "rates": choice.rates,
         "member_bytes": choice.member_bytes,

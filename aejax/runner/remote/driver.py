@@ -36,7 +36,6 @@ class Workers(Protocol):
 
     def submit(self, number: int, text: str) -> None:
         """Submit a task."""
-        ...
 
     def wait(self, seconds: float) -> list[Message]:
         """The messages since the last call; waits at most so many seconds for the first."""
@@ -44,7 +43,6 @@ class Workers(Protocol):
 
     def stop(self, signal_number: int) -> None:
         """Ask all workers to save and stop. Each answers with the number of its task."""
-        ...
 
 
 class Attempt(NamedTuple):
@@ -161,9 +159,8 @@ class Driver:
             self._fail(attempt, f"{reason}, {tries} times")
             return
         count = len(attempt.members)
-        self.context.listener.warn(
-            f"{job.sweep.name}: {reason}; {count} run{'s' * (count > 1)}: try {tries + 1} of {MAX_TRIES}"
-        )
+        runs = f"{count} run{'s' * (count > 1)}"
+        self.context.listener.warn(f"{job.sweep.name}: {reason}; {runs}: try {tries + 1} of {MAX_TRIES}")
         self._find_new_states(job)
         if blame and tries == MAX_TRIES - 1 and count > 1:
             for state_id in self._states_of(job):  # resuming them has killed a worker
@@ -196,8 +193,7 @@ class Driver:
         """Store the members of an attempt as failed."""
         job = attempt.job
         for member in list(attempt.members.values()):
-            failed = scoring.failed_run(job.sweep, *member.run, job.dataset, RuntimeError(reason))
-            failed.row["reason"] = reason
+            failed = scoring.failed_run(job.sweep, *member.run, job.dataset, reason)
             self._store(attempt, *failed.named(self.call.experiment, member.run_id, execution=None))
 
     def _store(self, attempt: Attempt, row: dict[str, Any], params: Any, arrays: Any) -> None:

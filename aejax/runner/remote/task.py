@@ -54,11 +54,7 @@ def check(sweeps: Sequence[Sweep], source: Source | None) -> None:
 
 
 def write(
-    job: Job,
-    members: Sequence[Member],
-    call: Call,
-    saved_blocks: Mapping[str, Any] | None,
-    rows: Sequence[Mapping[str, Any]] = (),
+    job: Job, members: Sequence[Member], call: Call, saved_blocks: Mapping[str, Any] | None, rows: Sequence[dict] = ()
 ) -> str:
     """The task of training these members of a job.
 
@@ -75,8 +71,8 @@ def write(
     folder = call.folder
     return to_json(
         {
+            **vars(call),
             "aejax": __version__,
-            "experiment": call.experiment,
             "number": job.number,
             "config": sweep.config(),
             "points": sweep.points(),
@@ -90,10 +86,6 @@ def write(
             "saved_blocks": saved_blocks,
             "rows": list(rows),
             "mark": None if folder is None else mark(folder),
-            "smoke": call.smoke,
-            "how": call.how,
-            "width": call.width,
-            "save_seconds": call.save_seconds,
         }
     )
 
@@ -111,11 +103,9 @@ def read_sweep(spec: Mapping[str, Any]) -> Sweep:
     config = {**sweep.config(), "digests": None}
     for name, value in wanted.items():
         if value != config.get(name):
-            raise ConfigError(
-                f"Sweep.{name}",
-                f"{config.get(name)!r} in a worker, {value!r} where it was asked for",
-                "let the experiment file give the same SWEEPS each time it is loaded",
-            )
+            problem = f"{config.get(name)!r} in a worker, {value!r} where it was asked for"
+            fix = "let the experiment file give the same SWEEPS each time it is loaded"
+            raise ConfigError(f"Sweep.{name}", problem, fix)
     return sweep
 
 
