@@ -27,15 +27,9 @@ _open_handles: set[int] = set()
 """Handles of lock files. A child that is forked closes them: it would otherwise keep a lock after its parent dies."""
 
 
-def _close(handle: int) -> None:
-    if handle in _open_handles:
-        _open_handles.remove(handle)
-        os.close(handle)
-
-
 def _close_all() -> None:
-    for handle in list(_open_handles):
-        _close(handle)
+    while _open_handles:
+        os.close(_open_handles.pop())
 
 
 os.register_at_fork(after_in_child=_close_all)
@@ -85,7 +79,9 @@ def _open(folder: Path) -> Iterator[int]:
     try:
         yield handle
     finally:
-        _close(handle)
+        if handle in _open_handles:  # not in a forked child
+            _open_handles.remove(handle)
+            os.close(handle)
 
 
 def _take(handle: int, folder: Path, seconds: float) -> bool:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from jax.tree_util import keystr, tree_leaves_with_path
 
 from aejax.runtime.errors import ConfigError, MachineError, ResultsError
 from aejax.storage import atomic, lock
@@ -154,13 +155,10 @@ def write_index(folder: Path, warn: Callable[[str], None] | None = None) -> list
     A row whose run folder is absent stays (arrays may be kept outside git). The row of a damaged run folder is left
     out and reported to `warn`. With `warn` a damaged index is repaired; without it, it raises ResultsError.
     """
-    rows = {row["run_id"]: row for row in (read_index(folder) if warn is None else repair_index(folder, warn))}
-    for run in sorted((folder / "runs").glob("[!.]*")):
-        row = read_row(run, warn)
-        rows.pop(run.name, None)
-        if row is not None:
-            rows[run.name] = row
-    return _write_rows(folder, rows.values())
+    indexed = read_index(folder) if warn is None else repair_index(folder, warn)
+    rows = {row["run_id"]: row for row in indexed}
+    rows |= {run.name: read_row(run, warn) for run in sorted((folder / "runs").glob("[!.]*"))}
+    return _write_rows(folder, [row for row in rows.values() if row is not None])
 
 
 def repair_index(folder: Path, warn: Callable[[str], None]) -> list[dict[str, Any]]:
@@ -242,15 +240,10 @@ def _order(row: Mapping[str, Any]) -> tuple:
     return row["dataset"], row["label"], row["codings"], hyper, row["seed"], row["run_id"]
 
 
-def flatten_tree(tree: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
+def flatten_tree(tree: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The leaves of a nested dict by path, such as `encoder/layer_0/kernel`, as NumPy arrays in C order."""
-    leaves: dict[str, np.ndarray] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            leaves |= flatten_tree(value, f"{prefix}{name}/")
-        else:
-            leaves[f"{prefix}{name}"] = np.asarray(value, order="C")
-    return leaves
+    leaves = tree_leaves_with_path(tree, is_leaf=lambda node: not isinstance(node, Mapping))
+    return {keystr(path, simple=True, separator="/"): np.asarray(leaf, order="C") for path, leaf in leaves}
 
 
 def unflatten_tree(leaves: Mapping[str, np.ndarray]) -> dict[str, Any]:
