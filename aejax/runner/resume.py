@@ -113,11 +113,11 @@ def resumable_blocks(job: Job, context: RunContext) -> Iterator[tuple[list[Membe
         if not _is_of_job(block, job) or not set(block["order"]) <= members.keys():
             continue
         if missing & set(block["order"]):
-            machines = ({"machine": block.get("machine", {})}, {"machine": jobs.machine_class()})
-            difference = checkpoints.difference(*machines)
+            stored = {"machine": block.get("machine", {})}
+            difference = checkpoints.difference(stored, {"machine": jobs.machine_class()})
             if difference:
-                problem = f"saved on another class of machine: {difference}; kept, and not used"
-                context.listener.warn(f"states/{state_id}: {problem}")
+                problem = f"saved on another class of machine: {difference}"
+                context.listener.warn(f"states/{state_id}: {problem}; kept, and not used")
             else:
                 resumable.append((block["order"], block["layout"]))
         elif context.folder is not None:  # a call was killed between storing the last run and removing the state
@@ -164,7 +164,8 @@ def find_saved_blocks(
         elif damage is None:
             blocks[state_id] = block
             if planned and not any(_is_of_job(block, job) for job in planned):
-                _warn_of_another_sweep(block, state_id, planned, listener)
+                difference = _difference_from_nearest(block, planned)
+                listener.warn(f"states/{state_id}: of another sweep: {difference}; kept, and not used")
         elif sharing and block.get("machine") == jobs.machine_class():
             raise damage
         else:
@@ -172,13 +173,10 @@ def find_saved_blocks(
     return blocks
 
 
-def _warn_of_another_sweep(
-    block: Mapping[str, Any], state_id: str, planned: Sequence[Job], listener: RunListener
-) -> None:
-    """Name a state that belongs to none of these jobs, with its differences from the most similar job."""
+def _difference_from_nearest(block: Mapping[str, Any], planned: Sequence[Job]) -> str:
+    """The fields in which a block that belongs to none of these jobs differs from the most similar job."""
     nearest = max(planned, key=lambda job: _equal_fields(block["config"], job.sweep.config()))
-    difference = checkpoints.difference({name: block[name] for name in nearest.identity}, nearest.identity)
-    listener.warn(f"states/{state_id}: of another sweep: {difference}; kept, and not used")
+    return checkpoints.difference({name: block[name] for name in nearest.identity}, nearest.identity)
 
 
 def _jobs_sharing_members(block: Mapping[str, Any], planned: Sequence[Job]) -> list[Job]:

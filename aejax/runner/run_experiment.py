@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -99,7 +99,10 @@ def execute(
     experiment, sweeps = _named(experiment, sweeps, smoke)
     call.device = hardware.device_name()
     if on is not None:
-        _check_place(on, sweeps, source)
+        if distributed.is_distributed():
+            raise ConfigError("--on", "given to one of several processes", "leave out --coordinator, or --on")
+        on.check()
+        remote.check(sweeps, source)
         call.device = on.describe()
     folder = root / run_folders.check_name(experiment, "experiment")
     if distributed.is_first_process():
@@ -107,20 +110,21 @@ def execute(
     data = _load_data(sweeps, data_dir, smoke)
     call.timings.add_since("data", call.start)
     listener.check_interrupt()
-    with _locked(root, experiment) as own_folder:  # None on processes that do not write
-        rows = [] if own_folder is None else run_folders.repair_index(own_folder, listener.warn)
-        planned = _plan(sweeps, data, None if again else own_folder, listener)
+    output = run_folders.open_folder(root, experiment) if distributed.is_first_process() else None
+    with contextlib.nullcontext() if output is None else lock.hold(output):
+        rows = [] if output is None else run_folders.repair_index(output, listener.warn)
+        planned = _plan(sweeps, data, None if again else output, listener)
         listener.start(sum(len(job.members) for job in planned), call.device)
-        context = RunContext(experiment, own_folder, listener, call.timings, call.store, how, width, save_seconds, rows)
-        call.folder = own_folder
-        if own_folder is not None:
-            context.saved_blocks = resume.find_saved_blocks(own_folder, planned, listener, again)
+        context = RunContext(experiment, output, listener, call.timings, call.store, how, width, save_seconds, rows)
+        call.folder = output
+        if output is not None:
+            context.saved_blocks = resume.find_saved_blocks(output, planned, listener, again)
         try:
             if on is None:
                 _train_here(planned, context)
             else:
                 _report_stored(planned, listener)
-                task_call = remote.Call(experiment, own_folder, data_dir, smoke, how, width, save_seconds, source)
+                task_call = remote.Call(experiment, output, data_dir, smoke, how, width, save_seconds, source)
                 remote.train(on, remote.Driver(task_call, context), planned)
         except BaseException:
             try:
@@ -130,8 +134,7 @@ def execute(
             raise
         rows = call.conclude()
         run_ids = [member.run_id for job in planned for member in job.members]
-        if own_folder is not None:
-            call.report(rows, run_ids, events)
+        call.report(rows, run_ids, events)
     return Outcome(folder, rows, run_ids, call.trained)
 
 
@@ -187,7 +190,8 @@ class _Call:
         """Write summary and figures, and TensorBoard events of this call's runs where they are asked for."""
         from aejax.reporting import summary
 
-        assert self.folder is not None
+        if self.folder is None:
+            return
         start = time.perf_counter()
         load_arrays = summary.array_loader(self.folder)
         summary.write(self.folder, rows, load_arrays)
@@ -207,13 +211,6 @@ def _named(experiment: str, sweeps: Sequence[Sweep], smoke: bool) -> tuple[str, 
     return experiment, sweeps
 
 
-def _check_place(on: remote.Place, sweeps: Sequence[Sweep], source: remote.Source | None) -> None:
-    if distributed.is_distributed():
-        raise ConfigError("--on", "given to one of several processes", "leave out --coordinator, or --on")
-    on.check()
-    remote.check(sweeps, source)
-
-
 def _load_data(sweeps: Sequence[Sweep], data_dir: Path | None, smoke: bool) -> dict[tuple[str, int], Dataset]:
     """Every dataset of the sweeps by name and data_seed, each checked against the sweeps that use it."""
     data = {}
@@ -225,17 +222,6 @@ def _load_data(sweeps: Sequence[Sweep], data_dir: Path | None, smoke: bool) -> d
     for sweep in sweeps:
         sweep.check_data(data[sweep.dataset, sweep.data_seed])
     return data
-
-
-@contextlib.contextmanager
-def _locked(root: Path, experiment: str) -> Iterator[Path | None]:
-    """The results folder, made and locked by the process that writes."""
-    if not distributed.is_first_process():
-        yield None
-        return
-    folder = run_folders.open_folder(root, experiment)
-    with lock.hold(folder):
-        yield folder
 
 
 def _plan(

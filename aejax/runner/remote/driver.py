@@ -71,9 +71,8 @@ class Driver:
         Interrupted likewise.
         """
         self._workers = workers
-        self._waiting = collections.deque(
-            Attempt(job, {member.run_id: member for member in job.missing}, 0) for job in planned if job.missing
-        )
+        attempts = [Attempt(job, {member.run_id: member for member in job.missing}, 0) for job in planned]
+        self._waiting = collections.deque(attempt for attempt in attempts if attempt.members)
         self._running: dict[int, Attempt] = {}
         self._error: AejaxError | None = None
         self._stopping = False
@@ -95,18 +94,17 @@ class Driver:
 
     def _submit(self, number: int, attempt: Attempt) -> None:
         job = attempt.job
-        saved_blocks = None
-        if not attempt.alone:
-            saved_blocks = {state_id: self.context.saved_blocks[state_id] for state_id in self._states_of(job)}
+        saved_blocks = None if attempt.alone else self._blocks_of(job)
         rows = jobs.layout_rows(job, [*job.stored.values(), *self._rows, *self.context.rows])
         text = task.write(job, list(attempt.members.values()), self.call, saved_blocks, rows)
         self._running[number] = attempt
         self._workers.submit(number, text)
 
-    def _states_of(self, job: Job) -> list[str]:
-        """The ids of saved states whose block has members of this job only."""
+    def _blocks_of(self, job: Job) -> dict[str, dict[str, Any]]:
+        """The saved blocks that have members of this job only, by the id of their state."""
         run_ids = {member.run_id for member in job.members}
-        return [state_id for state_id, block in self.context.saved_blocks.items() if set(block["order"]) <= run_ids]
+        blocks = self.context.saved_blocks
+        return {state_id: block for state_id, block in blocks.items() if set(block["order"]) <= run_ids}
 
     def _stop(self, signal_number: int) -> None:
         self._stopping = True
@@ -163,11 +161,10 @@ class Driver:
         self.context.listener.warn(f"{job.sweep.name}: {reason}; {runs}: try {tries + 1} of {MAX_TRIES}")
         self._find_new_states(job)
         if blame and tries == MAX_TRIES - 1 and count > 1:
-            for state_id in self._states_of(job):  # resuming them has killed a worker
+            for state_id in self._blocks_of(job):  # resuming them has killed a worker
                 self._remove_state(state_id)
-            self._waiting.extend(
-                Attempt(job, {run_id: member}, tries, alone=True) for run_id, member in attempt.members.items()
-            )
+            for run_id, member in attempt.members.items():
+                self._waiting.append(Attempt(job, {run_id: member}, tries, alone=True))
         else:
             self._waiting.appendleft(attempt._replace(tries=tries))
 

@@ -69,25 +69,24 @@ def write(
         source = {"path": str(path), "sha256": _hash(path), "assignments": list(call.source.assignments)}
     run_ids = {member.run_id for member in members}
     folder = call.folder
-    return to_json(
-        {
-            **vars(call),
-            "aejax": __version__,
-            "number": job.number,
-            "config": sweep.config(),
-            "points": sweep.points(),
-            "seeds": list(sweep.seeds),
-            "source": source,
-            "members": [[*member, member.run_id in run_ids] for member in job.members],
-            "data": job.dataset.fingerprint,
-            "data_dir": None if call.data_dir is None else str(call.data_dir.resolve()),
-            "working_folder": str(Path.cwd()),
-            "folder": None if folder is None else str(folder.resolve()),
-            "saved_blocks": saved_blocks,
-            "rows": list(rows),
-            "mark": None if folder is None else mark(folder),
-        }
-    )
+    spec = {
+        **vars(call),
+        "aejax": __version__,
+        "number": job.number,
+        "config": sweep.config(),
+        "points": sweep.points(),
+        "seeds": list(sweep.seeds),
+        "source": source,
+        "members": [[*member, member.run_id in run_ids] for member in job.members],
+        "data": job.dataset.fingerprint,
+        "data_dir": None if call.data_dir is None else str(call.data_dir.resolve()),
+        "working_folder": str(Path.cwd()),
+        "folder": None if folder is None else str(folder.resolve()),
+        "saved_blocks": saved_blocks,
+        "rows": list(rows),
+        "mark": None if folder is None else mark(folder),
+    }
+    return to_json(spec)
 
 
 def read_sweep(spec: Mapping[str, Any]) -> Sweep:
@@ -99,10 +98,9 @@ def read_sweep(spec: Mapping[str, Any]) -> Sweep:
         found = f"a worker on {os.uname().nodename} has aejax {__version__}, the task is of {spec['aejax']}"
         raise MachineError("aejax", found, "install the same version on every machine")
     sweep = _from_names(spec) if spec["source"] is None else _from_file(spec)
-    wanted = {**spec["config"], "digests": None}
-    config = {**sweep.config(), "digests": None}
-    for name, value in wanted.items():
-        if value != config.get(name):
+    config = sweep.config()
+    for name, value in spec["config"].items():
+        if name != "digests" and value != config.get(name):
             problem = f"{config.get(name)!r} in a worker, {value!r} where it was asked for"
             fix = "let the experiment file give the same SWEEPS each time it is loaded"
             raise ConfigError(f"Sweep.{name}", problem, fix)
