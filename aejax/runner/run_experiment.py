@@ -124,8 +124,8 @@ def execute(
                 _train_here(planned, context)
             else:
                 _report_stored(planned, listener)
-                task_call = remote.Call(experiment, output, data_dir, smoke, how, width, save_seconds, source)
-                remote.train(on, remote.Driver(task_call, context), planned)
+                context = replace(context, data_dir=data_dir, smoke=smoke, source=source)
+                remote.train(on, remote.Driver(context), planned)
         except BaseException:
             try:
                 call.conclude()
@@ -179,8 +179,7 @@ class _Call:
         rows = run_folders.write_index(self.folder, self.listener.warn)
         self.timings.add_since("saving", start)
         wall = time.perf_counter() - self.start
-        line = {"started": self.started, "wall": wall, **self.timings}
-        line |= {"runs": len(self.trained), "device": self.device}
+        line = {"started": self.started, "wall": wall, **self.timings, "runs": len(self.trained), "device": self.device}
         line["other"] = max(0.0, wall - sum(self.timings.values()))
         if self.trained or any(self.timings[kind] for kind in ("useful", "lost", "compile")):
             run_folders.append_line(self.folder / "goodput.jsonl", line)

@@ -14,7 +14,6 @@ from aejax.runner import jobs, scoring
 from aejax.runner.context import RunContext
 from aejax.runner.jobs import Job, Member
 from aejax.runner.remote import task
-from aejax.runner.remote.task import Call
 from aejax.runtime import errors
 from aejax.runtime.errors import AejaxError
 from aejax.runtime.signals import Interrupted
@@ -61,7 +60,6 @@ class Attempt(NamedTuple):
 class Driver:
     """Trains jobs on workers and stores what they send."""
 
-    call: Call
     context: RunContext
 
     def run(self, planned: Sequence[Job], workers: Workers) -> None:
@@ -96,7 +94,7 @@ class Driver:
         job = attempt.job
         saved_blocks = None if attempt.alone else self._blocks_of(job)
         rows = jobs.layout_rows(job, [*job.stored.values(), *self._rows, *self.context.rows])
-        text = task.write(job, list(attempt.members.values()), self.call, saved_blocks, rows)
+        text = task.write(job, attempt.members, self.context, saved_blocks, rows)
         self._running[number] = attempt
         self._workers.submit(number, text)
 
@@ -133,8 +131,8 @@ class Driver:
         """A task has ended: "done", "stopped", "failed", "refused" by an error, or "lost" with its worker."""
         self._shown = None
         if kind == "refused":
-            name, field, found, fix, text = values
-            error = getattr(errors, name)(field, found, fix)
+            name, field, problem, fix, text = values
+            error = getattr(errors, name)(field, problem, fix)
             error.args = (text,)
             self._error = self._error or error
             return
@@ -170,7 +168,7 @@ class Driver:
 
     def _find_new_states(self, job: Job) -> None:
         """Add the states that a lost worker saved. Other workers may be saving theirs at the same time."""
-        folder = self.call.folder
+        folder = self.context.folder
         if folder is None:
             return
         run_ids = {member.run_id for member in job.members}
@@ -183,15 +181,15 @@ class Driver:
     def _remove_state(self, state_id: str) -> None:
         """Remove a state. A worker asks for it after it has sent all runs of the block, which are stored by then."""
         self.context.saved_blocks.pop(state_id, None)
-        if self.call.folder is not None:
-            checkpoints.remove(self.call.folder, state_id)
+        if self.context.folder is not None:
+            checkpoints.remove(self.context.folder, state_id)
 
     def _fail(self, attempt: Attempt, reason: str) -> None:
         """Store the members of an attempt as failed."""
         job = attempt.job
         for member in list(attempt.members.values()):
             failed = scoring.failed_run(job.sweep, *member.run, job.dataset, reason)
-            self._store(attempt, *failed.named(self.call.experiment, member.run_id, execution=None))
+            self._store(attempt, *failed.named(self.context.experiment, member.run_id, execution=None))
 
     def _store(self, attempt: Attempt, row: dict[str, Any], params: Any, arrays: Any) -> None:
         if attempt.members.pop(row["run_id"], None) is not None:

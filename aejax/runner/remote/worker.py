@@ -96,8 +96,8 @@ def _train(spec: Mapping[str, Any], post: Post, stop_signal: Callable[[], int | 
     dataset = _load(sweep.dataset, sweep.data_seed, spec["data_dir"], spec["smoke"])
     timings.add_since("data", start)
     if dataset.fingerprint != spec["data"]:
-        found = f"fingerprint {dataset.fingerprint} on {os.uname().nodename}, {spec['data']} where it was asked for"
-        raise DataError(sweep.dataset, found, "give every machine the same data")
+        problem = f"fingerprint {dataset.fingerprint} on {os.uname().nodename}, {spec['data']} where it was asked for"
+        raise DataError(sweep.dataset, problem, "give every machine the same data")
 
     def store(row: dict[str, Any], params: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         row["config"] = spec["config"]  # the digest of a custom function can differ between processors
