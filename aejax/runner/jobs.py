@@ -191,7 +191,7 @@ def layout_rows(job: Job, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, A
             config = _without_digests(row["config"])
             program = {"format": row["format"], "config": config, "data": facts["dataset_fingerprint"]}
             layout = {name: row["execution"][name] for name in ("how", "width", "rates")}
-            layout["asked"] = _asked(row["execution"])
+            layout["asked"] = _requested_how(row["execution"])
             key = short_hash([layout, _machine_class_of(facts)])
         except (KeyError, TypeError, AttributeError, ValueError):
             continue
@@ -201,7 +201,7 @@ def layout_rows(job: Job, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, A
     return list(distinct.values())
 
 
-def _asked(execution: Mapping[str, Any]) -> str | None:
+def _requested_how(execution: Mapping[str, Any]) -> str | None:
     """What was asked for, None where the layout should not be reused. Rows of earlier versions do not say it.
 
     Of those a loop is not reused: it was chosen for a single run, or for a run that was trained alone after a failure.

@@ -124,7 +124,7 @@ class Processes:
             _end(worker)
 
     def _start(self) -> _Worker:
-        own_end, worker_end = socket.socketpair()
+        driver_end, worker_end = socket.socketpair()
         path = os.pathsep.join(entry for entry in sys.path if entry)
         environment = {**os.environ, "NPROC": str(self._threads), "PYTHONPATH": path}
         environment[hardware.WORKERS_ON_HOST] = str(self._count)
@@ -137,7 +137,7 @@ class Processes:
             start_new_session=True,  # Ctrl-C reaches the driver only, which asks its workers to stop
         )
         worker_end.close()
-        return _Worker(process, Connection(own_end.detach()))
+        return _Worker(process, Connection(driver_end.detach()))
 
 
 def _end(worker: _Worker) -> str:
