@@ -187,10 +187,10 @@ class _Call:
 
     def report(self, rows: list[dict[str, Any]], run_ids: Sequence[str], events: bool) -> None:
         """Write summary and figures, and TensorBoard events of this call's runs where they are asked for."""
-        from aejax.reporting import summary
-
         if self.folder is None:
             return
+        from aejax.reporting import summary
+
         start = time.perf_counter()
         load_arrays = summary.array_loader(self.folder)
         summary.write(self.folder, rows, load_arrays)
