@@ -32,8 +32,12 @@ def planned(*sweeps):
     return jobs.plan(sweeps, loaded, lambda run_id: None)
 
 
-def written(job, call=None, **changes):
-    spec = task.write(job, job.missing, call or remote.Call("x", None), {})
+def context_of(folder=None, listener=None, store=lambda *run: None, **fields):
+    return RunContext("x", folder, listener or Memory(), Timings(), store, **fields)
+
+
+def written(job, context=None, **changes):
+    spec = task.write(job, [member.run_id for member in job.missing], context or context_of(), {}, [])
     return {**json.loads(spec), **changes}
 
 
@@ -70,8 +74,7 @@ def test_a_custom_function_needs_its_file(tmp_path, refused):
     sweeps = overrides.override(experiment_file.load(path)[1], source.assignments)
     remote.check(sweeps, source)
     (job,) = planned(*sweeps)
-    call = remote.Call("x", None, source=source)
-    spec = written(job, call)
+    spec = written(job, context_of(source=source))
     assert task.read_sweep(spec).config() == job.sweep.config()
     path.write_text(path.read_text().replace("(6, 2)", "(6, 3)"))
     refused(ConfigError, path, "changed since this call started", call=lambda: task.read_sweep(spec))
@@ -133,8 +136,7 @@ class Memory(RunListener):
 
 
 def make_driver(store, *, folder=None, listener=None, saved_blocks=None):
-    context = RunContext("x", folder, listener or Memory(), Timings(), store, saved_blocks=saved_blocks or {})
-    return remote.Driver(remote.Call("x", folder), context)
+    return remote.Driver(context_of(folder, listener, store, saved_blocks=saved_blocks or {}))
 
 
 def drive(workers, *sweeps):
@@ -172,7 +174,7 @@ def test_a_state_is_there_until_the_runs_of_its_block_are_stored(tmp_path):
     todo = planned(sweep(seeds=(0, 1)))
     folder = run_folders.open_folder(tmp_path, "x")
     with lock.hold(folder):
-        text = written(todo[0], remote.Call("x", folder, save_seconds=0.0))
+        text = written(todo[0], context_of(folder, save_seconds=0.0))
         messages = []
         worker.run_task(json.dumps(text), lambda *message: messages.append(message), lambda: None)
         kinds = [kind for kind, *_ in messages if kind != "progress"]

@@ -19,6 +19,8 @@ from aejax.config.sweep import Sweep
 from aejax.evaluation import pca
 from aejax.reporting import summary
 from aejax.runner import run_experiment
+from aejax.runner.context import RunContext, Timings
+from aejax.runner.events import RunListener
 from aejax.runner.remote import task
 from aejax.runtime.errors import ConfigError
 from aejax.runtime.signals import Interrupted
@@ -287,10 +289,11 @@ def test_a_config_and_a_task_carry_it():
     assert one.smoke().pretraining == Greedy(epochs=1, learning_rate=0.01, way="inner")
     data = datasets.load("digits")
     (job,) = run_experiment.jobs.plan([one], {("digits", 0): data}, lambda run_id: None)
-    spec = json.loads(task.write(job, job.members, task.Call("greedy", None), None))
+    context = RunContext("greedy", None, RunListener(), Timings(), lambda row, params, arrays: None)
+    spec = json.loads(task.write(job, [member.run_id for member in job.members], context, None, []))
     assert task.read_sweep(spec).config() == one.config()
     assert job.initialiser is not None
-    assert run_experiment.jobs.describe([job])[0]["steps"] == 6 * 20
+    assert run_experiment.jobs.describe(job)["steps"] == 6 * 20
 
 
 def test_asking_for_it_starts_no_device():

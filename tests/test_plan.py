@@ -59,7 +59,7 @@ def test_the_memory_that_a_plan_gives_is_about_what_the_program_takes(how, most,
     one = Sweep(**{"dataset": "digits", "epochs": 2, "batch_size": 128, **fields}, hyper=HYPER, seeds=(0, 1, 2, 3))
     loaded = {("digits", 0): load("digits")}
     (job,) = jobs.plan([one], loaded, lambda run_id: None)
-    (line,) = jobs.describe([job])
+    line = jobs.describe(job)
     layout = make_layout(how, 4, devices=1)
     taken = population.compile_population(job.spec, layout).device_bytes
     assert taken / 2 < line["bytes"] < taken * most

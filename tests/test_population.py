@@ -72,7 +72,7 @@ def test_programs_are_forgotten_before_they_take_the_last_memory_mapping(monkeyp
 
 
 def test_where_the_system_does_not_say_nothing_is_forgotten(monkeypatch):
-    monkeypatch.setattr(hardware, "_read_lines", lambda path: [])
+    monkeypatch.setattr(hardware, "read_lines", lambda path: [])
     assert hardware.memory_map_usage() == 0.0
 
 

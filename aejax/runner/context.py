@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -32,6 +32,13 @@ class Timings(dict[str, float]):
         self[kind] += time.perf_counter() - start
 
 
+class Source(NamedTuple):
+    """Where sweeps come from: an experiment file and the `--set` assignments that changed them."""
+
+    path: Path
+    assignments: tuple[str, ...] = ()
+
+
 @dataclass
 class RunContext:
     """What the jobs of one call share.
@@ -39,8 +46,9 @@ class RunContext:
     `folder` is the results folder, None on a process that does not write. `store` takes each run that has ended: in
     `execute` it writes the run to the results folder, in a worker it sends the run to the driver. `how` and `width` are
     the layout that was asked for, `save_seconds` the seconds between two checkpoints. `rows` are rows that were stored
-    before this call. `saved_blocks` maps the id of each saved state to the identity of its block. `remove_state`
-    removes the state of a block whose runs are all stored.
+    before this call. Processes that train for this one load data and sweeps again: from `data_dir`, with `smoke` only
+    some rows, and from `source` where a sweep has custom functions. `saved_blocks` maps the id of each saved state to
+    the identity of its block. `remove_state` removes the state of a block whose runs are all stored.
     """
 
     experiment: str
@@ -52,6 +60,9 @@ class RunContext:
     width: int | None = None
     save_seconds: float | None = None
     rows: Sequence[dict[str, Any]] = ()
+    data_dir: Path | None = None
+    smoke: bool = False
+    source: Source | None = None
     saved_blocks: dict[str, dict[str, Any]] = field(default_factory=dict)
     remove_state: Callable[[Path, str], None] = checkpoints.remove
     layouts: dict[str, StoredLayout] = field(default_factory=dict)

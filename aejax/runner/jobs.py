@@ -76,19 +76,10 @@ class Job:
         """The program to compile. Raises ConfigError where a member cannot be trained."""
         sweep = self.sweep
         runs = [member.run for member in self.members]
-        names = train.check_fit(
-            self.autoencoder, self.training_data, runs, epochs=sweep.epochs, batch_size=sweep.batch_size
-        )
-        return population.program_spec(
-            self.autoencoder,
-            self.training_data,
-            names,
-            epochs=sweep.epochs,
-            batch_size=sweep.batch_size,
-            schedule=sweep.schedule,
-            optimiser=sweep.optimiser,
-            full_batch_steps=sweep.full_batch_steps,
-        )
+        sizes = {"epochs": sweep.epochs, "batch_size": sweep.batch_size}
+        names = train.check_fit(self.autoencoder, self.training_data, runs, **sizes)
+        options = {name: getattr(sweep, name) for name in ("schedule", "optimiser", "full_batch_steps")}
+        return population.program_spec(self.autoencoder, self.training_data, names, **sizes, **options)
 
     @functools.cached_property
     def initialiser(self) -> Initialiser | None:
@@ -121,16 +112,12 @@ def plan(sweeps: Sequence[Sweep], data: Mapping[tuple[str, int], Dataset], read_
     return jobs
 
 
-def describe(jobs: Sequence[Job]) -> list[dict[str, Any]]:
-    """The plan in numbers, one dict a job. Nothing is compiled.
+def describe(job: Job) -> dict[str, Any]:
+    """A job of the plan in numbers. Nothing is compiled.
 
     `bytes` estimates the memory of training: parameters, gradients, two moments and the best parameters of each member,
     the rows, and the activations of a batch.
     """
-    return [_describe(job) for job in jobs]
-
-
-def _describe(job: Job) -> dict[str, Any]:
     sweep = job.sweep
     dataset = job.dataset
     shapes = jax.eval_shape(job.autoencoder.init, jax.random.key(0))
@@ -204,7 +191,7 @@ def layout_rows(job: Job, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, A
             config = _without_digests(row["config"])
             program = {"format": row["format"], "config": config, "data": facts["dataset_fingerprint"]}
             layout = {name: row["execution"][name] for name in ("how", "width", "rates")}
-            layout["asked"] = _asked(row["execution"])
+            layout["asked"] = _requested_how(row["execution"])
             key = short_hash([layout, _machine_class_of(facts)])
         except (KeyError, TypeError, AttributeError, ValueError):
             continue
@@ -214,7 +201,7 @@ def layout_rows(job: Job, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, A
     return list(distinct.values())
 
 
-def _asked(execution: Mapping[str, Any]) -> str | None:
+def _requested_how(execution: Mapping[str, Any]) -> str | None:
     """What was asked for, None where the layout should not be reused. Rows of earlier versions do not say it.
 
     Of those a loop is not reused: it was chosen for a single run, or for a run that was trained alone after a failure.

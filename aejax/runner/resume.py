@@ -113,13 +113,13 @@ def resumable_blocks(job: Job, context: RunContext) -> Iterator[tuple[list[Membe
         if not _is_of_job(block, job) or not set(block["order"]) <= members.keys():
             continue
         if missing & set(block["order"]):
-            difference = _difference({"machine": block.get("machine", {})}, {"machine": jobs.machine_class()}, state_id)
-            if difference is not None:
-                context.listener.warn(
-                    f"{difference.field}: saved on another class of machine: {difference.problem}; kept, and not used"
-                )
-                continue
-            resumable.append((block["order"], block["layout"]))
+            stored = {"machine": block.get("machine", {})}
+            difference = checkpoints.difference(stored, {"machine": jobs.machine_class()})
+            if difference:
+                problem = f"saved on another class of machine: {difference}"
+                context.listener.warn(f"states/{state_id}: {problem}; kept, and not used")
+            else:
+                resumable.append((block["order"], block["layout"]))
         elif context.folder is not None:  # a call was killed between storing the last run and removing the state
             checkpoints.remove(context.folder, state_id)
     for run_ids, place in distributed.broadcast_json(resumable):
@@ -146,68 +146,43 @@ def find_saved_blocks(
     """
     blocks = {}
     for state_id in checkpoints.list_ids(folder):
+        damage = None
         try:
             state = checkpoints.load_newest(folder, state_id, listener.warn)
+            about = None if state is None else state.metadata
         except ResultsError as error:
-            _handle_damaged(folder, state_id, planned, listener, again, error)
+            damage = error
+            about = checkpoints.metadata_of_damaged(folder, state_id)
+            if about is None:
+                raise
+        if about is None:
             continue
-        if state is None:
-            continue
-        block = state.metadata["block"]
-        if _is_stale(block, _jobs_sharing_members(block, planned), again):
-            checkpoints.remove(folder, state_id)
-            continue
-        blocks[state_id] = block
-        if planned and not any(_is_of_job(block, job) for job in planned):
-            _warn_of_another_sweep(block, state_id, planned, listener)
+        block = about["block"]
+        sharing = _jobs_sharing_members(block, planned)
+        if any(again or set(block["order"]) <= job.stored.keys() for job in sharing):
+            checkpoints.remove(folder, state_id)  # damaged states are kept beside it
+        elif damage is None:
+            blocks[state_id] = block
+            if planned and not any(_is_of_job(block, job) for job in planned):
+                difference = _difference_from_nearest(block, planned)
+                listener.warn(f"states/{state_id}: of another sweep: {difference}; kept, and not used")
+        elif sharing and block.get("machine") == jobs.machine_class():
+            raise damage
+        else:
+            listener.warn(f"{damage.field}: {damage.problem}; of another sweep or machine, kept, and not used")
     return blocks
 
 
-def _handle_damaged(
-    folder: Path, state_id: str, planned: Sequence[Job], listener: RunListener, again: bool, error: ResultsError
-) -> None:
-    """Deal with a block of which every state is damaged. Raises the error where one of these jobs needs the block."""
-    about = checkpoints.metadata_of_damaged(folder, state_id)
-    if about is None:
-        raise error
-    block = about["block"]
-    sharing = _jobs_sharing_members(block, planned)
-    if _is_stale(block, sharing, again):
-        checkpoints.remove(folder, state_id)  # damaged states are kept beside it
-    elif sharing and block.get("machine") == jobs.machine_class():
-        raise error
-    else:
-        listener.warn(f"{error.field}: {error.problem}; of another sweep or machine, kept, and not used")
-
-
-def _warn_of_another_sweep(
-    block: Mapping[str, Any], state_id: str, planned: Sequence[Job], listener: RunListener
-) -> None:
-    """Name a state that belongs to none of these jobs, with its differences from the most similar job."""
+def _difference_from_nearest(block: Mapping[str, Any], planned: Sequence[Job]) -> str:
+    """The fields in which a block that belongs to none of these jobs differs from the most similar job."""
     nearest = max(planned, key=lambda job: _equal_fields(block["config"], job.sweep.config()))
-    difference = _difference({name: block[name] for name in nearest.identity}, nearest.identity, state_id)
-    if difference is not None:
-        listener.warn(f"{difference.field}: of another sweep: {difference.problem}; kept, and not used")
+    return checkpoints.difference({name: block[name] for name in nearest.identity}, nearest.identity)
 
 
 def _jobs_sharing_members(block: Mapping[str, Any], planned: Sequence[Job]) -> list[Job]:
     """The jobs of the block's program that have a member of it; jobs with the same config can have other members."""
     order = set(block["order"])
     return [job for job in planned if _is_of_job(block, job) and {member.run_id for member in job.members} & order]
-
-
-def _is_stale(block: Mapping[str, Any], sharing: Sequence[Job], again: bool) -> bool:
-    """Whether a state is not needed: its block is trained again from the start, or all its runs are stored."""
-    return any(again or set(block["order"]) <= job.stored.keys() for job in sharing)
-
-
-def _difference(stored: Mapping[str, Any], asked: Mapping[str, Any], state_id: str) -> ResultsError | None:
-    """The error that names the differing fields, None where nothing differs."""
-    try:
-        checkpoints.check_same(stored, asked, f"states/{state_id}")
-    except ResultsError as error:
-        return error
-    return None
 
 
 def _is_of_job(block: Mapping[str, Any], job: Job) -> bool:

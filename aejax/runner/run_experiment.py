@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -95,11 +95,14 @@ def execute(
     MachineError where a device, disk space, memory or tensorboardX is missing, Interrupted when `listener` raises it.
     """
     listener = listener or RunListener()
-    call = _Call()
+    call = _Call(listener)
     experiment, sweeps = _named(experiment, sweeps, smoke)
     call.device = hardware.device_name()
     if on is not None:
-        _check_place(on, sweeps, source)
+        if distributed.is_distributed():
+            raise ConfigError("--on", "given to one of several processes", "leave out --coordinator, or --on")
+        on.check()
+        remote.check(sweeps, source)
         call.device = on.describe()
     folder = root / run_folders.check_name(experiment, "experiment")
     if distributed.is_first_process():
@@ -107,32 +110,31 @@ def execute(
     data = _load_data(sweeps, data_dir, smoke)
     call.timings.add_since("data", call.start)
     listener.check_interrupt()
-    with _locked(root, experiment) as own_folder:  # None on processes that do not write
-        rows = [] if own_folder is None else run_folders.repair_index(own_folder, listener.warn)
-        planned = _plan(sweeps, data, own_folder, again, listener)
+    output = run_folders.open_folder(root, experiment) if distributed.is_first_process() else None
+    with contextlib.nullcontext() if output is None else lock.hold(output):
+        rows = [] if output is None else run_folders.repair_index(output, listener.warn)
+        planned = _plan(sweeps, data, None if again else output, listener)
         listener.start(sum(len(job.members) for job in planned), call.device)
-        context = RunContext(experiment, own_folder, listener, call.timings, call.store, how, width, save_seconds, rows)
-        call.listener = listener
-        if own_folder is not None:
-            call.folder = own_folder
-            context.saved_blocks = resume.find_saved_blocks(own_folder, planned, listener, again)
+        context = RunContext(experiment, output, listener, call.timings, call.store, how, width, save_seconds, rows)
+        call.folder = output
+        if output is not None:
+            context.saved_blocks = resume.find_saved_blocks(output, planned, listener, again)
         try:
             if on is None:
                 _train_here(planned, context)
             else:
                 _report_stored(planned, listener)
-                task_call = remote.Call(experiment, own_folder, data_dir, smoke, how, width, save_seconds, source)
-                remote.train(on, remote.Driver(task_call, context), planned)
+                context = replace(context, data_dir=data_dir, smoke=smoke, source=source)
+                remote.train(on, remote.Driver(context), planned)
         except BaseException:
             try:
-                call.conclude(listener)
+                call.conclude()
             except AejaxError as error:  # the first error is the one to raise
                 listener.warn(str(error))
             raise
-        rows = call.conclude(listener)
+        rows = call.conclude()
         run_ids = [member.run_id for job in planned for member in job.members]
-        if own_folder is not None:
-            call.report(rows, run_ids, events)
+        call.report(rows, run_ids, events)
     return Outcome(folder, rows, run_ids, call.trained)
 
 
@@ -144,17 +146,17 @@ def plan(
     run_folders.check_name(experiment, "experiment")
     device = hardware.device_name()
     data = _load_data(sweeps, data_dir, smoke)
-    planned = _plan(sweeps, data, root / experiment, again=False, listener=RunListener())
-    return Plan(experiment, device, jobs.describe(planned))
+    planned = _plan(sweeps, data, root / experiment, RunListener())
+    return Plan(experiment, device, [jobs.describe(job) for job in planned])
 
 
 @dataclass
 class _Call:
     """The record of one call: when it started, what it trained, and the seconds it spent by kind."""
 
+    listener: RunListener
     device: str = ""
     folder: Path | None = None
-    listener: RunListener = field(default_factory=RunListener)
     timings: Timings = field(default_factory=Timings)
     trained: list[str] = field(default_factory=list)
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="milliseconds"))
@@ -169,42 +171,34 @@ class _Call:
         self.trained.append(row["run_id"])
         self.listener.done(row, stored=False)
 
-    def conclude(self, listener: RunListener) -> list[dict[str, Any]]:
+    def conclude(self) -> list[dict[str, Any]]:
         """Rebuild the index and record the time spent, also of a call that was stopped. Returns the folder's rows."""
         if self.folder is None:
             return []
         start = time.perf_counter()
-        rows = run_folders.write_index(self.folder, listener.warn)
+        rows = run_folders.write_index(self.folder, self.listener.warn)
         self.timings.add_since("saving", start)
         wall = time.perf_counter() - self.start
-        line = {
-            "started": self.started,
-            "wall": wall,
-            **self.timings,
-            "runs": len(self.trained),
-            "device": self.device,
-            "other": max(0.0, wall - sum(self.timings.values())),
-        }
+        line = {"started": self.started, "wall": wall, **self.timings, "runs": len(self.trained), "device": self.device}
+        line["other"] = max(0.0, wall - sum(self.timings.values()))
         if self.trained or any(self.timings[kind] for kind in ("useful", "lost", "compile")):
             run_folders.append_line(self.folder / "goodput.jsonl", line)
         return rows
 
     def report(self, rows: list[dict[str, Any]], run_ids: Sequence[str], events: bool) -> None:
         """Write summary and figures, and TensorBoard events of this call's runs where they are asked for."""
+        if self.folder is None:
+            return
         from aejax.reporting import summary
 
-        assert self.folder is not None
         start = time.perf_counter()
-        summary.write(self.folder, rows, self._read_arrays)
+        load_arrays = summary.array_loader(self.folder)
+        summary.write(self.folder, rows, load_arrays)
         if events:
             wanted = set(run_ids)
-            tensorboard.write(self.folder, [row for row in rows if row["run_id"] in wanted], self._read_arrays)
+            tensorboard.write(self.folder, [row for row in rows if row["run_id"] in wanted], load_arrays)
         if self.trained:
             time_budget.add_report(self.folder, self.started, self.device, time.perf_counter() - start)
-
-    def _read_arrays(self, run_id: str) -> dict[str, np.ndarray] | None:
-        assert self.folder is not None
-        return run_folders.read_arrays(self.folder, run_id)
 
 
 def _named(experiment: str, sweeps: Sequence[Sweep], smoke: bool) -> tuple[str, Sequence[Sweep]]:
@@ -214,13 +208,6 @@ def _named(experiment: str, sweeps: Sequence[Sweep], smoke: bool) -> tuple[str, 
         sweeps = [sweep.smoke() for sweep in sweeps]
     sweep_config.check_all(sweeps)
     return experiment, sweeps
-
-
-def _check_place(on: remote.Place, sweeps: Sequence[Sweep], source: remote.Source | None) -> None:
-    if distributed.is_distributed():
-        raise ConfigError("--on", "given to one of several processes", "leave out --coordinator, or --on")
-    on.check()
-    remote.check(sweeps, source)
 
 
 def _load_data(sweeps: Sequence[Sweep], data_dir: Path | None, smoke: bool) -> dict[tuple[str, int], Dataset]:
@@ -236,44 +223,26 @@ def _load_data(sweeps: Sequence[Sweep], data_dir: Path | None, smoke: bool) -> d
     return data
 
 
-@contextlib.contextmanager
-def _locked(root: Path, experiment: str) -> Iterator[Path | None]:
-    """The results folder, made and locked by the process that writes."""
-    if not distributed.is_first_process():
-        yield None
-        return
-    folder = run_folders.open_folder(root, experiment)
-    with lock.hold(folder):
-        yield folder
-
-
 def _plan(
-    sweeps: Sequence[Sweep],
-    data: dict[tuple[str, int], Dataset],
-    folder: Path | None,
-    again: bool,
-    listener: RunListener,
+    sweeps: Sequence[Sweep], data: dict[tuple[str, int], Dataset], folder: Path | None, listener: RunListener
 ) -> list[Job]:
     """The jobs, with the stored rows that the process with the folder finds."""
 
     def read_row(run_id: str) -> dict[str, Any] | None:
-        return None if again or folder is None else run_folders.read_row(folder / "runs" / run_id, listener.warn)
+        return None if folder is None else run_folders.read_row(folder / "runs" / run_id, listener.warn)
 
     planned = jobs.plan(sweeps, data, read_row)
     stored = distributed.broadcast_json([dict(job.stored) for job in planned])
-    return [
-        Job(job.number, job.sweep, job.dataset, job.members, rows) for job, rows in zip(planned, stored, strict=True)
-    ]
+    return [replace(job, stored=rows) for job, rows in zip(planned, stored, strict=True)]
 
 
 def _train_here(planned: Sequence[Job], context: RunContext) -> None:
     """Train the jobs in this process, one after another."""
     for job in planned:
         _report_stored([job], context.listener)
-        if not job.missing:
-            continue
-        context.listener.check_interrupt()
-        train_job(job, context)
+        if job.missing:
+            context.listener.check_interrupt()
+            train_job(job, context)
 
 
 def _report_stored(planned: Sequence[Job], listener: RunListener) -> None:

@@ -15,7 +15,7 @@ from aejax.datasets import Dataset
 from aejax.evaluation import artifacts, diagnostics, reconstruction
 from aejax.evaluation.reconstruction import pca_reference
 from aejax.evaluation.scores.base import TrainedRun
-from aejax.runtime.errors import AejaxError
+from aejax.runtime.errors import AejaxError, reason_of
 from aejax.storage import provenance, run_folders
 from aejax.training import greedy, train
 from aejax.training.loop import Fit
@@ -49,17 +49,9 @@ def empty_row(sweep: Sweep, seed: int, hyper: Mapping[str, float], dataset: Data
         "reason": None,
         "bad_step": None,
         "epochs": sweep.epochs,
-        "best_epoch": None,
-        "sse_validation": None,
-        "sse_test": None,
-        "mse_test": None,
-        "r2_test": None,
-        "pca_sse_test": None,
-        "sse_ratio": None,
-        "pca_equivalent_dimension": None,
-        "principal_angle_max_deg": None,
-        "compile_seconds": None,
-        "train_seconds": None,
+        **dict.fromkeys(("best_epoch", "sse_validation", "sse_test", "mse_test", "r2_test", "pca_sse_test")),
+        **dict.fromkeys(("sse_ratio", "pca_equivalent_dimension", "principal_angle_max_deg")),
+        **dict.fromkeys(("compile_seconds", "train_seconds")),
         "pca_seconds": pca_reference(dataset).seconds,
         "config": sweep.config(),
         "data": _describe_data(dataset),
@@ -67,10 +59,9 @@ def empty_row(sweep: Sweep, seed: int, hyper: Mapping[str, float], dataset: Data
     }
 
 
-def failed_run(sweep: Sweep, seed: int, hyper: Mapping[str, float], dataset: Dataset, error: Exception) -> ScoredRun:
+def failed_run(sweep: Sweep, seed: int, hyper: Mapping[str, float], dataset: Dataset, reason: str) -> ScoredRun:
     """A run that could not be trained or scored; its row holds the reason."""
-    row = empty_row(sweep, seed, hyper, dataset)
-    row["reason"] = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+    row = {**empty_row(sweep, seed, hyper, dataset), "reason": reason}
     return ScoredRun(row, {}, _data_arrays(dataset))
 
 
@@ -93,21 +84,17 @@ def score_run(
     if fit.status != "completed":
         return ScoredRun({**row, "reason": _why_diverged(sweep, fit)}, {}, arrays)
     loss_hyper = {name: value for name, value in hyper.items() if name != "codings"}
-    own_sweep = dataclasses.replace(sweep, widths=sweep.widths_of(hyper), hyper=loss_hyper, seeds=(seed,))
-    autoencoder = own_sweep.build(dataset.inputs, dataset.image_shape)
+    run_sweep = dataclasses.replace(sweep, widths=sweep.widths_of(hyper), hyper=loss_hyper, seeds=(seed,))
+    codings = run_sweep.codings
+    autoencoder = run_sweep.build(dataset.inputs, dataset.image_shape)
     if sweep.keep == "last":
         fit = fit.last(autoencoder.criterion)
-    trained = TrainedRun(
-        autoencoder, fit.params, loss_hyper, dataset, own_sweep.codings, train.make_key(seed), check_interrupt
-    )
+    key = train.make_key(seed)
+    trained = TrainedRun(autoencoder, fit.params, loss_hyper, dataset, codings, key, check_interrupt)
     try:
+        sse_test = float(trained.test_errors_n.astype(np.float64).mean())
         numbers = reconstruction.score(
-            autoencoder,
-            fit.params,
-            dataset,
-            codings=own_sweep.codings,
-            linear=own_sweep.linear,
-            sse_test=float(trained.test_errors_n.astype(np.float64).mean()),
+            autoencoder, fit.params, dataset, codings=codings, linear=run_sweep.linear, sse_test=sse_test
         )
         numbers["sse_validation"] = reconstruction.sse(autoencoder, fit.params, dataset.x_validation, unit=dataset.unit)
         measured: dict[str, float | None] = {}
@@ -125,16 +112,13 @@ def score_run(
             reason = f"{', '.join(not_finite)} not finite"
             return ScoredRun({**row, "status": "failed", "reason": reason}, {}, arrays)
         numbers["health"] = diagnostics.examine(
-            trained.test_codings_nk,
-            trained.reference.curve,
-            numbers["sse_test"],
-            prior=autoencoder.generative is not None,
+            trained.test_codings_nk, trained.reference.curve, sse_test, prior=autoencoder.generative is not None
         )
         arrays |= artifacts.collect(trained, arrays)
     except AejaxError:
         raise
     except Exception as error:
-        return failed_run(sweep, seed, hyper, dataset, error)
+        return failed_run(sweep, seed, hyper, dataset, reason_of(error))
     numbers["best_epoch"] = fit.best_epoch + 1
     if sweep.scores:
         numbers |= {"scores": measured, "score_seconds": score_seconds}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from aejax.evaluation.reconstruction import pca_reference
 from aejax.runner import jobs, resume, scoring
@@ -14,7 +13,7 @@ from aejax.runner.jobs import Job, Member
 from aejax.runner.resume import BlockCheckpointer
 from aejax.runner.scoring import ScoredRun
 from aejax.runtime import distributed
-from aejax.runtime.errors import AejaxError
+from aejax.runtime.errors import AejaxError, reason_of
 from aejax.runtime.signals import Interrupted
 from aejax.training import autotune, loop, population
 from aejax.training.autotune import LayoutChoice
@@ -48,7 +47,8 @@ def train_job(job: Job, context: RunContext) -> None:
         raise
     except Exception as error:  # no member of this program can be trained
         for member in members:
-            _store(job, context, member, scoring.failed_run(job.sweep, *member.run, job.dataset, error), None)
+            failed = scoring.failed_run(job.sweep, *member.run, job.dataset, reason_of(error))
+            _store(job, context, member, failed, None)
         return
     finally:
         context.timings.add_since("compile", start)
@@ -62,10 +62,8 @@ def _fit_reference(job: Job, context: RunContext) -> None:
     rank = pca_reference(job.dataset).params.rank
     context.timings.add_since("data", start)
     if job.sweep.codings > rank:
-        context.listener.warn(
-            f"{job.sweep.dataset} has rank {rank}, below {job.sweep.codings} codings: "
-            "the reference PCA's further components are zero"
-        )
+        problem = f"{job.sweep.dataset} has rank {rank}, below {job.sweep.codings} codings"
+        context.listener.warn(f"{problem}: the reference PCA's further components are zero")
 
 
 def _choose_layout(job: Job, context: RunContext, members: Sequence[Member]) -> LayoutChoice:
@@ -81,9 +79,8 @@ def _choose_layout(job: Job, context: RunContext, members: Sequence[Member]) -> 
         width = known.width if known.how == "vmap" else None
         choice = autotune.choose_layout(job.spec, data, runs, how=known.how, width=width, check_interrupt=check)
         return choice._replace(rates=known.rates, asked=how)
-    choice = autotune.choose_layout(
-        job.spec, data, runs, how=how, total_members=len(job.members), check_interrupt=check
-    )
+    total = len(job.members)
+    choice = autotune.choose_layout(job.spec, data, runs, how=how, total_members=total, check_interrupt=check)
     if how == "auto" and len(runs) == 1:  # what suits a single run says nothing about many
         return choice
     _remember_layout(job, context, choice.layout, choice.rates)
@@ -117,7 +114,10 @@ def _remember_layout(job: Job, context: RunContext, layout: Layout, rates: dict[
 def _train_block(
     job: Job, context: RunContext, choice: LayoutChoice, members: Sequence[Member], missing: dict[str, Member]
 ) -> None:
-    """Train one block, store those of its members that are missing, and take them out of `missing`."""
+    """Train one block, store those of its members that are missing, and take them out of `missing`.
+
+    After an exception the members are trained one by one; a single member is stored as failed.
+    """
     layout = choice.layout
     listener = context.listener
     listener.check_interrupt()
@@ -136,21 +136,25 @@ def _train_block(
     try:
         data = context.place_data(job, layout)
         start = time.perf_counter()
+        compiled = population.compile_population(job.spec, layout)
         block = loop.train_block(
-            population.compile_population(job.spec, layout),
-            data,
-            runs,
-            report=report,
-            checkpointer=checkpointer,
-            on_epochs=on_epochs,
-            start=job.initialiser,
+            compiled, data, runs, report=report, checkpointer=checkpointer, on_epochs=on_epochs, start=job.initialiser
         )
     except (AejaxError, Interrupted):
-        _account(context, checkpointer, start, useful_seconds=checkpointer.saved_seconds)
+        _account(context, checkpointer, start, useful=checkpointer.saved_seconds)
         raise
     except Exception as error:
-        _account(context, checkpointer, start, useful_seconds=0.0)
-        _train_alone(job, context, choice, members, missing, error)
+        _account(context, checkpointer, start, useful=0.0)
+        if len(members) == 1:
+            failed = scoring.failed_run(job.sweep, *members[0].run, job.dataset, reason_of(error))
+            _store(job, context, missing.pop(members[0].run_id), failed, choice)
+            return
+        problem = f"a block of {len(members)} failed ({type(error).__name__})"
+        listener.warn(f"{job.sweep.name}: {problem}: trained one by one")
+        alone = choice._replace(layout=make_layout("loop", 1), asked=None)
+        for member in members:
+            if member.run_id in missing:
+                _train_block(job, context, alone, [member], missing)
         return
     saved = block.step == block.resumed_step
     if not saved and distributed.max_over_processes(int(checkpointer.due_at_the_end(block.train_seconds))):
@@ -171,28 +175,6 @@ def _train_block(
     checkpointer.remove()
 
 
-def _train_alone(
-    job: Job,
-    context: RunContext,
-    choice: LayoutChoice,
-    members: Sequence[Member],
-    missing: dict[str, Member],
-    error: Exception,
-) -> None:
-    """After a block failed with this error: train its members one by one, or store a single member as failed."""
-    if len(members) == 1:
-        failed = scoring.failed_run(job.sweep, *members[0].run, job.dataset, error)
-        _store(job, context, missing.pop(members[0].run_id), failed, choice)
-        return
-    context.listener.warn(
-        f"{job.sweep.name}: a block of {len(members)} failed ({type(error).__name__}): trained one by one"
-    )
-    alone = choice._replace(layout=make_layout("loop", 1), asked=None)
-    for member in members:
-        if member.run_id in missing:
-            _train_block(job, context, alone, [member], missing)
-
-
 def _block_name(job: Job, members: Sequence[Member]) -> str:
     """The block in words: "stacked 2–16, 12 members"."""
     codings = [job.sweep.codings_of(member.hyper) for member in members]
@@ -203,16 +185,14 @@ def _block_name(job: Job, members: Sequence[Member]) -> str:
     return f"{job.sweep.name} {span}, {count}"
 
 
-def _account(
-    context: RunContext, checkpointer: BlockCheckpointer, start: float, useful_seconds: float = math.inf
-) -> None:
-    """Add the time since `start`: what the checkpointer took to saving, at most `useful_seconds` to useful, the rest
-    to lost.
+def _account(context: RunContext, checkpointer: BlockCheckpointer, start: float, useful: float = math.inf) -> None:
+    """Add the time since `start`: what the checkpointer took to saving, at most `useful` seconds to useful, the rest to
+    lost.
     """
     seconds = time.perf_counter() - start - checkpointer.seconds
     context.timings["saving"] += checkpointer.seconds
-    context.timings["useful"] += min(useful_seconds, seconds)
-    context.timings["lost"] += max(0.0, seconds - useful_seconds)
+    context.timings["useful"] += min(useful, seconds)
+    context.timings["lost"] += max(0.0, seconds - useful)
 
 
 def _score_and_store(job: Job, context: RunContext, choice: LayoutChoice, member: Member, fit: Fit) -> None:
@@ -225,20 +205,14 @@ def _score_and_store(job: Job, context: RunContext, choice: LayoutChoice, member
 
 
 def _store(job: Job, context: RunContext, member: Member, scored: ScoredRun, choice: LayoutChoice | None) -> None:
-    execution = None if choice is None else _execution(job, choice)
+    """Store a run; its row says how it was executed. `asked` is None where later runs should not reuse the layout."""
+    execution = None
+    if choice is not None:
+        execution = {
+            "asked": choice.asked,
+            **{name: getattr(choice.layout, name) for name in ("how", "width", "block", "devices")},
+            "members": len(job.members),
+            "rates": choice.rates,
+            "member_bytes": choice.member_bytes,
+        }
     context.store(*scored.named(context.experiment, member.run_id, execution))
-
-
-def _execution(job: Job, choice: LayoutChoice) -> dict[str, Any]:
-    """How a run was executed, as its row says. `asked` is None where later runs should not reuse the layout."""
-    layout = choice.layout
-    return {
-        "asked": choice.asked,
-        "how": layout.how,
-        "width": layout.width,
-        "block": layout.block,
-        "devices": layout.devices,
-        "members": len(job.members),
-        "rates": choice.rates,
-        "member_bytes": choice.member_bytes,
-    }

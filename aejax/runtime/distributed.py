@@ -13,8 +13,9 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
-from aejax.runtime.errors import ConfigError, MachineError
+from aejax.runtime.errors import ConfigError, MachineError, one_line
 from aejax.runtime.signals import Interrupted
 
 
@@ -27,9 +28,8 @@ def join(coordinator: str | None, process_count: int | None, process_index: int 
     if coordinator is None and process_count is None and process_index is None:
         return
     if coordinator is None or process_count is None or process_index is None:
-        raise ConfigError(
-            "--coordinator", "given in part", "give --coordinator HOST:PORT, --processes N and --process I"
-        )
+        fix = "give --coordinator HOST:PORT, --processes N and --process I"
+        raise ConfigError("--coordinator", "given in part", fix)
     if not 0 <= process_index < process_count:
         fix = f"give a number from 0 to {process_count - 1}"
         raise ConfigError("--process", f"{process_index} of {process_count}", fix)
@@ -39,8 +39,7 @@ def join(coordinator: str | None, process_count: int | None, process_index: int 
     try:
         jax.distributed.initialize(coordinator, process_count, process_index)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise MachineError("--coordinator", reason, "start every process with the same address") from error
+        raise MachineError("--coordinator", one_line(error), "start every process with the same address") from error
 
 
 def is_distributed() -> bool:
@@ -57,8 +56,6 @@ def max_over_processes(value: int) -> int:
     """The maximum of the values of all processes."""
     if not is_distributed():
         return value
-    from jax.experimental import multihost_utils
-
     return int(np.max(multihost_utils.process_allgather(np.asarray(value, np.int32))))
 
 
@@ -83,8 +80,6 @@ def broadcast_arrays(tree: Any) -> Any:
     """The arrays of the first process, on every process. The other processes pass arrays of the same shapes."""
     if not is_distributed():
         return tree
-    from jax.experimental import multihost_utils
-
     return jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(tree))
 
 
@@ -92,8 +87,6 @@ def gather_to_host(tree: Any) -> Any:
     """Complete NumPy arrays on this host, from arrays that are sharded over the devices of all processes."""
     if not is_distributed():
         return jax.tree.map(np.asarray, tree)
-    from jax.experimental import multihost_utils
-
     return jax.tree.map(np.asarray, multihost_utils.process_allgather(tree, tiled=True))
 
 
@@ -111,5 +104,4 @@ def broadcast_json(value: Any) -> Any:
         return value
     text = np.frombuffer(json.dumps(value, allow_nan=False).encode(), np.uint8)
     length = int(broadcast_arrays(np.asarray(len(text), np.int32)))
-    resized = np.resize(text, length) if len(text) else np.zeros(length, np.uint8)
-    return json.loads(broadcast_arrays(resized).astype(np.uint8).tobytes())
+    return json.loads(broadcast_arrays(np.resize(text, length)).astype(np.uint8).tobytes())

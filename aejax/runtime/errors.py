@@ -40,6 +40,16 @@ class MachineError(AejaxError, OSError):
     exit_code = 5
 
 
+def one_line(error: object, length: int = 200) -> str:
+    """The beginning of an error's text, on one line."""
+    return " ".join(str(error).split())[:length]
+
+
+def reason_of(error: BaseException) -> str:
+    """The kind of an error and the beginning of its text, as rows of failed runs give it."""
+    return f"{type(error).__name__}: {one_line(error, 500)}"
+
+
 def suggest(name: object, allowed: Iterable[str]) -> str:
     """The fix for a name that is not allowed: the nearest allowed name, or all allowed names if none is near."""
     names = list(allowed)

@@ -20,16 +20,19 @@ def device_name() -> str:
         devices = jax.devices()
     except (RuntimeError, AssertionError) as error:
         platform = os.environ.get("JAX_PLATFORMS") or "any"
-        raise MachineError(
-            "JAX_PLATFORMS", f"{platform} asked for, no such device found", "unset JAX_PLATFORMS or set it to cpu"
-        ) from error
+        problem = f"{platform} asked for, no such device found"
+        raise MachineError("JAX_PLATFORMS", problem, "unset JAX_PLATFORMS or set it to cpu") from error
     return f"{len(devices)} × {devices[0].device_kind}" if len(devices) > 1 else devices[0].device_kind
 
 
-def thread_count() -> int:
-    """Number of threads that XLA uses on a CPU: NPROC if it is set (XLA reads it too), otherwise the cores."""
+def thread_count(processes: int = 1) -> int:
+    """Number of threads that XLA uses on a CPU in each of so many processes.
+
+    It is NPROC if that is set (XLA reads it too), otherwise an equal share of the cores.
+    """
     limit = os.environ.get("NPROC", "")
-    return int(limit) if limit.isdigit() and int(limit) > 0 else len(os.sched_getaffinity(0))
+    threads = int(limit) if limit.isdigit() else 0
+    return threads or max(1, len(os.sched_getaffinity(0)) // processes)
 
 
 def use_one_device_per_core() -> None:
@@ -38,10 +41,8 @@ def use_one_device_per_core() -> None:
     For programs that own their process; call it before JAX starts. Do nothing if the user has set the number of
     devices, or if JAX has already started.
     """
-    if (
-        "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-        or jax.config.values["jax_num_cpu_devices"] > 0
-    ):
+    is_set_by_flag = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if is_set_by_flag or jax.config.values["jax_num_cpu_devices"] > 0:
         return
     with contextlib.suppress(RuntimeError):
         jax.config.update("jax_num_cpu_devices", thread_count())
@@ -67,7 +68,7 @@ def memory_map_usage() -> float:
     A compiled program uses hundreds of mappings, several for each of its kernels. Linux allows 65 530 for a process
     unless `vm.max_map_count` says otherwise. At the limit XLA aborts the process instead of raising an error.
     """
-    limit = _read_lines("/proc/sys/vm/max_map_count")
+    limit = read_lines("/proc/sys/vm/max_map_count")
     try:
         count = Path("/proc/self/maps").read_bytes().count(b"\n")  # bytes: file names in it may have any encoding
     except OSError:
@@ -77,12 +78,12 @@ def memory_map_usage() -> float:
 
 def _free_host_bytes() -> int:
     """Memory that this process may still allocate: the system's available memory, within its cgroup's limit."""
-    free = [int(line.split()[1]) * 1024 for line in _read_lines("/proc/meminfo") if line.startswith("MemAvailable:")]
+    free = [int(line.split()[1]) * 1024 for line in read_lines("/proc/meminfo") if line.startswith("MemAvailable:")]
     for limit_file, usage_file in (
         ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
         ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
     ):
-        contents = (_read_lines(limit_file), _read_lines(usage_file))
+        contents = (read_lines(limit_file), read_lines(usage_file))
         numbers = [int(lines[0]) for lines in contents if lines and lines[0].isdigit()]
         if len(numbers) == 2:
             limit, usage = numbers
@@ -90,7 +91,7 @@ def _free_host_bytes() -> int:
     return min(free, default=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
-def _read_lines(path: str) -> list[str]:
+def read_lines(path: str) -> list[str]:
     """The lines of a text file; none if it cannot be read."""
     try:
         return Path(path).read_text().splitlines()

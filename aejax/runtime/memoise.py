@@ -27,8 +27,7 @@ def build_once(build: Callable[P, T]) -> Callable[P, T]:
     signature = inspect.signature(build)
 
     @functools.lru_cache(maxsize=MAX_OBJECTS)
-    def remember(types: Any, *arguments: P.args, **keywords: P.kwargs) -> T:
-        del types  # part of the cache's key only
+    def remember(_argument_types: Any, *arguments: P.args, **keywords: P.kwargs) -> T:  # types: only for the key
         return build(*arguments, **keywords)
 
     @functools.wraps(build)

@@ -49,8 +49,7 @@ class SignalHandler:
         self._previous_wakeup_fd = signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous_handlers[number] = signal.getsignal(number)
+        self._previous_handlers |= {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         self.install()
         return self
 
@@ -74,8 +73,7 @@ class SignalHandler:
         if self._received is not None:
             raise Interrupted(self._received)
 
-    def _record(self, number: int, frame: FrameType | None) -> None:
-        del frame
+    def _record(self, number: int, _frame: FrameType | None) -> None:
         self._received = self._received or number
 
     def _listen(self) -> None:

@@ -18,7 +18,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from aejax.runtime.errors import AejaxError, ConfigError, MachineError, ResultsError
 
@@ -42,16 +42,21 @@ def write_atomic(path: Path, data: bytes) -> None:
         handle, temporary_name = tempfile.mkstemp(dir=path.parent, prefix=f"{PARTIAL_PREFIX}{path.name}-")
         temporary = Path(temporary_name)
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            _write_synced(os.fdopen(handle, "wb"), data)
             temporary.chmod(0o644)
             temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)
+
+
+def _write_synced(file: IO[bytes], data: bytes) -> None:
+    """Write, fsync and close a file."""
+    with file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def commit_folder(target: Path, files: Mapping[str, bytes], version: int, check: Callable[[Path], object]) -> Path:
@@ -68,10 +73,7 @@ def commit_folder(target: Path, files: Mapping[str, bytes], version: int, check:
         try:
             partial.chmod(0o755)
             for name, data in files.items():
-                with (partial / name).open("wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
+                _write_synced((partial / name).open("wb"), data)
             _sync_folder(partial)
             replaced = _rename_into_place(partial, target, check)
         except BaseException:
@@ -115,8 +117,7 @@ def clear_leftovers(folder: Path) -> None:
 
     Only the one process that may write there may call this: it removes unfinished writes. Raises MachineError.
     """
-    states = [*(folder / "states").glob("[!.]*")]
-    for parent in (folder, folder / "runs", folder / "states", *states):
+    for parent in (folder, folder / "runs", folder / "states", *(folder / "states").glob("[!.]*")):
         if parent.is_dir() and not parent.is_symlink():
             _clear_leftovers_in(parent)
 
@@ -152,10 +153,11 @@ def next_free_path(path: Path) -> Path:
     return next(candidate for candidate in map(path.with_name, names) if not os.path.lexists(candidate))
 
 
-def read_committed(folder: Path, names: Sequence[str], version: int, fix: str) -> dict[str, bytes]:
-    """The content of the files of a committed folder, by name. Every file is checked against the manifest.
+def read_committed(folder: Path, names: Sequence[str], version: int, fix: str) -> tuple[Any, dict[str, bytes]]:
+    """The JSON object in the first file of a committed folder, and the content of all files by name.
 
-    The folder must contain exactly `names`. `names[0]` is a JSON object with the same `format` as the manifest.
+    Every file is checked against the manifest. The folder must contain exactly `names`. `names[0]` is a JSON object
+    with the same `format` as the manifest.
     `version` is the newest format that can be read. Raises ResultsError (with `fix`) naming the file that is missing or
     damaged, ConfigError for a format newer than `version`, MachineError without permission to read.
     """
@@ -186,7 +188,7 @@ def read_committed(folder: Path, names: Sequence[str], version: int, fix: str) -
     head = json.loads(files[names[0]])
     if not isinstance(head, dict) or head.get("format") != stored_version:
         raise ResultsError(str(path), f"damaged: format {stored_version}, while {names[0]} has another", fix)
-    return files
+    return head, files
 
 
 def _confirms_format(path: Path, version: int) -> bool:
@@ -222,14 +224,13 @@ def disk_errors_as_one_line(path: Path, needed_bytes: int = 0) -> Iterator[None]
         raise
     except OSError as error:
         failed_path = str(error.filename or path)
+        reason = (error.strerror or type(error).__name__).lower()
         if error.errno in DISK_FULL_ERRORS:
-            reason = (error.strerror or "disk full").lower()
             problem = f"{reason}: {needed_bytes} bytes needed, {_free_bytes(path)} free"
             raise MachineError(str(path), problem, "free space or choose another folder, then run again") from error
         if error.errno in PERMISSION_ERRORS:
             reason = "read-only" if error.errno == errno.EROFS else "no permission to write"
             raise MachineError(failed_path, reason, "choose a folder you can write to") from error
-        reason = (error.strerror or type(error).__name__).lower()
         raise MachineError(failed_path, reason, "fix that or choose another folder, then run again") from error
 
 

@@ -126,15 +126,23 @@ def remove(folder: Path, state_id: str) -> None:
 def check_same(stored: Mapping[str, Any], requested: Mapping[str, Any], where: str) -> None:
     """Raise ResultsError unless the metadata of a stored state equals the requested one.
 
-    The error names `where` and the fields that differ: "config.epochs: 5 stored, 10 asked".
+    The error names `where` and the fields that differ.
+    """
+    problem = difference(stored, requested)
+    if problem:
+        raise ResultsError(where, problem, "use the stored values, or delete that folder to train from the start")
+
+
+def difference(stored: Mapping[str, Any], requested: Mapping[str, Any]) -> str:
+    """The fields in which two metadata differ, as text: "config.epochs: 5 stored, 10 asked". Empty if they are equal.
+
+    At most `MAX_DIFFERENCES_SHOWN` fields are listed.
     """
     differences = list(_differences(stored, json.loads(to_json(requested))))
-    if differences:
-        shown = differences[:MAX_DIFFERENCES_SHOWN]
-        if len(differences) > len(shown):
-            shown.append(f"and {len(differences) - len(shown)} more")
-        fix = "use the stored values, or delete that folder to train from the start"
-        raise ResultsError(where, ", ".join(shown), fix)
+    hidden = len(differences) - MAX_DIFFERENCES_SHOWN
+    if hidden > 0:
+        differences[MAX_DIFFERENCES_SHOWN:] = [f"and {hidden} more"]
+    return ", ".join(differences)
 
 
 def _differences(stored: Mapping[str, Any], requested: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
@@ -154,15 +162,12 @@ def _read(path: Path) -> SavedState:
     """The state in the folder `path`, whose name is the step and whose parent's name is the state_id."""
     from safetensors.numpy import load
 
-    files = atomic.read_committed(path, FILES, FORMAT, "delete that folder")
-    head = json.loads(files["state.json"])
-    step = head["step"]
-    state_id = head["state_id"]
-    about = head["about"]
-    if path.name != _folder_name(step) or path.parent.name != state_id:
-        problem = f"damaged: step {step} of {state_id}, in another's folder"
-        raise ResultsError(str(path / "state.json"), problem, "delete that folder")
-    return SavedState(step, about, load(files["state.safetensors"]))
+    fix = "delete that folder"
+    head, files = atomic.read_committed(path, FILES, FORMAT, fix)
+    if path.name != _folder_name(head["step"]) or path.parent.name != head["state_id"]:
+        problem = f"damaged: step {head['step']} of {head['state_id']}, in another's folder"
+        raise ResultsError(str(path / "state.json"), problem, fix)
+    return SavedState(head["step"], head["about"], load(files["state.safetensors"]))
 
 
 def _home(folder: Path, state_id: str) -> Path:

@@ -12,11 +12,9 @@ import json
 import os
 import socket
 import time
-import weakref
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from aejax.runtime.errors import MachineError, ResultsError
 from aejax.storage import atomic
@@ -25,42 +23,31 @@ LOCK_FILE = ".lock"
 UNSUPPORTED_ERRORS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
-class Lock:
-    """The lock of a results folder that this process holds."""
+_open_handles: set[int] = set()
+"""Handles of lock files. A child that is forked closes them: it would otherwise keep a lock after its parent dies."""
 
-    def __init__(self, handle: int):
-        self._handle: int | None = handle
 
-    def _release(self) -> None:
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
+def _close_all() -> None:
+    while _open_handles:
+        os.close(_open_handles.pop())
+
+
+os.register_at_fork(after_in_child=_close_all)
 
 
 @contextlib.contextmanager
-def hold(folder: Path) -> Iterator[Lock]:
+def hold(folder: Path) -> Iterator[None]:
     """Hold the lock of `folder` inside this block. Leftovers of a killed writer are cleared first.
 
     Raises ResultsError naming the holder if there is one, MachineError if the folder is not writable or its file system
     has no locks.
     """
-    handle = _open(folder)
-    try:
-        if not _take(handle, folder, seconds=0.5):
-            raise _in_use(handle, folder)
+    with _open(folder) as handle:
+        _take_or_refuse(handle, folder)
         with atomic.disk_errors_as_one_line(folder / LOCK_FILE, 4096):
             _write_record(handle)
-    except BaseException:
-        os.close(handle)
-        raise
-    lock = Lock(handle)
-    reference = weakref.ref(lock)
-    os.register_at_fork(after_in_child=lambda: _release(reference()))  # else a child would keep the lock after we die
-    try:
         atomic.clear_leftovers(folder)
-        yield lock
-    finally:
-        lock._release()
+        yield
 
 
 @contextlib.contextmanager
@@ -72,28 +59,29 @@ def if_unheld(folder: Path) -> Iterator[bool]:
     if not os.path.lexists(folder / LOCK_FILE):
         yield True
         return
-    handle = _open(folder)
-    try:
+    with _open(folder) as handle:
         yield _take(handle, folder, seconds=0)
-    finally:
-        os.close(handle)
 
 
 def raise_if_held(folder: Path) -> None:
     """Raise ResultsError naming the holder of `folder` if there is one. Makes no lock file and keeps no lock."""
-    if not os.path.lexists(folder / LOCK_FILE):
-        return
-    handle = _open(folder)
-    try:
-        if not _take(handle, folder, seconds=0.5):
-            raise _in_use(handle, folder)
-    finally:
-        os.close(handle)
+    if os.path.lexists(folder / LOCK_FILE):
+        with _open(folder) as handle:
+            _take_or_refuse(handle, folder)
 
 
-def _open(folder: Path) -> int:
+@contextlib.contextmanager
+def _open(folder: Path) -> Iterator[int]:
+    """The handle of the lock file, which is made if there is none. Closing it at the end releases the lock."""
     with atomic.disk_errors_as_one_line(folder / LOCK_FILE):
-        return os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        handle = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    _open_handles.add(handle)
+    try:
+        yield handle
+    finally:
+        if handle in _open_handles:  # not in a forked child
+            _open_handles.remove(handle)
+            os.close(handle)
 
 
 def _take(handle: int, folder: Path, seconds: float) -> bool:
@@ -112,30 +100,22 @@ def _take(handle: int, folder: Path, seconds: float) -> bool:
             time.sleep(0.02)
         except OSError as error:
             if error.errno in UNSUPPORTED_ERRORS:
-                raise MachineError(
-                    str(folder), "its file system has no file locks", "choose a --results folder on a local disk"
-                ) from error
+                fix = "choose a --results folder on a local disk"
+                raise MachineError(str(folder), "its file system has no file locks", fix) from error
             with atomic.disk_errors_as_one_line(folder / LOCK_FILE):
                 raise
 
 
-def _in_use(handle: int, folder: Path) -> ResultsError:
-    """The error that names the holder of the lock."""
-    try:
-        record = _read_record(handle)
-        holder = f"process {record['pid']} on {record['host']} since {record['started']}"
-    except KeyError:
-        holder = "another process"
-    return ResultsError(str(folder), f"in use by {holder}", "wait until it ends, or choose another --results folder")
-
-
-def _read_record(handle: int) -> dict[str, Any]:
-    """The content of the lock file; empty if it is not a JSON object."""
+def _take_or_refuse(handle: int, folder: Path) -> None:
+    """Take the lock. Raises ResultsError naming the process that holds it."""
+    if _take(handle, folder, seconds=0.5):
+        return
     try:
         record = json.loads(os.pread(handle, 4096, 0))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return record if isinstance(record, dict) else {}
+        holder = f"process {record['pid']} on {record['host']} since {record['started']}"
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        holder = "another process"
+    raise ResultsError(str(folder), f"in use by {holder}", "wait until it ends, or choose another --results folder")
 
 
 def _write_record(handle: int) -> None:
@@ -145,8 +125,3 @@ def _write_record(handle: int) -> None:
     line = atomic.to_json(record).encode() + b"\n"
     os.pwrite(handle, line, 0)
     os.ftruncate(handle, len(line))
-
-
-def _release(lock: Lock | None) -> None:
-    if lock is not None:
-        lock._release()

@@ -42,10 +42,7 @@ def describe(precision: str, data_fingerprint: str) -> dict[str, Any]:
 @functools.cache
 def _processor() -> str:
     """Model name of the host's CPU."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
+    lines = hardware.read_lines("/proc/cpuinfo")
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return models[0] if models else platform.processor() or platform.machine()
 
@@ -53,10 +50,7 @@ def _processor() -> str:
 @functools.cache
 def _instruction_set() -> str:
     """The CPU's architecture and widest vector instructions. Other vector widths sum in another order."""
-    try:
-        flags = set(Path("/proc/cpuinfo").read_text().split())
-    except OSError:
-        flags = set()
+    flags = " ".join(hardware.read_lines("/proc/cpuinfo")).split()
     widest = next((name for name in ("avx512f", "avx2", "avx", "sve", "asimd") if name in flags), "")
     return f"{platform.machine()} {widest}".strip()
 

@@ -7,11 +7,7 @@ from pathlib import Path
 
 from aejax.runtime.errors import ResultsError
 from aejax.storage import run_folders
-
-
-def is_experiment(folder: Path) -> bool:
-    """Whether the folder is the results folder of one experiment."""
-    return (folder / "runs.jsonl").is_file() or (folder / "runs").is_dir()
+from aejax.storage.run_folders import is_experiment
 
 
 def list_runs(experiment: Path) -> list[Path]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from jax.tree_util import keystr, tree_leaves_with_path
 
 from aejax.runtime.errors import ConfigError, MachineError, ResultsError
 from aejax.storage import atomic, lock
@@ -54,20 +55,24 @@ def open_folder(root: Path, experiment: str) -> Path:
     for part in (root, folder, folder / "runs"):
         if part.exists() and not part.is_dir():
             raise MachineError(str(part), "is a file, where a folder is needed", "choose another --results folder")
-    has_results = (folder / "runs").is_dir() or (folder / "runs.jsonl").is_file()
-    if folder.is_dir() and not has_results and any(path.name != lock.LOCK_FILE for path in folder.iterdir()):
+    is_foreign = folder.is_dir() and not is_experiment(folder)
+    if is_foreign and any(path.name != lock.LOCK_FILE for path in folder.iterdir()):
         raise ResultsError(str(folder), "not empty, and no results of aejax", "choose another --results folder")
     for part in (folder, *_links(folder)):
         if not part.resolve().is_relative_to(root.resolve()):
             raise ResultsError(str(part), "leads outside the results folder", "remove the link")
     with atomic.disk_errors_as_one_line(folder):
         atomic.make_folder(folder / "runs")
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        tempfile.TemporaryFile(dir=folder).close()
     with lock.if_unheld(folder) as is_unheld:
         if is_unheld:
             atomic.clear_leftovers(folder)
     return folder
+
+
+def is_experiment(folder: Path) -> bool:
+    """Whether the folder is the results folder of one experiment."""
+    return (folder / "runs.jsonl").is_file() or (folder / "runs").is_dir()
 
 
 def _links(folder: Path) -> Iterator[Path]:
@@ -131,19 +136,12 @@ def read_row(run: Path, warn: Callable[[str], None] | None = None) -> dict[str, 
         return None
 
 
-def read_arrays(folder: Path, run_id: str) -> dict[str, np.ndarray] | None:
-    """The arrays of a run of a results folder, None where the run is missing or damaged."""
-    run = folder / "runs" / run_id
-    return read_run(run).arrays if read_row(run) is not None else None
-
-
 def _read_checked(run: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The row of a run and the content of its files by name, checked against the manifest and the folder's name."""
     fix = "run the experiment again"
     if not (run / atomic.MANIFEST).exists():
         fix = "give a run folder: results/EXPERIMENT/runs/RUN_ID"
-    files = atomic.read_committed(run, FILES, FORMAT, fix)
-    row = json.loads(files["run.json"])
+    row, files = atomic.read_committed(run, FILES, FORMAT, fix)
     name = run.resolve().name
     if row.get("run_id") != name:
         fix = f"name its folder {row.get('run_id')} again"
@@ -157,20 +155,16 @@ def write_index(folder: Path, warn: Callable[[str], None] | None = None) -> list
     A row whose run folder is absent stays (arrays may be kept outside git). The row of a damaged run folder is left
     out and reported to `warn`. With `warn` a damaged index is repaired; without it, it raises ResultsError.
     """
-    rows = {row["run_id"]: row for row in (read_index(folder) if warn is None else repair_index(folder, warn))}
-    for run in sorted((folder / "runs").glob("[!.]*")):
-        row = read_row(run, warn)
-        rows.pop(run.name, None)
-        if row is not None:
-            rows[run.name] = row
-    return _write_rows(folder, rows.values())
+    indexed = read_index(folder) if warn is None else repair_index(folder, warn)
+    rows = {row["run_id"]: row for row in indexed}
+    rows |= {run.name: read_row(run, warn) for run in sorted((folder / "runs").glob("[!.]*"))}
+    return _write_rows(folder, [row for row in rows.values() if row is not None])
 
 
 def repair_index(folder: Path, warn: Callable[[str], None]) -> list[dict[str, Any]]:
     """The rows of runs.jsonl, after repair. An index with damaged lines is copied to runs.jsonl.corrupt first."""
     path = folder / "runs.jsonl"
-    damaged: list[ResultsError] = []
-    rows = _rows(path, damaged.append)
+    rows, damaged = _read_rows(path)
     if damaged:
         kept = atomic.next_free_path(path.with_name(f"{path.name}.corrupt"))
         write_atomic(kept, path.read_bytes())
@@ -182,11 +176,10 @@ def repair_index(folder: Path, warn: Callable[[str], None]) -> list[dict[str, An
 
 def read_index(folder: Path) -> list[dict[str, Any]]:
     """The rows of runs.jsonl; none if there is no such file. Raises ResultsError on a damaged line."""
-
-    def refuse(error: ResultsError) -> None:
-        raise error
-
-    return _rows(folder / "runs.jsonl", refuse)
+    rows, damaged = _read_rows(folder / "runs.jsonl")
+    if damaged:
+        raise damaged[0]
+    return rows
 
 
 def _write_rows(folder: Path, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -201,13 +194,14 @@ def _to_line(row: Mapping[str, Any]) -> bytes:
     return b'%b, "sha256": "%b"}\n' % (text[:-1], hashlib.sha256(text).hexdigest().encode())
 
 
-def _rows(path: Path, report: Callable[[ResultsError], None]) -> list[dict[str, Any]]:
-    """The valid rows of an index. `report` is called with an error for each damaged line."""
+def _read_rows(path: Path) -> tuple[list[dict[str, Any]], list[ResultsError]]:
+    """The valid rows of an index, and an error for each damaged line."""
+    rows = []
+    damaged = []
     try:
         lines = path.read_bytes().splitlines()
     except FileNotFoundError:
-        return []
-    rows = []
+        lines = []
     for number, line in enumerate(lines, 1):
         try:
             rows.append(_from_line(line))
@@ -216,8 +210,8 @@ def _rows(path: Path, report: Callable[[ResultsError], None]) -> list[dict[str, 
             fix = "restore the file, or delete it: it is rebuilt from the run folders"
             damaged_line = ResultsError(f"{path}:{number}", problem, fix)
             damaged_line.__cause__ = error
-            report(damaged_line)
-    return rows
+            damaged.append(damaged_line)
+    return rows, damaged
 
 
 def _from_line(line: bytes) -> dict[str, Any]:
@@ -242,25 +236,14 @@ class _ChecksumError(ValueError):
 
 def _order(row: Mapping[str, Any]) -> tuple:
     """The sort key of a row in the index. Raises KeyError or TypeError if a field is missing."""
-    return (
-        row["dataset"],
-        row["label"],
-        row["codings"],
-        to_json(row["hyper"], sort_keys=True),
-        row["seed"],
-        row["run_id"],
-    )
+    hyper = to_json(row["hyper"], sort_keys=True)
+    return row["dataset"], row["label"], row["codings"], hyper, row["seed"], row["run_id"]
 
 
-def flatten_tree(tree: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
+def flatten_tree(tree: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The leaves of a nested dict by path, such as `encoder/layer_0/kernel`, as NumPy arrays in C order."""
-    leaves: dict[str, np.ndarray] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            leaves |= flatten_tree(value, f"{prefix}{name}/")
-        else:
-            leaves[f"{prefix}{name}"] = np.asarray(value, order="C")
-    return leaves
+    leaves = tree_leaves_with_path(tree, is_leaf=lambda node: not isinstance(node, Mapping))
+    return {keystr(path, simple=True, separator="/"): np.asarray(leaf, order="C") for path, leaf in leaves}
 
 
 def unflatten_tree(leaves: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
+from aejax.runner.context import Source
 from aejax.runner.jobs import Job
 from aejax.runner.remote.driver import Driver
 from aejax.runner.remote.pool import Pool
 from aejax.runner.remote.ray import Ray
-from aejax.runner.remote.task import Call, Source, check
+from aejax.runner.remote.task import check
 
-__all__ = ["Call", "Driver", "Place", "Pool", "Ray", "Source", "check", "train"]
+__all__ = ["Driver", "Place", "Pool", "Ray", "Source", "check", "train"]
 
 Place: TypeAlias = Pool | Ray
 """Where tasks are trained."""

@@ -14,7 +14,6 @@ from aejax.runner import jobs, scoring
 from aejax.runner.context import RunContext
 from aejax.runner.jobs import Job, Member
 from aejax.runner.remote import task
-from aejax.runner.remote.task import Call
 from aejax.runtime import errors
 from aejax.runtime.errors import AejaxError
 from aejax.runtime.signals import Interrupted
@@ -36,7 +35,6 @@ class Workers(Protocol):
 
     def submit(self, number: int, text: str) -> None:
         """Submit a task."""
-        ...
 
     def wait(self, seconds: float) -> list[Message]:
         """The messages since the last call; waits at most so many seconds for the first."""
@@ -44,7 +42,6 @@ class Workers(Protocol):
 
     def stop(self, signal_number: int) -> None:
         """Ask all workers to save and stop. Each answers with the number of its task."""
-        ...
 
 
 class Attempt(NamedTuple):
@@ -63,7 +60,6 @@ class Attempt(NamedTuple):
 class Driver:
     """Trains jobs on workers and stores what they send."""
 
-    call: Call
     context: RunContext
 
     def run(self, planned: Sequence[Job], workers: Workers) -> None:
@@ -73,9 +69,8 @@ class Driver:
         Interrupted likewise.
         """
         self._workers = workers
-        self._waiting = collections.deque(
-            Attempt(job, {member.run_id: member for member in job.missing}, 0) for job in planned if job.missing
-        )
+        attempts = [Attempt(job, {member.run_id: member for member in job.missing}, 0) for job in planned]
+        self._waiting = collections.deque(attempt for attempt in attempts if attempt.members)
         self._running: dict[int, Attempt] = {}
         self._error: AejaxError | None = None
         self._stopping = False
@@ -97,18 +92,17 @@ class Driver:
 
     def _submit(self, number: int, attempt: Attempt) -> None:
         job = attempt.job
-        saved_blocks = None
-        if not attempt.alone:
-            saved_blocks = {state_id: self.context.saved_blocks[state_id] for state_id in self._states_of(job)}
+        saved_blocks = None if attempt.alone else self._blocks_of(job)
         rows = jobs.layout_rows(job, [*job.stored.values(), *self._rows, *self.context.rows])
-        text = task.write(job, list(attempt.members.values()), self.call, saved_blocks, rows)
+        text = task.write(job, attempt.members, self.context, saved_blocks, rows)
         self._running[number] = attempt
         self._workers.submit(number, text)
 
-    def _states_of(self, job: Job) -> list[str]:
-        """The ids of saved states whose block has members of this job only."""
+    def _blocks_of(self, job: Job) -> dict[str, dict[str, Any]]:
+        """The saved blocks that have members of this job only, by the id of their state."""
         run_ids = {member.run_id for member in job.members}
-        return [state_id for state_id, block in self.context.saved_blocks.items() if set(block["order"]) <= run_ids]
+        blocks = self.context.saved_blocks
+        return {state_id: block for state_id, block in blocks.items() if set(block["order"]) <= run_ids}
 
     def _stop(self, signal_number: int) -> None:
         self._stopping = True
@@ -137,8 +131,8 @@ class Driver:
         """A task has ended: "done", "stopped", "failed", "refused" by an error, or "lost" with its worker."""
         self._shown = None
         if kind == "refused":
-            name, field, found, fix, text = values
-            error = getattr(errors, name)(field, found, fix)
+            name, field, problem, fix, text = values
+            error = getattr(errors, name)(field, problem, fix)
             error.args = (text,)
             self._error = self._error or error
             return
@@ -161,22 +155,20 @@ class Driver:
             self._fail(attempt, f"{reason}, {tries} times")
             return
         count = len(attempt.members)
-        self.context.listener.warn(
-            f"{job.sweep.name}: {reason}; {count} run{'s' * (count > 1)}: try {tries + 1} of {MAX_TRIES}"
-        )
+        runs = f"{count} run{'s' * (count > 1)}"
+        self.context.listener.warn(f"{job.sweep.name}: {reason}; {runs}: try {tries + 1} of {MAX_TRIES}")
         self._find_new_states(job)
         if blame and tries == MAX_TRIES - 1 and count > 1:
-            for state_id in self._states_of(job):  # resuming them has killed a worker
+            for state_id in self._blocks_of(job):  # resuming them has killed a worker
                 self._remove_state(state_id)
-            self._waiting.extend(
-                Attempt(job, {run_id: member}, tries, alone=True) for run_id, member in attempt.members.items()
-            )
+            for run_id, member in attempt.members.items():
+                self._waiting.append(Attempt(job, {run_id: member}, tries, alone=True))
         else:
             self._waiting.appendleft(attempt._replace(tries=tries))
 
     def _find_new_states(self, job: Job) -> None:
         """Add the states that a lost worker saved. Other workers may be saving theirs at the same time."""
-        folder = self.call.folder
+        folder = self.context.folder
         if folder is None:
             return
         run_ids = {member.run_id for member in job.members}
@@ -189,16 +181,15 @@ class Driver:
     def _remove_state(self, state_id: str) -> None:
         """Remove a state. A worker asks for it after it has sent all runs of the block, which are stored by then."""
         self.context.saved_blocks.pop(state_id, None)
-        if self.call.folder is not None:
-            checkpoints.remove(self.call.folder, state_id)
+        if self.context.folder is not None:
+            checkpoints.remove(self.context.folder, state_id)
 
     def _fail(self, attempt: Attempt, reason: str) -> None:
         """Store the members of an attempt as failed."""
         job = attempt.job
         for member in list(attempt.members.values()):
-            failed = scoring.failed_run(job.sweep, *member.run, job.dataset, RuntimeError(reason))
-            failed.row["reason"] = reason
-            self._store(attempt, *failed.named(self.call.experiment, member.run_id, execution=None))
+            failed = scoring.failed_run(job.sweep, *member.run, job.dataset, reason)
+            self._store(attempt, *failed.named(self.context.experiment, member.run_id, execution=None))
 
     def _store(self, attempt: Attempt, row: dict[str, Any], params: Any, arrays: Any) -> None:
         if attempt.members.pop(row["run_id"], None) is not None:

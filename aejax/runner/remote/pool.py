@@ -14,7 +14,6 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
@@ -48,9 +47,7 @@ class Pool:
     @property
     def threads(self) -> int:
         """Threads of each worker."""
-        nproc = os.environ.get("NPROC", "")
-        threads = int(nproc) if nproc.isdigit() else 0
-        return threads or max(1, len(os.sched_getaffinity(0)) // self.count)
+        return hardware.thread_count(self.count)
 
     def check(self) -> None:
         """Raise ConfigError where JAX does not compute on the processor, which workers can share."""
@@ -62,14 +59,9 @@ class Pool:
         """The place in words."""
         return f"a pool of {self.count} workers with NPROC={self.threads}"
 
-    @contextlib.contextmanager
-    def open(self) -> Iterator[Processes]:
-        """Workers that end with this block."""
-        workers = Processes(self.count, self.threads)
-        try:
-            yield workers
-        finally:
-            workers.close()
+    def open(self) -> contextlib.closing[Processes]:
+        """Workers that end with the block of a `with` statement."""
+        return contextlib.closing(Processes(self.count, self.threads))
 
 
 class _Worker(NamedTuple):
@@ -130,11 +122,9 @@ class Processes:
         for worker in [*self._idle, *self._busy.values()]:
             worker.process.kill()
             _end(worker)
-        self._idle = []
-        self._busy = {}
 
     def _start(self) -> _Worker:
-        own_end, worker_end = socket.socketpair()
+        driver_end, worker_end = socket.socketpair()
         path = os.pathsep.join(entry for entry in sys.path if entry)
         environment = {**os.environ, "NPROC": str(self._threads), "PYTHONPATH": path}
         environment[hardware.WORKERS_ON_HOST] = str(self._count)
@@ -147,7 +137,7 @@ class Processes:
             start_new_session=True,  # Ctrl-C reaches the driver only, which asks its workers to stop
         )
         worker_end.close()
-        return _Worker(process, Connection(own_end.detach()))
+        return _Worker(process, Connection(driver_end.detach()))
 
 
 def _end(worker: _Worker) -> str:
@@ -161,7 +151,7 @@ def serve(handle: int) -> None:
     """The main loop of a worker: it trains the driver's tasks until the driver is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     pipe = Connection(handle)
-    tasks = queue.SimpleQueue[tuple[int, str]]()
+    tasks = queue.SimpleQueue[str]()
     stop_signals: list[int] = []
     sending = threading.Lock()
 
@@ -172,7 +162,7 @@ def serve(handle: int) -> None:
             except (EOFError, OSError):
                 os._exit(0)  # the driver is gone: no process stores rows, and another call may hold the folder
             if kind == "task":
-                tasks.put((number, text))
+                tasks.put(text)
             else:
                 stop_signals.append(number)
 
@@ -188,5 +178,4 @@ def serve(handle: int) -> None:
     from aejax.runner.remote import worker
 
     while True:
-        _, text = tasks.get()
-        worker.run_task(text, post, lambda: stop_signals[0] if stop_signals else None)
+        worker.run_task(tasks.get(), post, lambda: stop_signals[0] if stop_signals else None)

@@ -22,7 +22,7 @@ import jax
 
 from aejax.runner.remote.driver import Message
 from aejax.runtime import validate
-from aejax.runtime.errors import MachineError
+from aejax.runtime.errors import MachineError, one_line
 
 POLL_SECONDS = 0.2
 """Seconds between two looks for messages."""
@@ -59,7 +59,6 @@ class Ray:
     @contextlib.contextmanager
     def open(self) -> Iterator[Tasks]:
         """Tasks of the cluster, which keeps running. Raises MachineError where it cannot be reached."""
-        self.check()
         import ray
 
         connected = ray.is_initialized()
@@ -67,11 +66,8 @@ class Ray:
             _connect(self.address)
         gpus = self.gpus if self.gpus is not None else int(jax.default_backend() == "gpu")
         try:
-            tasks = Tasks(self.cpus, gpus)
-            try:
+            with contextlib.closing(Tasks(self.cpus, gpus)) as tasks:
                 yield tasks
-            finally:
-                tasks.close()
         finally:
             if not connected:
                 ray.shutdown()
@@ -80,16 +76,14 @@ class Ray:
 def _connect(address: str) -> None:
     import ray
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about changes in later versions of Ray
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        found = " ".join(str(error).split())[:200]
         fix = "start one with `ray start --head`, or give --ray-address HOST:PORT"
-        raise MachineError("--on ray", f"no cluster reached at {address} ({found})", fix) from error
+        raise MachineError("--on ray", f"no cluster reached at {address} ({one_line(error)})", fix) from error
     finally:
         if threading.current_thread() is threading.main_thread():
             for number, handler in before.items():
@@ -103,10 +97,9 @@ class Mailbox:
         self._messages: list[Message] = []
         self._stop_signal: int | None = None
 
-    def put(self, message: Message) -> int | None:
-        """Add a message. Returns `stop_signal()`."""
+    def put(self, message: Message) -> None:
+        """Add a message."""
         self._messages.append(message)
-        return self._stop_signal
 
     def take(self) -> list[Message]:
         """All messages since the last call."""
@@ -157,9 +150,9 @@ class Tasks:
         self._mailbox: Any = ray.remote(num_cpus=0, scheduling_strategy=driver_node)(Mailbox).remote()  # pyright: ignore
         variables = {name: value for name, value in os.environ.items() if name.startswith(ENVIRONMENT_PREFIXES)}
         variables |= {"NPROC": str(cpus), "JAX_PLATFORMS": "" if gpus else "cpu"}
-        self._run: Any = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0, runtime_env={"env_vars": variables})(
-            run
-        )
+        as_task: Any = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0, runtime_env={"env_vars": variables})
+        self._run = as_task(run)
+        self._ray: Any = ray
         self._running: dict[Any, int] = {}
         self._began: set[int] = set()
 
@@ -173,64 +166,48 @@ class Tasks:
 
     def wait(self, seconds: float) -> list[Message]:
         """All messages since the last call, and one for each task that was lost."""
-        import ray
-
-        ended, _ = ray.wait(list(self._running), num_returns=1, timeout=min(seconds, POLL_SECONDS))
-        messages = self._take()  # after ray.wait: a task that has ended has sent all its messages
+        ended, _ = self._ray.wait(list(self._running), num_returns=1, timeout=min(seconds, POLL_SECONDS))
+        try:  # after ray.wait: a task that has ended has sent all its messages
+            messages: list[Message] = self._ray.get(self._mailbox.take.remote())
+        except self._ray.exceptions.RayError as error:
+            problem = f"the driver's own node failed ({one_line(error)})"
+            raise MachineError("--on ray", problem, "run it again") from error
         self._began |= {number for kind, number, *_ in messages if kind == "began"}
         for reference in ended:
             number = self._running.pop(reference)
-            messages += _ending(reference, number)
+            messages += self._ending(reference, number)
         return [message for message in messages if message[0] != "began"]
 
     def stop(self, signal_number: int) -> None:
         """Ask all tasks to save and stop. Those that have not begun are cancelled."""
-        import ray
-
-        ray.get(self._mailbox.stop.remote(signal_number))
+        self._ray.get(self._mailbox.stop.remote(signal_number))
         for reference, number in self._running.items():
             if number not in self._began:
-                ray.cancel(reference)
+                self._ray.cancel(reference)
 
     def close(self) -> None:
         """Kill all tasks."""
-        import ray
-
         for reference in self._running:
-            ray.cancel(reference, force=True)
-        ray.kill(self._mailbox)
+            self._ray.cancel(reference, force=True)
+        self._ray.kill(self._mailbox)
 
-    def _take(self) -> list[Message]:
-        import ray
-        from ray.exceptions import RayError
-
+    def _ending(self, reference: Any, number: int) -> list[Message]:
+        """No message for a task that ended and has said so itself, else a message with the reason of its loss."""
+        lost = self._ray.exceptions
         try:
-            return ray.get(self._mailbox.take.remote())
-        except RayError as error:
-            found = " ".join(str(error).split())[:200]
-            raise MachineError("--on ray", f"the driver's own node failed ({found})", "run it again") from error
-
-
-def _ending(reference: Any, number: int) -> list[Message]:
-    """No message for a task that ended and has said so itself, else a message with the reason of its loss."""
-    import ray
-    from ray import exceptions as lost
-
-    try:
-        ray.get(reference)
-    except lost.TaskCancelledError:
-        return [("stopped", number, {})]
-    except lost.RayTaskError as error:  # a worker catches everything itself, once it has aejax
-        found = " ".join(str(error.cause).split())[:200]
-        raise MachineError("--on ray", f"a task did not start ({found})", "install aejax on every node") from error
-    except lost.RuntimeEnvSetupError as error:
-        found = " ".join(str(error).split())[:200]
-        raise MachineError("--on ray", found, "fix the Ray installation of that node") from error
-    except lost.OutOfMemoryError:
-        return [("lost", number, "worker killed, its node out of memory", True)]
-    except lost.NodeDiedError:
-        return [("lost", number, "node lost", False)]
-    except lost.RayError as error:
-        blame = isinstance(error, lost.WorkerCrashedError)
-        return [("lost", number, f"worker lost ({type(error).__name__})", blame)]
-    return []
+            self._ray.get(reference)
+        except lost.TaskCancelledError:
+            return [("stopped", number, {})]
+        except lost.RayTaskError as error:  # a worker catches everything itself, once it has aejax
+            problem = f"a task did not start ({one_line(error.cause)})"
+            raise MachineError("--on ray", problem, "install aejax on every node") from error
+        except lost.RuntimeEnvSetupError as error:
+            raise MachineError("--on ray", one_line(error), "fix the Ray installation of that node") from error
+        except lost.OutOfMemoryError:
+            return [("lost", number, "worker killed, its node out of memory", True)]
+        except lost.NodeDiedError:
+            return [("lost", number, "node lost", False)]
+        except lost.RayError as error:
+            blame = isinstance(error, lost.WorkerCrashedError)
+            return [("lost", number, f"worker lost ({type(error).__name__})", blame)]
+        return []

@@ -8,40 +8,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from aejax import __version__
 from aejax.config import experiment_file, overrides, registry, run_identity
 from aejax.config.sweep import Sweep
 from aejax.datasets import Dataset
+from aejax.runner.context import RunContext, Source
 from aejax.runner.jobs import Job, Member
 from aejax.runtime.errors import ConfigError, MachineError
 from aejax.storage import lock
 from aejax.storage.atomic import to_json
-
-
-class Source(NamedTuple):
-    """Where sweeps come from: an experiment file and the `--set` assignments that changed them."""
-
-    path: Path
-    assignments: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Call:
-    """What all tasks of one call have in common: the arguments of `run_experiment.execute`."""
-
-    experiment: str
-    folder: Path | None
-    data_dir: Path | None = None
-    smoke: bool = False
-    how: str = "auto"
-    width: int | None = None
-    save_seconds: float | None = None
-    source: Source | None = None
 
 
 def check(sweeps: Sequence[Sweep], source: Source | None) -> None:
@@ -49,18 +28,14 @@ def check(sweeps: Sequence[Sweep], source: Source | None) -> None:
     for sweep in sweeps:
         fields = _custom_fields(sweep)
         if fields and source is None:
-            found = "a custom function, which another process knows only from the experiment file"
-            raise ConfigError(f"Sweep.{fields[0]}", found, "give source=Source(FILE), or train without `on`")
+            problem = "a custom function, which another process knows only from the experiment file"
+            raise ConfigError(f"Sweep.{fields[0]}", problem, "give source=Source(FILE), or train without `on`")
 
 
 def write(
-    job: Job,
-    members: Sequence[Member],
-    call: Call,
-    saved_blocks: Mapping[str, Any] | None,
-    rows: Sequence[Mapping[str, Any]] = (),
+    job: Job, run_ids: Container[str], context: RunContext, saved_blocks: dict[str, Any] | None, rows: Sequence[dict]
 ) -> str:
-    """The task of training these members of a job.
+    """The task of training the members of a job with these run ids.
 
     `saved_blocks` are the blocks of its saved states; None saves no state. `rows` are stored rows of its program, from
     which the worker takes the layout.
@@ -68,34 +43,28 @@ def write(
     sweep = job.sweep
     source = None
     if _custom_fields(sweep):
-        assert call.source is not None
-        path = call.source.path.resolve()
-        source = {"path": str(path), "sha256": _hash(path), "assignments": list(call.source.assignments)}
-    run_ids = {member.run_id for member in members}
-    folder = call.folder
-    return to_json(
-        {
-            "aejax": __version__,
-            "experiment": call.experiment,
-            "number": job.number,
-            "config": sweep.config(),
-            "points": sweep.points(),
-            "seeds": list(sweep.seeds),
-            "source": source,
-            "members": [[*member, member.run_id in run_ids] for member in job.members],
-            "data": job.dataset.fingerprint,
-            "data_dir": None if call.data_dir is None else str(call.data_dir.resolve()),
-            "working_folder": str(Path.cwd()),
-            "folder": None if folder is None else str(folder.resolve()),
-            "saved_blocks": saved_blocks,
-            "rows": list(rows),
-            "mark": None if folder is None else mark(folder),
-            "smoke": call.smoke,
-            "how": call.how,
-            "width": call.width,
-            "save_seconds": call.save_seconds,
-        }
-    )
+        assert context.source is not None
+        path = context.source.path.resolve()
+        source = {"path": str(path), "sha256": _hash(path), "assignments": list(context.source.assignments)}
+    folder = context.folder
+    spec = {
+        **{name: getattr(context, name) for name in ("experiment", "smoke", "how", "width", "save_seconds")},
+        "aejax": __version__,
+        "number": job.number,
+        "config": sweep.config(),
+        "points": sweep.points(),
+        "seeds": list(sweep.seeds),
+        "source": source,
+        "members": [[*member, member.run_id in run_ids] for member in job.members],
+        "data": job.dataset.fingerprint,
+        "data_dir": None if context.data_dir is None else str(context.data_dir.resolve()),
+        "working_folder": str(Path.cwd()),
+        "folder": None if folder is None else str(folder.resolve()),
+        "saved_blocks": saved_blocks,
+        "rows": list(rows),
+        "mark": None if folder is None else mark(folder),
+    }
+    return to_json(spec)
 
 
 def read_sweep(spec: Mapping[str, Any]) -> Sweep:
@@ -104,18 +73,15 @@ def read_sweep(spec: Mapping[str, Any]) -> Sweep:
     Raises ConfigError where the experiment file has changed, MachineError where this aejax is of another version.
     """
     if spec["aejax"] != __version__:
-        found = f"a worker on {os.uname().nodename} has aejax {__version__}, the task is of {spec['aejax']}"
-        raise MachineError("aejax", found, "install the same version on every machine")
+        problem = f"a worker on {os.uname().nodename} has aejax {__version__}, the task is of {spec['aejax']}"
+        raise MachineError("aejax", problem, "install the same version on every machine")
     sweep = _from_names(spec) if spec["source"] is None else _from_file(spec)
-    wanted = {**spec["config"], "digests": None}
-    config = {**sweep.config(), "digests": None}
-    for name, value in wanted.items():
-        if value != config.get(name):
-            raise ConfigError(
-                f"Sweep.{name}",
-                f"{config.get(name)!r} in a worker, {value!r} where it was asked for",
-                "let the experiment file give the same SWEEPS each time it is loaded",
-            )
+    config = sweep.config()
+    for name, value in spec["config"].items():
+        if name != "digests" and value != config.get(name):
+            problem = f"{config.get(name)!r} in a worker, {value!r} where it was asked for"
+            fix = "let the experiment file give the same SWEEPS each time it is loaded"
+            raise ConfigError(f"Sweep.{name}", problem, fix)
     return sweep
 
 

@@ -22,7 +22,7 @@ from aejax.runner.events import RunListener
 from aejax.runner.remote import task
 from aejax.runner.train_job import train_job
 from aejax.runtime import hardware
-from aejax.runtime.errors import AejaxError, DataError
+from aejax.runtime.errors import AejaxError, DataError, reason_of
 from aejax.runtime.signals import Interrupted
 from aejax.training.loop import Progress
 
@@ -46,7 +46,7 @@ def run_task(text: str, post: Post, stop_signal: Callable[[], int | None]) -> No
     except AejaxError as error:
         post("refused", type(error).__name__, error.field, error.problem, error.fix, str(error))
     except Exception as error:
-        post("failed", f"{type(error).__name__}: {' '.join(str(error).split())[:500]}", dict(timings))
+        post("failed", reason_of(error), dict(timings))
 
 
 class _RemoteListener(RunListener):
@@ -96,33 +96,24 @@ def _train(spec: Mapping[str, Any], post: Post, stop_signal: Callable[[], int | 
     dataset = _load(sweep.dataset, sweep.data_seed, spec["data_dir"], spec["smoke"])
     timings.add_since("data", start)
     if dataset.fingerprint != spec["data"]:
-        found = f"fingerprint {dataset.fingerprint} on {os.uname().nodename}, {spec['data']} where it was asked for"
-        raise DataError(sweep.dataset, found, "give every machine the same data")
+        problem = f"fingerprint {dataset.fingerprint} on {os.uname().nodename}, {spec['data']} where it was asked for"
+        raise DataError(sweep.dataset, problem, "give every machine the same data")
 
     def store(row: dict[str, Any], params: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         row["config"] = spec["config"]  # the digest of a custom function can differ between processors
         post("row", row, params, arrays)
 
     folder = _folder_to_save_in(spec)
-    context = RunContext(
-        spec["experiment"],
-        folder,
-        listener,
-        timings,
-        store,
-        spec["how"],
-        spec["width"],
-        spec["save_seconds"],
-        spec["rows"],
-        saved_blocks={} if folder is None else spec["saved_blocks"],
-        remove_state=lambda _, state_id: post("remove_state", state_id),  # the driver may still have to store its runs
-    )
+    options = {name: spec[name] for name in ("how", "width", "save_seconds", "rows")}
+    context = RunContext(spec["experiment"], folder, listener, timings, store, **options)
+    context.saved_blocks = {} if folder is None else spec["saved_blocks"]
+    context.remove_state = lambda _, state_id: post("remove_state", state_id)  # the driver may have to store its runs
     train_job(task.read_job(spec, sweep, dataset), context)
 
 
 def _folder_to_save_in(spec: Mapping[str, Any]) -> Path | None:
     """The results folder for states; None where states are not wanted, or the folder is on another machine's disk."""
-    if spec["folder"] is None or spec["saved_blocks"] is None or spec["mark"] is None:
+    if spec["saved_blocks"] is None or spec["mark"] is None:
         return None
     folder = Path(spec["folder"])
     return folder if task.mark(folder) == spec["mark"] else None
