@@ -56,7 +56,7 @@ def rebuild(folder: Path, warn: Callable[[str], None] | None = None) -> list[Pat
 
     Holds the folder's lock meanwhile. Raises ResultsError where there are no runs, or where another call is writing.
     """
-    if not (folder / "runs.jsonl").is_file() and not (folder / "runs").is_dir():
+    if not run_folders.is_experiment(folder):
         raise ResultsError(str(folder), "no runs there", "give a results folder, for example results/quickstart")
     with lock.hold(folder):
         rows = run_folders.write_index(folder, warn)

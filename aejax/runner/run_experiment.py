@@ -14,6 +14,7 @@ The way of a run, each step once:
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -192,7 +193,7 @@ class _Call:
         from aejax.reporting import summary
 
         start = time.perf_counter()
-        load_arrays = summary.array_loader(self.folder)
+        load_arrays = functools.partial(run_folders.read_arrays, self.folder)
         summary.write(self.folder, rows, load_arrays)
         if events:
             wanted = set(run_ids)

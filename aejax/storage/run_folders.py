@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jax.tree_util import keystr, tree_leaves_with_path
 
 from aejax.runtime.errors import ConfigError, MachineError, ResultsError
 from aejax.storage import atomic, lock
@@ -136,6 +135,15 @@ def read_row(run: Path, warn: Callable[[str], None] | None = None) -> dict[str, 
         return None
 
 
+def read_arrays(folder: Path, run_id: str) -> dict[str, np.ndarray] | None:
+    """The arrays of a run of a results folder, or None where the run is not stored or is damaged."""
+    run = folder / "runs" / run_id
+    try:
+        return read_run(run).arrays if run.exists() else None
+    except ResultsError:
+        return None
+
+
 def _read_checked(run: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The row of a run and the content of its files by name, checked against the manifest and the folder's name."""
     fix = "run the experiment again"
@@ -240,10 +248,15 @@ def _order(row: Mapping[str, Any]) -> tuple:
     return row["dataset"], row["label"], row["codings"], hyper, row["seed"], row["run_id"]
 
 
-def flatten_tree(tree: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def flatten_tree(tree: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
     """The leaves of a nested dict by path, such as `encoder/layer_0/kernel`, as NumPy arrays in C order."""
-    leaves = tree_leaves_with_path(tree, is_leaf=lambda node: not isinstance(node, Mapping))
-    return {keystr(path, simple=True, separator="/"): np.asarray(leaf, order="C") for path, leaf in leaves}
+    leaves: dict[str, np.ndarray] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            leaves |= flatten_tree(value, f"{prefix}{name}/")
+        else:
+            leaves[f"{prefix}{name}"] = np.asarray(value, order="C")
+    return leaves
 
 
 def unflatten_tree(leaves: Mapping[str, np.ndarray]) -> dict[str, Any]:
