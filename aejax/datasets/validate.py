@@ -39,11 +39,8 @@ def dtype_and_rank(name: str, split: str, x: np.ndarray) -> None:
         kind = {"c": "complex", "O": "object", "U": "string", "S": "string"}.get(x.dtype.kind, "non-numeric")
         raise DataError(name, f"{split}: expected real numbers, found {kind} dtype {x.dtype}", "convert them first")
     if x.ndim not in (2, 3, 4):
-        raise DataError(
-            name,
-            f"{split}: expected rank 2 (rows, columns), 3 or 4 (images), found rank {x.ndim}, shape {x.shape}",
-            "reshape the array so that its first axis counts examples",
-        )
+        found = f"{split}: expected rank 2 (rows, columns), 3 or 4 (images), found rank {x.ndim}, shape {x.shape}"
+        raise DataError(name, found, "reshape the array so that its first axis counts examples")
     if x.ndim == 4 and x.shape[-1] not in (1, 3, 4):
         found = f"{split}: expected images (n, height, width, channels) with 1, 3 or 4 channels, found shape {x.shape}"
         raise DataError(name, found, "move the channels to the last axis, or flatten the rows to (n, columns)")
@@ -77,7 +74,7 @@ def finite(name: str, split: str, x_nd: np.ndarray) -> None:
         return
     x_nd = x_nd.reshape(len(x_nd), -1)
     limit = np.finfo(np.float32).max if x_nd.dtype.itemsize > 4 else np.finfo(x_nd.dtype).max
-    count, row, column = _find_beyond(x_nd, float(limit))
+    count, row, column = _find_beyond(x_nd, float(limit), np.asarray)
     if count:
         value = x_nd[row, column]
         overflow = np.isfinite(value)
@@ -109,39 +106,32 @@ def summable(name: str, split: str, raw_nd: np.ndarray, offset_d: np.ndarray, sc
             raise DataError(name, found, "scale that column down, or remove that row")
 
 
-def _find_beyond(
-    x_nd: np.ndarray, limit: float, scaled: Callable[[np.ndarray], np.ndarray] | None = None
-) -> tuple[int, int, int]:
+def _find_beyond(x_nd: np.ndarray, limit: float, scaled: Callable[[np.ndarray], np.ndarray]) -> tuple[int, int, int]:
     """The number of scaled values that are NaN or outside of -limit to limit, and row and column of the first.
 
-    Row and column are -1 if there is no such value. `scaled` scales rows, CHUNK_ROWS at a time; without it they are
-    checked unchanged.
+    Row and column are -1 if there is no such value. `scaled` scales rows, CHUNK_ROWS at a time.
     """
     count = 0
-    row = -1
-    column = -1
+    row = column = -1
     for start in range(0, len(x_nd), CHUNK_ROWS):
         chunk_nd = x_nd[start : start + CHUNK_ROWS]
-        beyond = ~(np.abs(chunk_nd if scaled is None else scaled(chunk_nd)) <= limit)
-        if beyond.any():
-            if not count:
-                row, column = (int(i) for i in np.argwhere(beyond)[0])
-                row += start
-            count += int(beyond.sum())
+        positions = np.argwhere(~(np.abs(scaled(chunk_nd)) <= limit))
+        if len(positions) and not count:
+            row, column = (positions[0] + (start, 0)).tolist()
+        count += len(positions)
     return count, row, column
 
 
-def varies(name: str, x_nd: np.ndarray) -> None:
-    """Raise DataError unless a column of the training rows varies. On constant data, all codings are equally good."""
-    if len(x_nd) < 2:
-        raise DataError(name, f"train: {len(x_nd)} row", "give at least 2 training rows")
-    if not any((x_nd[i : i + CHUNK_ROWS] != x_nd[0]).any() for i in range(0, len(x_nd), CHUNK_ROWS)):
-        raise all_constant(name, x_nd.shape[1])
+def varies(name: str, x_nd: np.ndarray, constant: int) -> None:
+    """Raise DataError unless a column of the training rows varies. On constant data, all codings are equally good.
 
-
-def all_constant(name: str, columns: int) -> DataError:
-    """The error for training rows with no column that varies."""
-    return DataError(name, f"train: all {columns} columns are constant", "give data that vary between rows")
+    `constant` is the number of columns that vary by rounding errors only, as in `Scaling`.
+    """
+    rows, columns = x_nd.shape
+    if rows < 2:
+        raise DataError(name, f"train: {rows} row", "give at least 2 training rows")
+    if constant == columns or not any((x_nd[i : i + CHUNK_ROWS] != x_nd[0]).any() for i in range(0, rows, CHUNK_ROWS)):
+        raise DataError(name, f"train: all {columns} columns are constant", "give data that vary between rows")
 
 
 def labels(name: str, x: Mapping[str, np.ndarray], y: Mapping[str, np.ndarray | None]) -> dict[str, np.ndarray | None]:
@@ -159,15 +149,14 @@ def labels(name: str, x: Mapping[str, np.ndarray], y: Mapping[str, np.ndarray | 
         if len(array) != len(x[split]):
             raise DataError(name, f"{split}: {len(x[split])} rows, {len(array)} labels", "give one label per row")
         if array.dtype.kind not in "biufUS":
-            found = f"{split}: labels of dtype {array.dtype}"
-            raise DataError(name, found, "give labels as integers or strings")
-    numbers = {split: _numbers(array) for split, array in arrays.items()}
-    if any(array is None for array in numbers.values()):
+            raise DataError(name, f"{split}: labels of dtype {array.dtype}", "give labels as integers or strings")
+    try:
+        numbers = {split: array.astype(float) if array.dtype.kind in "US" else array for split, array in arrays.items()}
+    except ValueError:  # a string that is not a number
         names = np.unique(np.concatenate([array.astype(str) for array in arrays.values()]))
         numbers = {split: np.searchsorted(names, array.astype(str)) for split, array in arrays.items()}
     integers: dict[str, np.ndarray | None] = dict.fromkeys(x)
     for split, array in numbers.items():
-        assert array is not None
         if array.dtype.kind == "f":
             fractions = array[~((array == np.floor(array)) & (np.abs(array) < 2**53))]
             if fractions.size:
@@ -175,16 +164,6 @@ def labels(name: str, x: Mapping[str, np.ndarray], y: Mapping[str, np.ndarray | 
                 raise DataError(name, found, "give class numbers, or rename that column or array")
         integers[split] = array.astype(np.int64)
     return integers
-
-
-def _numbers(array: np.ndarray) -> np.ndarray | None:
-    """The labels as numbers; None if one of them is a string that is not a number."""
-    if array.dtype.kind not in "US":
-        return array
-    try:
-        return array.astype(np.float64)
-    except ValueError:
-        return None
 
 
 def same_unit(name: str, rows_nd: np.ndarray, scale: float, *, images: bool, bounded: bool) -> None:
