@@ -112,11 +112,11 @@ def read_rows(
     else:
         rows_nd = raw.x["train"]
     if rows_nd.shape[1] != inputs:
-        found = f"{rows_nd.shape[1]} features per row, the stored run has {inputs}"
-        raise DataError(name, found, "give data with the features the run was trained on")
+        problem = f"{rows_nd.shape[1]} features per row, the stored run has {inputs}"
+        raise DataError(name, problem, "give data with the features the run was trained on")
     if image_shape is not None and raw.image_shape is not None and tuple(image_shape) != raw.image_shape:
-        found = f"images of shape {raw.image_shape}, the stored run has {tuple(image_shape)}"
-        raise DataError(name, found, "give images of the shape the run was trained on")
+        problem = f"images of shape {raw.image_shape}, the stored run has {tuple(image_shape)}"
+        raise DataError(name, problem, "give images of the shape the run was trained on")
     if scaling.scale_d.shape == (1,) and not scaling.offset_d.any():
         scale = float(scaling.scale_d[0])
         bounded = (scale if unit is None else unit) != 1

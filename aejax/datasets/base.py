@@ -160,8 +160,8 @@ def cut_splits(name: str, raw: RawData, seed: int) -> RawData:
     labels_n = raw.y["train"]
     rows = len(raw.x["train"])
     if rows < validate.MINIMUM_ROWS:
-        found = f"train: {rows} row{'s' * (rows != 1)}, too few to cut off {' and '.join(missing)} rows"
-        raise DataError(name, found, f"give at least {validate.MINIMUM_ROWS} rows, or all three splits")
+        problem = f"train: {rows} row{'s' * (rows != 1)}, too few to cut off {' and '.join(missing)} rows"
+        raise DataError(name, problem, f"give at least {validate.MINIMUM_ROWS} rows, or all three splits")
     sizes = split_sizes(rows, missing)
     if raw.validation_rows is not None:
         sizes["train"] += sizes["validation"] - raw.validation_rows

@@ -121,13 +121,13 @@ def _check_npy(stream: IO[bytes], size: int, field: str) -> None:
     except (ValueError, SyntaxError, tokenize.TokenError) as error:
         raise DataError(field, f"a .npy header that cannot be read ({error})", "save it with numpy.save") from error
     if dtype.hasobject:
-        found = "an array of Python objects, which only a pickle can hold; loading a pickle can run code"
-        raise DataError(field, found, "save it as numbers: x.astype(float)")
+        problem = "an array of Python objects, which only a pickle can hold; loading a pickle can run code"
+        raise DataError(field, problem, "save it as numbers: x.astype(float)")
     promised_bytes = math.prod(shape) * dtype.itemsize
     stored_bytes = size - stream.tell()
     if promised_bytes != stored_bytes:
-        found = f"the header promises {promised_bytes} bytes (shape {shape}, {dtype}), the file holds {stored_bytes}"
-        raise DataError(field, found, "copy or save the file again")
+        problem = f"the header promises {promised_bytes} bytes (shape {shape}, {dtype}), the file holds {stored_bytes}"
+        raise DataError(field, problem, "copy or save the file again")
 
 
 def _read_npy(path: Path) -> Content:
@@ -150,8 +150,8 @@ def _read_npz(path: Path) -> Content:
             raise
         with path.open("rb") as stream:
             html = stream.read(64).lstrip()[:1] == b"<"
-        found = "an HTML or XML page" if html else f"a damaged or truncated one ({error})"
-        raise DataError(str(path), f"expected an .npz archive, found {found}", "copy or save the file again") from error
+        kind = "an HTML or XML page" if html else f"a damaged or truncated one ({error})"
+        raise DataError(str(path), f"expected an .npz archive, found {kind}", "copy or save the file again") from error
     if len(arrays) == 1 and "train" not in arrays:
         return Content({"train": next(iter(arrays.values()))}, {"train": None})
     keys = {split: pair for split, pairs in SPLIT_KEYS.items() for pair in pairs if pair[0] in arrays}
@@ -192,8 +192,8 @@ def _header(path: Path, numbered_rows: list[tuple[int, list[str]]]) -> list[str]
             fix = "save it with commas between cells and points in numbers"
             raise DataError(str(path), f"line {line}: cells separated by {separator_name}", fix)
     if len(first) > 1 and not first[0].strip():
-        found = f"line {line}: the first column has no name, as when pandas saves its index"
-        raise DataError(str(path), found, "save it with index=False, or fill that cell")
+        problem = f"line {line}: the first column has no name, as when pandas saves its index"
+        raise DataError(str(path), problem, "save it with index=False, or fill that cell")
     return first if all_words or any(cell.strip().lower() in LABEL_COLUMNS for cell in first) else None
 
 
@@ -214,19 +214,20 @@ def _read_csv(path: Path) -> Content:
     names = [cell.strip() for cell in header or map(str, range(1, len(numbered_rows[0][1]) + 1))]
     label_columns = [i for i, name in enumerate(names) if name.lower() in LABEL_COLUMNS]
     if len(label_columns) > 1:
-        found = f"{len(label_columns)} label columns: {[names[i] for i in label_columns]}"
-        raise DataError(str(path), found, "keep one and rename the others")
+        problem = f"{len(label_columns)} label columns: {[names[i] for i in label_columns]}"
+        raise DataError(str(path), problem, "keep one and rename the others")
     input_columns = [i for i in range(len(names)) if i not in label_columns]
     x_nd = np.empty((len(numbered_rows), len(input_columns)))
     for n, (line, row) in enumerate(numbered_rows):
         if len(row) != len(names):
-            found = f"line {line} has {len(row)} cells, expected {len(names)}"
-            raise DataError(str(path), found, "give every line the same cells, separated by commas")
+            problem = f"line {line} has {len(row)} cells, expected {len(names)}"
+            raise DataError(str(path), problem, "give every line the same cells, separated by commas")
         for d, i in enumerate(input_columns):
             value = _number(row[i])
             if value is None:
-                found = f"line {line}, column {names[i]!r}: {row[i]!r} is not a number"
-                raise DataError(str(path), found, "remove or encode it, or name the column `label` if it holds labels")
+                problem = f"line {line}, column {names[i]!r}: {row[i]!r} is not a number"
+                fix = "remove or encode it, or name the column `label` if it holds labels"
+                raise DataError(str(path), problem, fix)
             x_nd[n, d] = value
     y_n = np.array([row[label_columns[0]].strip() for _, row in numbered_rows]) if label_columns else None
     return Content({"train": x_nd}, {"train": y_n})
@@ -238,11 +239,11 @@ def _read_image_folder(path: Path) -> Content:
     label_folders = [folder for folder in subfolders if _image_paths(folder)]
     direct_images = _image_paths(path)
     if label_folders and direct_images:
-        found = f"images both here ({direct_images[0].name}, ...) and in sub-folders ({label_folders[0].name}, ...)"
-        raise DataError(str(path), found, "put all of them here, or all in one sub-folder per label")
+        problem = f"images both here ({direct_images[0].name}, ...) and in sub-folders ({label_folders[0].name}, ...)"
+        raise DataError(str(path), problem, "put all of them here, or all in one sub-folder per label")
     if label_folders and {folder.name.lower() for folder in label_folders} <= {*SPLITS, "val", "valid"}:
-        found = f"the sub-folders {[folder.name for folder in label_folders]} are splits, not labels"
-        raise DataError(str(path), found, "give one of them, or save the splits as one .npz")
+        problem = f"the sub-folders {[folder.name for folder in label_folders]} are splits, not labels"
+        raise DataError(str(path), problem, "give one of them, or save the splits as one .npz")
     files = [(file, label) for label, folder in enumerate(label_folders or [path]) for file in _image_paths(folder)]
     if not files:
         raise DataError(str(path), f"no image ({', '.join(IMAGE_SUFFIXES)})", "give a folder with images")
@@ -250,8 +251,8 @@ def _read_image_folder(path: Path) -> Content:
     for (file, _), image in zip(files, images, strict=True):
         if image.shape[:2] != images[0].shape[:2]:
             first_size, size = (f"{height} x {width}" for height, width, _ in (images[0].shape, image.shape))
-            found = f"{files[0][0].name} has {first_size} pixels (height x width), {file.name} has {size}"
-            raise DataError(str(path), found, "resize them to one size")
+            problem = f"{files[0][0].name} has {first_size} pixels (height x width), {file.name} has {size}"
+            raise DataError(str(path), problem, "resize them to one size")
     stacked = np.stack(np.broadcast_arrays(*images))  # if some are in colour, the others become so
     return Content({"train": stacked}, {"train": np.array([label for _, label in files]) if label_folders else None})
 
@@ -268,8 +269,8 @@ def _read_image(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
             if image.mode.startswith(MODES_ABOVE_8_BITS):
-                found = f"more than 8 bits per pixel (mode {image.mode})"
-                raise DataError(str(path), found, "save it with 8 bits, or the pixels as .npy with ?scale=65535")
+                problem = f"more than 8 bits per pixel (mode {image.mode})"
+                raise DataError(str(path), problem, "save it with 8 bits, or the pixels as .npy with ?scale=65535")
             return np.atleast_3d(np.asarray(image.convert("L" if image.mode in GREY_MODES else "RGB")))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, DataError):

@@ -33,12 +33,10 @@ def interpret(
     for split, array in x.items():
         validate.finite(name, split, array)
     shape = x["train"].shape[1:]
-    image_shape = shape if len(shape) > 1 else None
-    if shape[2:] == (1,):
-        image_shape = shape[:2]
+    image_shape = shape[:2] if shape[2:] == (1,) else shape  # grey images have no axis of channels
     divisor = _divisor(name, x, scale)
     rows = {split: array.reshape(len(array), -1) for split, array in x.items()}
-    return RawData(rows, validate.labels(name, x, y), image_shape, divisor)
+    return RawData(rows, validate.labels(name, x, y), image_shape if len(shape) > 1 else None, divisor)
 
 
 def _divisor(name: str, x: Mapping[str, np.ndarray], scale: float | str | None) -> float | None:

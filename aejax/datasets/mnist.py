@@ -86,8 +86,8 @@ def _read_prepared(folder: Path, split: str) -> dict[str, np.ndarray]:
         md5 = hashlib.md5(header.tobytes() + arrays[part].tobytes(), usedforsecurity=False).hexdigest()
         _, expected_md5 = FILES[split, part]
         if md5 != expected_md5:
-            found = f"{split} {part} are damaged: expected md5 {expected_md5}, found {md5}"
-            raise DataError(str(folder), found, fix)
+            problem = f"{split} {part} are damaged: expected md5 {expected_md5}, found {md5}"
+            raise DataError(str(folder), problem, fix)
     return arrays
 
 
@@ -118,8 +118,8 @@ def _prepare(data_dir: str | Path | None) -> Path:
 
                 _builder_class(tfds, arrays)(data_dir=str(root), file_format="array_record").download_and_prepare()
     except OSError as error:
-        found = f"MNIST could not be prepared here ({error})"
-        raise MachineError(str(root), found, "free 100 MB there or pass another data_dir") from error
+        problem = f"MNIST could not be prepared here ({error})"
+        raise MachineError(str(root), problem, "free 100 MB there or pass another data_dir") from error
     return folder
 
 
@@ -195,8 +195,8 @@ def _verified(field: str, data: bytes, expected_md5: str) -> bytes:
         try:
             data = gzip.decompress(data)
         except (OSError, EOFError, zlib.error) as error:
-            found = f"expected a whole gzip file, found a damaged one of {len(data)} bytes ({error})"
-            raise DataError(field, found, fix) from error
+            problem = f"expected a whole gzip file, found a damaged one of {len(data)} bytes ({error})"
+            raise DataError(field, problem, fix) from error
     md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
     if md5 != expected_md5:
         raise DataError(field, f"expected md5 {expected_md5}, found {md5} ({len(data)} bytes decompressed)", fix)
@@ -235,5 +235,5 @@ def _download_file(path: Path, md5: str, data_dir: str | Path | None) -> bytes:
     if wrong_bytes is not None:
         raise DataError(wrong_bytes.field, wrong_bytes.problem, f"{fix} yourself") from wrong_bytes
     roots = ", ".join(map(str, tfds_source.roots(data_dir)))
-    found = f"not in {roots}, and no mirror could be reached ({'; '.join(failures)})"
-    raise DataError("mnist", found, fix)
+    problem = f"not in {roots}, and no mirror could be reached ({'; '.join(failures)})"
+    raise DataError("mnist", problem, fix)

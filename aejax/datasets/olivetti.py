@@ -145,13 +145,12 @@ def _read_file(data_dir: str | Path | None) -> tuple[np.ndarray, np.ndarray]:
     except DataError as error:
         raise DataError(error.field, error.problem, fix) from error
     images = content.x["train"]
-    labels = content.y["train"]
+    labels: Any = content.y["train"]  # None is refused below, too
     for name, array in (("images", images), ("labels", labels)):
         digest = "nothing" if array is None else hashlib.sha256(array.tobytes()).hexdigest()
         if digest != DIGESTS[name]:
-            found = f"{name} are not the original: expected SHA-256 {DIGESTS[name]}, found {digest}"
-            raise DataError(str(path), found, fix)
-    assert labels is not None
+            problem = f"{name} are not the original: expected SHA-256 {DIGESTS[name]}, found {digest}"
+            raise DataError(str(path), problem, fix)
     return images.reshape(-1, SIDE, SIDE), labels.ravel()
 
 
@@ -173,6 +172,6 @@ def make(folder: str | Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(path, images=images, labels=labels)
     except OSError as error:
-        found = f"could not be downloaded or written ({error})"
-        raise MachineError(str(path), found, "check the network and the folder") from error
+        problem = f"could not be downloaded or written ({error})"
+        raise MachineError(str(path), problem, "check the network and the folder") from error
     return path

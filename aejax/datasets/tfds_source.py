@@ -23,6 +23,7 @@ from aejax.runtime.errors import ConfigError, DataError
 PREFIX = "tfds:"
 CHUNK_RECORDS = 4096
 """Records decoded at a time: enough to keep all reading threads busy, and few enough to hold two copies in memory."""
+PREPARE_AGAIN = "remove that folder and prepare it again"
 _NAME = re.compile(r"[a-z]\w*(/[\w.+-]+)?(:[\d*]+\.[\d*]+\.[\d*]+)?", re.ASCII)
 
 
@@ -65,10 +66,9 @@ def load_raw(name: str, data_dir: str | Path | None, scale: float | None = None)
     if "train" not in splits:
         raise DataError(name, f"has the splits {sorted(builder.info.splits)}", "use a dataset with a split `train`")
     input_keys, label_key = _select_features(name, builder.info)
-    x: dict[str, np.ndarray] = {}
-    y: dict[str, np.ndarray | None] = {}
-    for split in splits:
-        x[split], y[split] = _read_split(name, builder, split, input_keys, label_key)
+    arrays = {split: _read_split(name, builder, split, input_keys, label_key) for split in splits}
+    x = {split: rows for split, (rows, _) in arrays.items()}
+    y = {split: labels for split, (_, labels) in arrays.items()}
     # A table of counts or codes has a unit that does not matter once every column is standardised.
     usual_scale = interpret.STANDARDISE if x["train"].dtype.kind in "bi" else None
     return interpret.interpret(name, x, y, scale or usual_scale)
@@ -82,28 +82,23 @@ def _find_or_prepare(name: str, data_dir: str | Path | None) -> Any:
     tfds_name = name.removeprefix(PREFIX)
     folders = roots(data_dir)
     for folder in folders:
-        try:
-            with quiet():
+        with quiet(), _as_data_error(name, f"{folder}: metadata that cannot be read", PREPARE_AGAIN):
+            try:
                 builder = read_only_builder.builder_from_files(tfds_name, data_dir=str(folder))
-        except tfds.core.DatasetNotFoundError:
-            continue
-        except Exception as error:
-            found = f"{folder}: metadata that cannot be read ({_first_line(error)})"
-            raise DataError(name, found, "remove that folder and prepare it again") from error
+            except tfds.core.DatasetNotFoundError:
+                continue
         file_format = builder.info.file_format and builder.info.file_format.value
         if file_format != "array_record":
-            found = f"prepared as {file_format} in {builder.data_dir}, which needs TensorFlow to read"
-            raise DataError(name, found, "prepare it again elsewhere with file_format='array_record'")
+            problem = f"prepared as {file_format} in {builder.data_dir}, which needs TensorFlow to read"
+            raise DataError(name, problem, "prepare it again elsewhere with file_format='array_record'")
         return builder
     if not _has_tensorflow():
-        found = f"not prepared as array_record in {', '.join(map(str, folders))}, and preparing it needs TensorFlow"
-        raise DataError(name, found, "pip install 'aejax[tensorflow]' and run this again, or pass its data_dir")
-    try:
+        problem = f"not prepared as array_record in {', '.join(map(str, folders))}, and preparing it needs TensorFlow"
+        raise DataError(name, problem, "pip install 'aejax[tensorflow]' and run this again, or pass its data_dir")
+    fix = "check its name at tensorflow.org/datasets, the network and the disk"
+    with _as_data_error(name, "TFDS could not prepare it", fix):
         builder = tfds.builder(tfds_name, data_dir=str(folders[0]), file_format="array_record")
         builder.download_and_prepare(file_format="array_record")
-    except Exception as error:
-        fix = "check its name at tensorflow.org/datasets, the network and the disk"
-        raise DataError(name, f"TFDS could not prepare it ({_first_line(error)})", fix) from error
     return builder
 
 
@@ -111,10 +106,16 @@ def _has_tensorflow() -> bool:
     return importlib.util.find_spec("tensorflow") is not None
 
 
-def _first_line(error: Exception) -> str:
-    """Type and first line of an error of another library, whose whole text may fill pages."""
-    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return f"{type(error).__name__}: {text[:200]}"
+@contextlib.contextmanager
+def _as_data_error(name: str, problem: str, fix: str) -> Iterator[None]:
+    """Turn an error of TFDS, of any type, into a DataError. Only its first line is quoted: its text may fill pages."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        first_line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        raise DataError(name, f"{problem} ({type(error).__name__}: {first_line[:200]})", fix) from error
 
 
 def _select_features(name: str, info: Any) -> tuple[list[str], str | None]:
@@ -154,25 +155,19 @@ def _read_split(
     """Rows (n, ...) and labels (n,) of a split; labels are None if there is no label key."""
     blocks: list[np.ndarray] = []
     labels: list[int] = []
-    try:
-        with quiet():
-            source = builder.as_data_source(split=split)
-            for start in range(0, len(source), CHUNK_RECORDS):
-                # __getitems__ reads a batch in one call, several times faster than one __getitem__ per record.
-                records = source.__getitems__(range(start, min(start + CHUNK_RECORDS, len(source))))
-                rows = [_row(record, input_keys) for record in records]
-                first_shape = blocks[0].shape[1:] if blocks else rows[0].shape
-                for number, row in enumerate(rows, start):
-                    if row.shape != first_shape:
-                        found = f"{split}: row 0 has shape {first_shape}, row {number} {row.shape}"
-                        raise DataError(name, found, "use a dataset whose images have one size")
-                blocks.append(np.stack(rows))
-                labels += [int(record[label_key]) for record in records if label_key]
-    except DataError:
-        raise
-    except Exception as error:
-        found = f"{builder.data_dir}: {split} cannot be read ({_first_line(error)})"
-        raise DataError(name, found, "remove that folder and prepare it again") from error
+    with quiet(), _as_data_error(name, f"{builder.data_dir}: {split} cannot be read", PREPARE_AGAIN):
+        source = builder.as_data_source(split=split)
+        for start in range(0, len(source), CHUNK_RECORDS):
+            # __getitems__ reads a batch in one call, several times faster than one __getitem__ per record.
+            records = source.__getitems__(range(start, min(start + CHUNK_RECORDS, len(source))))
+            rows = [_row(record, input_keys) for record in records]
+            first_shape = blocks[0].shape[1:] if blocks else rows[0].shape
+            for number, row in enumerate(rows, start):
+                if row.shape != first_shape:
+                    problem = f"{split}: row 0 has shape {first_shape}, row {number} {row.shape}"
+                    raise DataError(name, problem, "use a dataset whose images have one size")
+            blocks.append(np.stack(rows))
+            labels += [int(record[label_key]) for record in records if label_key]
     if not blocks:
         raise DataError(name, f"{split}: empty", "use a dataset with rows in every split")
     return np.concatenate(blocks), np.asarray(labels) if label_key else None

@@ -39,11 +39,12 @@ def dtype_and_rank(name: str, split: str, x: np.ndarray) -> None:
         kind = {"c": "complex", "O": "object", "U": "string", "S": "string"}.get(x.dtype.kind, "non-numeric")
         raise DataError(name, f"{split}: expected real numbers, found {kind} dtype {x.dtype}", "convert them first")
     if x.ndim not in (2, 3, 4):
-        found = f"{split}: expected rank 2 (rows, columns), 3 or 4 (images), found rank {x.ndim}, shape {x.shape}"
-        raise DataError(name, found, "reshape the array so that its first axis counts examples")
+        problem = f"{split}: expected rank 2 (rows, columns), 3 or 4 (images), found rank {x.ndim}, shape {x.shape}"
+        raise DataError(name, problem, "reshape the array so that its first axis counts examples")
     if x.ndim == 4 and x.shape[-1] not in (1, 3, 4):
-        found = f"{split}: expected images (n, height, width, channels) with 1, 3 or 4 channels, found shape {x.shape}"
-        raise DataError(name, found, "move the channels to the last axis, or flatten the rows to (n, columns)")
+        expected = f"{split}: expected images (n, height, width, channels) with 1, 3 or 4 channels"
+        fix = "move the channels to the last axis, or flatten the rows to (n, columns)"
+        raise DataError(name, f"{expected}, found shape {x.shape}", fix)
     if 0 in x.shape:
         raise DataError(name, f"{split}: empty, shape {x.shape}", "give at least one row and one column")
 
@@ -55,14 +56,14 @@ def same_columns(name: str, x: Mapping[str, np.ndarray]) -> None:
     for split, array in x.items():
         columns = math.prod(array.shape[1:])
         if columns != train_columns:
-            found = f"train has {train_columns} features per row, {split} has {columns}"
-            raise DataError(name, found, "give every split the same features")
+            problem = f"train has {train_columns} features per row, {split} has {columns}"
+            raise DataError(name, problem, "give every split the same features")
         if array.shape[1:] != train.shape[1:]:
-            found = f"rows of train have shape {train.shape[1:]}, rows of {split} {array.shape[1:]}"
-            raise DataError(name, found, "give every split the same shape")
+            problem = f"rows of train have shape {train.shape[1:]}, rows of {split} {array.shape[1:]}"
+            raise DataError(name, problem, "give every split the same shape")
         if (array.dtype.kind, array.dtype == np.uint8) != (train.dtype.kind, train.dtype == np.uint8):
-            found = f"train is {train.dtype}, {split} is {array.dtype}"
-            raise DataError(name, found, "give every split the same dtype")
+            problem = f"train is {train.dtype}, {split} is {array.dtype}"
+            raise DataError(name, problem, "give every split the same dtype")
 
 
 def finite(name: str, split: str, x_nd: np.ndarray) -> None:
@@ -100,10 +101,10 @@ def summable(name: str, split: str, raw_nd: np.ndarray, offset_d: np.ndarray, sc
         count, row, column = _find_beyond(raw_nd, limit, scaled)
         if count:
             value = scaled(raw_nd[row : row + 1])[0, column]
-            problem = f"{count} value{'s' * (count > 1)} too large for float32 to sum the squares"
+            values = f"{count} value{'s' * (count > 1)} too large for float32 to sum the squares"
             first = f"first at row {row}, column {column} (counting from 0): {raw_nd[row, column]}"
-            found = f"{split}: {problem}, {first} ({value:.3g} after scaling, at most {limit:.1e} fits)"
-            raise DataError(name, found, "scale that column down, or remove that row")
+            problem = f"{split}: {values}, {first} ({value:.3g} after scaling, at most {limit:.1e} fits)"
+            raise DataError(name, problem, "scale that column down, or remove that row")
 
 
 def _find_beyond(x_nd: np.ndarray, limit: float, scaled: Callable[[np.ndarray], np.ndarray]) -> tuple[int, int, int]:
@@ -144,8 +145,8 @@ def labels(name: str, x: Mapping[str, np.ndarray], y: Mapping[str, np.ndarray | 
         if array.ndim == 2 and array.shape[1] == 1:
             arrays[split] = array = array[:, 0]
         if array.ndim != 1:
-            found = f"{split}: expected labels of shape ({len(x[split])},), found {array.shape}"
-            raise DataError(name, found, "give one label per row")
+            problem = f"{split}: expected labels of shape ({len(x[split])},), found {array.shape}"
+            raise DataError(name, problem, "give one label per row")
         if len(array) != len(x[split]):
             raise DataError(name, f"{split}: {len(x[split])} rows, {len(array)} labels", "give one label per row")
         if array.dtype.kind not in "biufUS":
@@ -160,8 +161,8 @@ def labels(name: str, x: Mapping[str, np.ndarray], y: Mapping[str, np.ndarray | 
         if array.dtype.kind == "f":
             fractions = array[~((array == np.floor(array)) & (np.abs(array) < 2**53))]
             if fractions.size:
-                found = f"{split}: labels are numbers but not whole ones, such as {fractions[0]}"
-                raise DataError(name, found, "give class numbers, or rename that column or array")
+                problem = f"{split}: labels are numbers but not whole ones, such as {fractions[0]}"
+                raise DataError(name, problem, "give class numbers, or rename that column or array")
         integers[split] = array.astype(np.int64)
     return integers
 
@@ -179,5 +180,5 @@ def same_unit(name: str, rows_nd: np.ndarray, scale: float, *, images: bool, bou
     fractions = (images or bounded) and rows_nd.dtype.kind in "bf" and 0 < high <= 1 and scale >= 10
     whole_bytes = images and rows_nd.dtype == np.uint8 and high > 1 and scale == 1
     if outside or fractions or whole_bytes:
-        found = f"{rows_nd.dtype} values from {low:g} to {high:g}, the stored run has values from 0 to {scale:g}"
-        raise DataError(name, found, f"bring the values to 0..{scale:g}")
+        problem = f"{rows_nd.dtype} values from {low:g} to {high:g}, the stored run has values from 0 to {scale:g}"
+        raise DataError(name, problem, f"bring the values to 0..{scale:g}")
