@@ -1,6 +1,8 @@
 """Preparing and reading MNIST: the original bytes or an error, in every folder, and prepared by one process only."""
 
+import contextlib
 import errno
+import fcntl
 import gzip
 import json
 import os
@@ -201,10 +203,10 @@ def test_of_two_threads_only_the_first_prepares(empty, mnist_dir, monkeypatch):
     start_times = []
     original = mnist._builder_class
 
-    def recorded(module):
+    def recorded(module, arrays):
         start_times.append(time.monotonic())
         time.sleep(0.3)
-        return original(module)
+        return original(module, arrays)
 
     monkeypatch.setattr(mnist, "_builder_class", recorded)
     with mnist_lock(empty / "tfds"):
@@ -218,9 +220,12 @@ def test_of_two_threads_only_the_first_prepares(empty, mnist_dir, monkeypatch):
     assert len(start_times) == 1
 
 
+@contextlib.contextmanager
 def mnist_lock(root):
     root.mkdir()
-    return mnist._locked(root / f".{mnist.NAME}.lock")
+    with (root / f".{mnist.NAME}.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def test_the_prepared_files_contain_no_path_of_this_machine(prepared, tmp_path):

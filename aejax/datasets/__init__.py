@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aejax.datasets import base, digits, files, interpret, mnist, olivetti, synthetic, tfds_source, validate
+from aejax.datasets import base, digits, files, mnist, olivetti, synthetic, tfds_source, validate
 from aejax.datasets.base import SPLITS, Dataset, Scaling
 from aejax.runtime.errors import ConfigError, DataError
 
@@ -22,28 +22,20 @@ __all__ = ["NAMES", "Dataset", "Scaling", "check_name", "known_shape", "load", "
 
 
 class _Source(NamedTuple):
-    """A dataset with a plain name: (training rows, inputs), a function of (data_dir, seed) that reads it, and the size
-    of the validation split if it is not the usual share.
-    """
+    """A dataset with a plain name: (training rows, inputs), and a function of (data_dir, seed) that reads it."""
 
     shape: tuple[int, int]
     load_raw: Callable[[str | Path | None, int], base.RawData]
-    validation_rows: int | None = None
 
 
 _SOURCES = {
     "digits": _Source(digits.SHAPE, lambda data_dir, seed: digits.load_raw()),
     "plane3d": _Source(synthetic.PLANE3D_SHAPE, lambda data_dir, seed: synthetic.plane3d(seed)),
     "lowrank": _Source(synthetic.LOWRANK_SHAPE, lambda data_dir, seed: synthetic.lowrank(seed)),
-    "mnist": _Source(mnist.SHAPE, lambda data_dir, seed: mnist.load_raw(data_dir), mnist.VALIDATION_ROWS),
-    "mnist_centred": _Source(
-        mnist.SHAPE, lambda data_dir, seed: mnist.load_raw(data_dir)._replace(centred=True), mnist.VALIDATION_ROWS
-    ),
+    "mnist": _Source(mnist.SHAPE, lambda data_dir, seed: mnist.load_raw(data_dir)),
+    "mnist_centred": _Source(mnist.SHAPE, lambda data_dir, seed: mnist.load_raw(data_dir)._replace(centred=True)),
     "olivetti": _Source(olivetti.SHAPE, olivetti.load_raw),
-    "olivetti_mirrored": _Source(
-        (2 * olivetti.SHAPE[0], olivetti.SHAPE[1]),
-        lambda data_dir, seed: olivetti.load_raw(data_dir, seed, mirrored=True),
-    ),
+    "olivetti_mirrored": _Source(olivetti.MIRRORED_SHAPE, olivetti.load_mirrored),
     "olivetti_augmented": _Source(olivetti.AUGMENTED_SHAPE, olivetti.load_augmented),
     "olivetti_patches": _Source(olivetti.PATCH_SHAPE, olivetti.load_patches),
 }
@@ -63,7 +55,7 @@ def load(name: str, data_dir: str | Path | None = None, seed: int = 0) -> Datase
     """
     check_name(name)
     seed = validate.seed(seed)
-    return base.assemble(name, _load_raw(name, data_dir, seed), seed, _validation_rows(name))
+    return base.assemble(name, _load_raw(name, data_dir, seed), seed)
 
 
 def known_shape(name: str) -> tuple[int, int] | None:
@@ -114,17 +106,17 @@ def read_rows(
     """
     name, split = _split_source(source, data_dir)
     seed = validate.seed(seed)
-    raw = _load_raw(name, data_dir, seed, interpret.STORED)
+    raw = _load_raw(name, data_dir, seed, scale=1.0)
     if split is not None or "test" in raw.x or not name.startswith(files.PREFIX):
-        rows_nd = base.cut_splits(name, raw, seed, _validation_rows(name)).x[split or "test"]
+        rows_nd = base.cut_splits(name, raw, seed).x[split or "test"]
     else:
         rows_nd = raw.x["train"]
     if rows_nd.shape[1] != inputs:
-        found = f"{rows_nd.shape[1]} features per row, the stored run has {inputs}"
-        raise DataError(name, found, "give data with the features the run was trained on")
+        problem = f"{rows_nd.shape[1]} features per row, the stored run has {inputs}"
+        raise DataError(name, problem, "give data with the features the run was trained on")
     if image_shape is not None and raw.image_shape is not None and tuple(image_shape) != raw.image_shape:
-        found = f"images of shape {raw.image_shape}, the stored run has {tuple(image_shape)}"
-        raise DataError(name, found, "give images of the shape the run was trained on")
+        problem = f"images of shape {raw.image_shape}, the stored run has {tuple(image_shape)}"
+        raise DataError(name, problem, "give images of the shape the run was trained on")
     if scaling.scale_d.shape == (1,) and not scaling.offset_d.any():
         scale = float(scaling.scale_d[0])
         bounded = (scale if unit is None else unit) != 1
@@ -164,13 +156,8 @@ def _is_file(source: str, data_dir: str | Path | None) -> bool:
     return files.find(source.removeprefix(files.PREFIX), data_dir) is not None
 
 
-def _validation_rows(name: str) -> int | None:
-    """The size of the validation split to cut; None for the usual share."""
-    return _SOURCES[name].validation_rows if name in _SOURCES else None
-
-
-def _load_raw(name: str, data_dir: str | Path | None, seed: int, scale: str | None = None) -> base.RawData:
-    """The arrays of a dataset. `scale` overrides the scale of `tfds:` and `file:` names, as in `interpret`."""
+def _load_raw(name: str, data_dir: str | Path | None, seed: int, scale: float | None = None) -> base.RawData:
+    """The arrays of a dataset. `scale` overrides the scale of `tfds:` and `file:` names: 1 keeps the stored values."""
     if name in _SOURCES:
         return _SOURCES[name].load_raw(data_dir, seed)
     source = tfds_source if name.startswith(tfds_source.PREFIX) else files

@@ -80,22 +80,18 @@ class Dataset:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Dataset):
             return NotImplemented
-        if self is other:
-            return True
         # Comparing fingerprints is not enough: `dataclasses.replace` exchanges arrays and keeps the fingerprint.
-        pairs = zip(self._arrays(), other._arrays(), strict=True)
-        return self._facts() == other._facts() and all(_same_array(*pair) for pair in pairs)
+        return all(a is b or np.array_equal(a, b) for a, b in zip(self._content(), other._content(), strict=True))
 
     def __hash__(self) -> int:
         return hash(self.fingerprint)
 
     def __repr__(self) -> str:
-        rows = ", ".join(f"{len(getattr(self, f'x_{split}'))} {split}" for split in SPLITS)
         images = "" if self.image_shape is None else f" ({' x '.join(map(str, self.image_shape))} images)"
         labels = [y_n for y_n in (self.y_train, self.y_validation, self.y_test) if y_n is not None]
         classes = len(np.unique(np.concatenate(labels))) if labels else 0
         lines = {
-            "rows": rows,
+            "rows": ", ".join(f"{len(getattr(self, f'x_{split}'))} {split}" for split in SPLITS),
             "inputs": f"{self.inputs}{images}",
             "labels": f"{classes} class{'es' * (classes != 1)}" if labels else "none",
             "scaling": self.scaling.describe(),
@@ -103,15 +99,9 @@ class Dataset:
         }
         return "\n".join([f"Dataset {self.name!r}", *(f"  {name + ':':<12} {text}" for name, text in lines.items())])
 
-    def _facts(self) -> tuple[Any, ...]:
-        """Everything that equal datasets share besides arrays."""
-        return self.fingerprint, self.name, self.image_shape, self.unit, self.scaling.constant
-
-    def _arrays(self) -> tuple[np.ndarray | None, ...]:
-        """All arrays of the dataset, those of its scaling included."""
-        rows = (self.x_train, self.x_validation, self.x_test)
-        labels = (self.y_train, self.y_validation, self.y_test)
-        return (*rows, *labels, self.scaling.offset_d, self.scaling.scale_d)
+    def _content(self) -> list[Any]:
+        """Texts, numbers and arrays: the values of all fields, those of `scaling` one by one."""
+        return [value for field, value in vars(self).items() if field != "scaling"] + list(self.scaling)
 
     @property
     def inputs(self) -> int:
@@ -122,18 +112,11 @@ class Dataset:
         """A copy with other values of these fields, and the fingerprint of its new content."""
         changed = dataclasses.replace(self, **changes)
         arrays = {f"{kind}_{split}": getattr(changed, f"{kind}_{split}") for kind in ("x", "y") for split in SPLITS}
-        new_fingerprint = fingerprint(arrays, changed.image_shape, changed.scaling)
-        return dataclasses.replace(changed, fingerprint=new_fingerprint)
+        return dataclasses.replace(changed, fingerprint=fingerprint(arrays, changed.image_shape, changed.scaling))
 
     def floats(self, x_nd: np.ndarray) -> np.ndarray:
         """Convert rows of this dataset (n, d) to the float32 values that a net is trained on."""
         return np.asarray(x_nd, np.float32) / np.float32(self.unit)
-
-
-def _same_array(a: np.ndarray | None, b: np.ndarray | None) -> bool:
-    if a is None or b is None:
-        return a is b
-    return a is b or np.array_equal(a, b)
 
 
 class RawData(NamedTuple):
@@ -141,7 +124,8 @@ class RawData(NamedTuple):
 
     `x` maps splits to flat rows (n, d), `y` maps them to labels (n,) or None. The split `train` is always there; a
     source without splits has no other. All values are divided by `scale`; if it is None, columns are standardised
-    instead. If `centred`, the mean of the training rows is subtracted before the division.
+    instead. If `centred`, the mean of the training rows is subtracted before the division. `validation_rows` is the
+    size of the validation split if it has to be cut; None stands for the usual share.
     """
 
     x: dict[str, np.ndarray]
@@ -149,6 +133,7 @@ class RawData(NamedTuple):
     image_shape: tuple[int, ...] | None
     scale: float | None
     centred: bool = False
+    validation_rows: int | None = None
 
 
 def evenly_spaced(rows: int, max_rows: int) -> np.ndarray:
@@ -164,35 +149,29 @@ def split_sizes(rows: int, missing: tuple[str, ...] = ("test", "validation")) ->
     return {"train": rows - sum(sizes.values()), **sizes}
 
 
-def cut_splits(name: str, raw: RawData, seed: int, validation_rows: int | None = None) -> RawData:
+def cut_splits(name: str, raw: RawData, seed: int) -> RawData:
     """Complete the splits of `raw`: a missing split takes training rows drawn with `seed`, in their stored order.
 
-    `validation_rows` overrides the usual size of the validation split. Raises DataError if there are fewer than
-    `validate.MINIMUM_ROWS` rows to cut from.
+    Raises DataError if there are fewer than `validate.MINIMUM_ROWS` rows to cut from.
     """
     missing = tuple(split for split in SHARES if split not in raw.x)
     if not missing:
         return raw
-    x_nd = raw.x["train"]
     labels_n = raw.y["train"]
-    rows = len(x_nd)
+    rows = len(raw.x["train"])
     if rows < validate.MINIMUM_ROWS:
-        found = f"train: {rows} row{'s' * (rows != 1)}, too few to cut off {' and '.join(missing)} rows"
-        raise DataError(name, found, f"give at least {validate.MINIMUM_ROWS} rows, or all three splits")
+        problem = f"train: {rows} row{'s' * (rows != 1)}, too few to cut off {' and '.join(missing)} rows"
+        raise DataError(name, problem, f"give at least {validate.MINIMUM_ROWS} rows, or all three splits")
     sizes = split_sizes(rows, missing)
-    if validation_rows is not None:
-        sizes["train"] += sizes["validation"] - validation_rows
-        sizes["validation"] = validation_rows
+    if raw.validation_rows is not None:
+        sizes["train"] += sizes["validation"] - raw.validation_rows
+        sizes["validation"] = raw.validation_rows
     order_n = np.random.default_rng(seed).permutation(rows)
-    x = dict(raw.x)
-    y = dict(raw.y)
-    start = 0
-    for split, size in sizes.items():
-        indices = np.sort(order_n[start : start + size])
-        x[split] = x_nd[indices]
-        y[split] = None if labels_n is None else labels_n[indices]
-        start += size
-    return raw._replace(x=x, y=y)
+    cuts = zip(sizes, np.split(order_n, np.cumsum(list(sizes.values()))[:-1]), strict=True)
+    indices = {split: np.sort(cut_n) for split, cut_n in cuts}
+    x = {split: raw.x["train"][indices_n] for split, indices_n in indices.items()}
+    y = {split: None if labels_n is None else labels_n[indices_n] for split, indices_n in indices.items()}
+    return raw._replace(x=raw.x | x, y=raw.y | y)
 
 
 def standardisation(x_nd: np.ndarray) -> Scaling:
@@ -209,46 +188,31 @@ def standardisation(x_nd: np.ndarray) -> Scaling:
     return Scaling(mean_d, np.where(constant_d, 1.0, deviation_d), int(constant_d.sum()))
 
 
-def assemble(name: str, raw: RawData, seed: int, validation_rows: int | None = None) -> Dataset:
-    """Make a Dataset from raw arrays: check them, cut missing splits with `seed`, and scale the values.
+def assemble(name: str, raw: RawData, seed: int) -> Dataset:
+    """Make a Dataset from raw arrays: cut missing splits with `seed`, check the values and scale them.
 
-    Raises DataError if values are not finite or too large once scaled, if labels do not fit the rows, if there are too
-    few rows, or if no training column varies.
+    The arrays are finite and fit each other, as those of `interpret` do. Raises DataError if values are too large once
+    scaled, if there are too few rows, or if no training column varies.
     """
-    validate.same_columns(name, raw.x)
-    for split, x_nd in raw.x.items():
-        validate.finite(name, split, x_nd)
-    stored_x = raw.x
-    raw = cut_splits(name, raw._replace(y=validate.labels(name, raw.x, raw.y)), seed, validation_rows)
-    train_nd = raw.x["train"]
-    validate.varies(name, train_nd)
+    complete = cut_splits(name, raw, seed)
+    train_nd = complete.x["train"]
     if raw.scale is None:
         scaling = standardisation(train_nd)
-        if scaling.constant == len(scaling.scale_d):
-            raise validate.all_constant(name, scaling.constant)
     else:
         offset_d = train_nd.mean(axis=0, dtype=np.float64) if raw.centred else np.zeros(1)
         scaling = Scaling(offset_d, np.full(1, float(raw.scale)))
-    for split, x_nd in stored_x.items():
+    validate.varies(name, train_nd, scaling.constant)
+    for split, x_nd in raw.x.items():
         validate.summable(name, split, x_nd, scaling.offset_d, scaling.scale_d)
-    unit = 1.0
+    keep_bytes = train_nd.dtype == np.uint8 and raw.scale is not None and not raw.centred
+    unit = float(scaling.scale_d[0]) if keep_bytes else 1.0
     arrays: dict[str, Any] = {}
     for split in ("train", *SHARES):  # the fingerprint depends on this order
-        x_nd = raw.x[split]
-        if raw.scale is not None and x_nd.dtype == np.uint8 and not raw.centred:
-            arrays[f"x_{split}"] = np.array(x_nd, order="C")
-            unit = float(raw.scale)
-        else:
-            arrays[f"x_{split}"] = np.ascontiguousarray(scaling.apply(x_nd))
-    arrays |= {f"y_{split}": raw.y[split] for split in ("train", *SHARES)}
-    return Dataset(
-        name,
-        **arrays,
-        image_shape=raw.image_shape,
-        scaling=scaling,
-        unit=unit,
-        fingerprint=fingerprint(arrays, raw.image_shape, scaling),
-    )
+        x_nd = complete.x[split]
+        arrays[f"x_{split}"] = np.array(x_nd if keep_bytes else scaling.apply(x_nd), order="C")
+    arrays |= {f"y_{split}": complete.y[split] for split in ("train", *SHARES)}
+    content = fingerprint(arrays, raw.image_shape, scaling)
+    return Dataset(name, **arrays, image_shape=raw.image_shape, scaling=scaling, unit=unit, fingerprint=content)
 
 
 def fingerprint(arrays: Mapping[str, np.ndarray | None], image_shape: tuple[int, ...] | None, scaling: Scaling) -> str:

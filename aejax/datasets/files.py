@@ -8,7 +8,7 @@ import tokenize
 import zipfile
 import zlib
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -17,8 +17,7 @@ from aejax.datasets.base import SPLITS, RawData
 from aejax.runtime.errors import ConfigError, DataError
 
 PREFIX = "file:"
-ROWS_KEYS = ("x", "images", "data")
-LABELS_KEYS = ("y", "labels")
+WHOLE_KEYS = [(rows_key, labels_key) for rows_key in ("x", "images", "data") for labels_key in ("y", "labels")]
 SPLIT_KEYS = {split: [(split, f"{split}_labels"), (f"x_{split}", f"y_{split}")] for split in SPLITS}
 SPLIT_KEYS["validation"].append(("x_val", "y_val"))
 LABEL_COLUMNS = ("label", "labels", "class", "target")
@@ -63,7 +62,7 @@ def parse(name: str) -> tuple[str, float | str | None]:
     return path, scale
 
 
-def load_raw(name: str, data_dir: str | Path | None, scale: str | None = None) -> RawData:
+def load_raw(name: str, data_dir: str | Path | None, scale: float | None = None) -> RawData:
     """The arrays of `file:PATH[?scale=VALUE]`; `scale` overrides the scale in the name.
 
     A relative PATH is looked up in data_dir (if not None), then in the working directory. Raises DataError if the file
@@ -72,10 +71,9 @@ def load_raw(name: str, data_dir: str | Path | None, scale: str | None = None) -
     relative_path, scale_in_name = parse(name)
     path = find(relative_path, data_dir)
     if path is None:
-        first_candidate = str(_candidates(relative_path, data_dir)[0])
-        raise DataError(first_candidate, "no such file or folder", "check the path, or pass its data_dir")
-    content = read(path)
-    return interpret.interpret(name, content.x, content.y, scale or scale_in_name)
+        first_place = _candidates(relative_path, data_dir)[0]
+        raise DataError(str(first_place), "no such file or folder", "check the path, or pass its data_dir")
+    return interpret.interpret(name, *read(path), scale or scale_in_name)
 
 
 def find(path: str, data_dir: str | Path | None) -> Path | None:
@@ -123,13 +121,13 @@ def _check_npy(stream: IO[bytes], size: int, field: str) -> None:
     except (ValueError, SyntaxError, tokenize.TokenError) as error:
         raise DataError(field, f"a .npy header that cannot be read ({error})", "save it with numpy.save") from error
     if dtype.hasobject:
-        found = "an array of Python objects, which only a pickle can hold; loading a pickle can run code"
-        raise DataError(field, found, "save it as numbers: x.astype(float)")
+        problem = "an array of Python objects, which only a pickle can hold; loading a pickle can run code"
+        raise DataError(field, problem, "save it as numbers: x.astype(float)")
     promised_bytes = math.prod(shape) * dtype.itemsize
     stored_bytes = size - stream.tell()
     if promised_bytes != stored_bytes:
-        found = f"the header promises {promised_bytes} bytes (shape {shape}, {dtype}), the file holds {stored_bytes}"
-        raise DataError(field, found, "copy or save the file again")
+        problem = f"the header promises {promised_bytes} bytes (shape {shape}, {dtype}), the file holds {stored_bytes}"
+        raise DataError(field, problem, "copy or save the file again")
 
 
 def _read_npy(path: Path) -> Content:
@@ -139,7 +137,6 @@ def _read_npy(path: Path) -> Content:
 
 
 def _read_npz(path: Path) -> Content:
-    arrays: dict[str, np.ndarray] = {}
     try:
         with zipfile.ZipFile(path) as archive:
             for member in archive.infolist():
@@ -147,24 +144,23 @@ def _read_npz(path: Path) -> Content:
                 with archive.open(member) as stream:
                     _check_npy(stream, member.file_size, f"{path}:{key}")
         with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
+            arrays = dict(archive)
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:
         if isinstance(error, DataError):
             raise
         with path.open("rb") as stream:
             html = stream.read(64).lstrip()[:1] == b"<"
-        found = "an HTML or XML page" if html else f"a damaged or truncated one ({error})"
-        raise DataError(str(path), f"expected an .npz archive, found {found}", "copy or save the file again") from error
+        kind = "an HTML or XML page" if html else f"a damaged or truncated one ({error})"
+        raise DataError(str(path), f"expected an .npz archive, found {kind}", "copy or save the file again") from error
     if len(arrays) == 1 and "train" not in arrays:
         return Content({"train": next(iter(arrays.values()))}, {"train": None})
     keys = {split: pair for split, pairs in SPLIT_KEYS.items() for pair in pairs if pair[0] in arrays}
-    if "train" not in keys:
-        rows_key = next((key for key in ROWS_KEYS if key in arrays), None)
-        labels_key = next((key for key in LABELS_KEYS if key in arrays), None)
-        keys = {"train": (rows_key, labels_key)} if rows_key else {}
+    for pair in WHOLE_KEYS:
+        if set(pair) == set(arrays):
+            keys["train"] = pair
     x = {split: arrays[rows_key] for split, (rows_key, _) in keys.items()}
-    y = {split: arrays.get(labels_key or "") for split, (_, labels_key) in keys.items()}
-    if not x or len(x) + sum(array is not None for array in y.values()) != len(arrays):
+    y = {split: arrays.get(labels_key) for split, (_, labels_key) in keys.items()}
+    if "train" not in x or len(x) + sum(array is not None for array in y.values()) != len(arrays):
         fix = "name them x and y; train, train_labels, test, ...; or x_train, y_train, x_test, ...; and nothing else"
         raise DataError(str(path), f"holds the arrays {sorted(arrays)}, whose roles are not clear", fix)
     return Content(x, y)
@@ -196,8 +192,8 @@ def _header(path: Path, numbered_rows: list[tuple[int, list[str]]]) -> list[str]
             fix = "save it with commas between cells and points in numbers"
             raise DataError(str(path), f"line {line}: cells separated by {separator_name}", fix)
     if len(first) > 1 and not first[0].strip():
-        found = f"line {line}: the first column has no name, as when pandas saves its index"
-        raise DataError(str(path), found, "save it with index=False, or fill that cell")
+        problem = f"line {line}: the first column has no name, as when pandas saves its index"
+        raise DataError(str(path), problem, "save it with index=False, or fill that cell")
     return first if all_words or any(cell.strip().lower() in LABEL_COLUMNS for cell in first) else None
 
 
@@ -215,23 +211,23 @@ def _read_csv(path: Path) -> Content:
     numbered_rows = numbered_rows[1:] if header else numbered_rows
     if not numbered_rows:
         raise DataError(str(path), "empty: no row of numbers", "give at least one row")
-    width = len(numbered_rows[0][1])
-    names = [cell.strip() for cell in header] if header else [str(i) for i in range(1, width + 1)]
+    names = [cell.strip() for cell in header or map(str, range(1, len(numbered_rows[0][1]) + 1))]
     label_columns = [i for i, name in enumerate(names) if name.lower() in LABEL_COLUMNS]
     if len(label_columns) > 1:
-        found = f"{len(label_columns)} label columns: {[names[i] for i in label_columns]}"
-        raise DataError(str(path), found, "keep one and rename the others")
+        problem = f"{len(label_columns)} label columns: {[names[i] for i in label_columns]}"
+        raise DataError(str(path), problem, "keep one and rename the others")
     input_columns = [i for i in range(len(names)) if i not in label_columns]
     x_nd = np.empty((len(numbered_rows), len(input_columns)))
     for n, (line, row) in enumerate(numbered_rows):
         if len(row) != len(names):
-            found = f"line {line} has {len(row)} cells, expected {len(names)}"
-            raise DataError(str(path), found, "give every line the same cells, separated by commas")
+            problem = f"line {line} has {len(row)} cells, expected {len(names)}"
+            raise DataError(str(path), problem, "give every line the same cells, separated by commas")
         for d, i in enumerate(input_columns):
             value = _number(row[i])
             if value is None:
-                found = f"line {line}, column {names[i]!r}: {row[i]!r} is not a number"
-                raise DataError(str(path), found, "remove or encode it, or name the column `label` if it holds labels")
+                problem = f"line {line}, column {names[i]!r}: {row[i]!r} is not a number"
+                fix = "remove or encode it, or name the column `label` if it holds labels"
+                raise DataError(str(path), problem, fix)
             x_nd[n, d] = value
     y_n = np.array([row[label_columns[0]].strip() for _, row in numbered_rows]) if label_columns else None
     return Content({"train": x_nd}, {"train": y_n})
@@ -239,34 +235,31 @@ def _read_csv(path: Path) -> Content:
 
 def _read_image_folder(path: Path) -> Content:
     """Images of one size, sorted by name. Images in sub-folders are labelled by the position of their sorted folder."""
-    subfolders = [folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith(".")]
-    label_folders = sorted(folder for folder in subfolders if _image_paths(folder))
+    subfolders = sorted(folder for folder in path.iterdir() if folder.is_dir() and folder.name[0] != ".")
+    label_folders = [folder for folder in subfolders if _image_paths(folder)]
     direct_images = _image_paths(path)
     if label_folders and direct_images:
-        found = f"images both here ({direct_images[0].name}, ...) and in sub-folders ({label_folders[0].name}, ...)"
-        raise DataError(str(path), found, "put all of them here, or all in one sub-folder per label")
+        problem = f"images both here ({direct_images[0].name}, ...) and in sub-folders ({label_folders[0].name}, ...)"
+        raise DataError(str(path), problem, "put all of them here, or all in one sub-folder per label")
     if label_folders and {folder.name.lower() for folder in label_folders} <= {*SPLITS, "val", "valid"}:
-        found = f"the sub-folders {[folder.name for folder in label_folders]} are splits, not labels"
-        raise DataError(str(path), found, "give one of them, or save the splits as one .npz")
-    files = [(file, label) for label, folder in enumerate(label_folders) for file in _image_paths(folder)]
-    files = files or [(file, 0) for file in direct_images]
+        problem = f"the sub-folders {[folder.name for folder in label_folders]} are splits, not labels"
+        raise DataError(str(path), problem, "give one of them, or save the splits as one .npz")
+    files = [(file, label) for label, folder in enumerate(label_folders or [path]) for file in _image_paths(folder)]
     if not files:
         raise DataError(str(path), f"no image ({', '.join(IMAGE_SUFFIXES)})", "give a folder with images")
     images = [_read_image(file) for file, _ in files]
     for (file, _), image in zip(files, images, strict=True):
         if image.shape[:2] != images[0].shape[:2]:
             first_size, size = (f"{height} x {width}" for height, width, _ in (images[0].shape, image.shape))
-            found = f"{files[0][0].name} has {first_size} pixels (height x width), {file.name} has {size}"
-            raise DataError(str(path), found, "resize them to one size")
-    channels = max(image.shape[2] for image in images)
-    stacked = np.stack([np.broadcast_to(image, (*image.shape[:2], channels)) for image in images])
+            problem = f"{files[0][0].name} has {first_size} pixels (height x width), {file.name} has {size}"
+            raise DataError(str(path), problem, "resize them to one size")
+    stacked = np.stack(np.broadcast_arrays(*images))  # if some are in colour, the others become so
     return Content({"train": stacked}, {"train": np.array([label for _, label in files]) if label_folders else None})
 
 
 def _image_paths(folder: Path) -> list[Path]:
     """The image files of a folder, sorted by name; hidden files are left out."""
-    paths = (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-    return sorted(path for path in paths if not path.name.startswith("."))
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != ".")
 
 
 def _read_image(path: Path) -> np.ndarray:
@@ -276,11 +269,10 @@ def _read_image(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
             if image.mode.startswith(MODES_ABOVE_8_BITS):
-                found = f"more than 8 bits per pixel (mode {image.mode})"
-                raise DataError(str(path), found, "save it with 8 bits, or the pixels as .npy with ?scale=65535")
-            pixels: Any = np.asarray(image.convert("L" if image.mode in GREY_MODES else "RGB"))
+                problem = f"more than 8 bits per pixel (mode {image.mode})"
+                raise DataError(str(path), problem, "save it with 8 bits, or the pixels as .npy with ?scale=65535")
+            return np.atleast_3d(np.asarray(image.convert("L" if image.mode in GREY_MODES else "RGB")))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(str(path), f"not a whole image ({error})", "remove it or fetch it again") from error
-    return pixels.reshape(*pixels.shape[:2], -1)

@@ -28,8 +28,6 @@ def brightness(dataset: Dataset, x_nd: np.ndarray) -> np.ndarray:
 
     Rows of a dataset that holds no images are returned unchanged.
     """
-    if dataset.image_shape is None:
-        return x_nd
     raw_range = _raw_range(dataset)
     if raw_range is None:
         return x_nd
@@ -39,10 +37,13 @@ def brightness(dataset: Dataset, x_nd: np.ndarray) -> np.ndarray:
 
 @functools.lru_cache(maxsize=1)
 def _raw_range(dataset: Dataset) -> tuple[float, float] | None:
-    """The lowest and the highest raw value of the training rows; None if the scaled rows are already in [0, 1]."""
+    """The lowest and the highest raw value of the training images.
+
+    None if the scaled rows are already in [0, 1] or are not images.
+    """
     lowest = float(dataset.x_train.min()) / dataset.unit
     highest = float(dataset.x_train.max()) / dataset.unit
-    if lowest >= 0 and highest <= 1:
+    if dataset.image_shape is None or (lowest >= 0 and highest <= 1):
         return None
     low_d = dataset.scaling.invert(dataset.x_train.min(0)).astype(np.float64)
     high_d = dataset.scaling.invert(dataset.x_train.max(0)).astype(np.float64)

@@ -21,6 +21,8 @@ def condense_rows(x_nd: np.ndarray, unit: float = 1.0) -> np.ndarray:
     vector of ones (Helmert's matrix), so the part added to the mean has mean zero. If there are at most d + 1 rows,
     they are returned divided by `unit`.
     """
+    from scipy.linalg import helmert  # a slow import
+
     n, d = x_nd.shape
     blocks = [x_nd[start : start + BLOCK_ROWS] for start in range(0, n, BLOCK_ROWS)]
     mean_d = sum(block.sum(axis=0, dtype=np.float64) for block in blocks) / (n * unit)
@@ -34,11 +36,7 @@ def condense_rows(x_nd: np.ndarray, unit: float = 1.0) -> np.ndarray:
     positive_k = variances_k > variances_k[-1] * 1e-14
     rows_kd = np.sqrt(variances_k[positive_k])[:, None] * vectors_dk[:, positive_k].T
     m = len(rows_kd) + 1
-    i = np.arange(1, m)
-    helmert = np.tril(np.ones((m - 1, m)))  # row i holds i ones, followed by -i
-    helmert[i - 1, i] = -i
-    helmert /= np.sqrt(i * (i + 1.0))[:, None]
-    return (mean_d + np.sqrt(m) * helmert.T @ rows_kd).astype(np.float32)
+    return (mean_d + np.sqrt(m) * helmert(m).T @ rows_kd).astype(np.float32)
 
 
 @functools.lru_cache(maxsize=4)

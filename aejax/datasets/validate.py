@@ -39,14 +39,12 @@ def dtype_and_rank(name: str, split: str, x: np.ndarray) -> None:
         kind = {"c": "complex", "O": "object", "U": "string", "S": "string"}.get(x.dtype.kind, "non-numeric")
         raise DataError(name, f"{split}: expected real numbers, found {kind} dtype {x.dtype}", "convert them first")
     if x.ndim not in (2, 3, 4):
-        raise DataError(
-            name,
-            f"{split}: expected rank 2 (rows, columns), 3 or 4 (images), found rank {x.ndim}, shape {x.shape}",
-            "reshape the array so that its first axis counts examples",
-        )
+        problem = f"{split}: expected rank 2 (rows, columns), 3 or 4 (images), found rank {x.ndim}, shape {x.shape}"
+        raise DataError(name, problem, "reshape the array so that its first axis counts examples")
     if x.ndim == 4 and x.shape[-1] not in (1, 3, 4):
-        found = f"{split}: expected images (n, height, width, channels) with 1, 3 or 4 channels, found shape {x.shape}"
-        raise DataError(name, found, "move the channels to the last axis, or flatten the rows to (n, columns)")
+        expected = f"{split}: expected images (n, height, width, channels) with 1, 3 or 4 channels"
+        fix = "move the channels to the last axis, or flatten the rows to (n, columns)"
+        raise DataError(name, f"{expected}, found shape {x.shape}", fix)
     if 0 in x.shape:
         raise DataError(name, f"{split}: empty, shape {x.shape}", "give at least one row and one column")
 
@@ -58,14 +56,14 @@ def same_columns(name: str, x: Mapping[str, np.ndarray]) -> None:
     for split, array in x.items():
         columns = math.prod(array.shape[1:])
         if columns != train_columns:
-            found = f"train has {train_columns} features per row, {split} has {columns}"
-            raise DataError(name, found, "give every split the same features")
+            problem = f"train has {train_columns} features per row, {split} has {columns}"
+            raise DataError(name, problem, "give every split the same features")
         if array.shape[1:] != train.shape[1:]:
-            found = f"rows of train have shape {train.shape[1:]}, rows of {split} {array.shape[1:]}"
-            raise DataError(name, found, "give every split the same shape")
+            problem = f"rows of train have shape {train.shape[1:]}, rows of {split} {array.shape[1:]}"
+            raise DataError(name, problem, "give every split the same shape")
         if (array.dtype.kind, array.dtype == np.uint8) != (train.dtype.kind, train.dtype == np.uint8):
-            found = f"train is {train.dtype}, {split} is {array.dtype}"
-            raise DataError(name, found, "give every split the same dtype")
+            problem = f"train is {train.dtype}, {split} is {array.dtype}"
+            raise DataError(name, problem, "give every split the same dtype")
 
 
 def finite(name: str, split: str, x_nd: np.ndarray) -> None:
@@ -77,7 +75,7 @@ def finite(name: str, split: str, x_nd: np.ndarray) -> None:
         return
     x_nd = x_nd.reshape(len(x_nd), -1)
     limit = np.finfo(np.float32).max if x_nd.dtype.itemsize > 4 else np.finfo(x_nd.dtype).max
-    count, row, column = _find_beyond(x_nd, float(limit))
+    count, row, column = _find_beyond(x_nd, float(limit), np.asarray)
     if count:
         value = x_nd[row, column]
         overflow = np.isfinite(value)
@@ -103,45 +101,38 @@ def summable(name: str, split: str, raw_nd: np.ndarray, offset_d: np.ndarray, sc
         count, row, column = _find_beyond(raw_nd, limit, scaled)
         if count:
             value = scaled(raw_nd[row : row + 1])[0, column]
-            problem = f"{count} value{'s' * (count > 1)} too large for float32 to sum the squares"
+            values = f"{count} value{'s' * (count > 1)} too large for float32 to sum the squares"
             first = f"first at row {row}, column {column} (counting from 0): {raw_nd[row, column]}"
-            found = f"{split}: {problem}, {first} ({value:.3g} after scaling, at most {limit:.1e} fits)"
-            raise DataError(name, found, "scale that column down, or remove that row")
+            problem = f"{split}: {values}, {first} ({value:.3g} after scaling, at most {limit:.1e} fits)"
+            raise DataError(name, problem, "scale that column down, or remove that row")
 
 
-def _find_beyond(
-    x_nd: np.ndarray, limit: float, scaled: Callable[[np.ndarray], np.ndarray] | None = None
-) -> tuple[int, int, int]:
+def _find_beyond(x_nd: np.ndarray, limit: float, scaled: Callable[[np.ndarray], np.ndarray]) -> tuple[int, int, int]:
     """The number of scaled values that are NaN or outside of -limit to limit, and row and column of the first.
 
-    Row and column are -1 if there is no such value. `scaled` scales rows, CHUNK_ROWS at a time; without it they are
-    checked unchanged.
+    Row and column are -1 if there is no such value. `scaled` scales rows, CHUNK_ROWS at a time.
     """
     count = 0
-    row = -1
-    column = -1
+    row = column = -1
     for start in range(0, len(x_nd), CHUNK_ROWS):
         chunk_nd = x_nd[start : start + CHUNK_ROWS]
-        beyond = ~(np.abs(chunk_nd if scaled is None else scaled(chunk_nd)) <= limit)
-        if beyond.any():
-            if not count:
-                row, column = (int(i) for i in np.argwhere(beyond)[0])
-                row += start
-            count += int(beyond.sum())
+        positions = np.argwhere(~(np.abs(scaled(chunk_nd)) <= limit))
+        if len(positions) and not count:
+            row, column = (positions[0] + (start, 0)).tolist()
+        count += len(positions)
     return count, row, column
 
 
-def varies(name: str, x_nd: np.ndarray) -> None:
-    """Raise DataError unless a column of the training rows varies. On constant data, all codings are equally good."""
-    if len(x_nd) < 2:
-        raise DataError(name, f"train: {len(x_nd)} row", "give at least 2 training rows")
-    if not any((x_nd[i : i + CHUNK_ROWS] != x_nd[0]).any() for i in range(0, len(x_nd), CHUNK_ROWS)):
-        raise all_constant(name, x_nd.shape[1])
+def varies(name: str, x_nd: np.ndarray, constant: int) -> None:
+    """Raise DataError unless a column of the training rows varies. On constant data, all codings are equally good.
 
-
-def all_constant(name: str, columns: int) -> DataError:
-    """The error for training rows with no column that varies."""
-    return DataError(name, f"train: all {columns} columns are constant", "give data that vary between rows")
+    `constant` is the number of columns that vary by rounding errors only, as in `Scaling`.
+    """
+    rows, columns = x_nd.shape
+    if rows < 2:
+        raise DataError(name, f"train: {rows} row", "give at least 2 training rows")
+    if constant == columns or not any((x_nd[i : i + CHUNK_ROWS] != x_nd[0]).any() for i in range(0, rows, CHUNK_ROWS)):
+        raise DataError(name, f"train: all {columns} columns are constant", "give data that vary between rows")
 
 
 def labels(name: str, x: Mapping[str, np.ndarray], y: Mapping[str, np.ndarray | None]) -> dict[str, np.ndarray | None]:
@@ -154,37 +145,26 @@ def labels(name: str, x: Mapping[str, np.ndarray], y: Mapping[str, np.ndarray | 
         if array.ndim == 2 and array.shape[1] == 1:
             arrays[split] = array = array[:, 0]
         if array.ndim != 1:
-            found = f"{split}: expected labels of shape ({len(x[split])},), found {array.shape}"
-            raise DataError(name, found, "give one label per row")
+            problem = f"{split}: expected labels of shape ({len(x[split])},), found {array.shape}"
+            raise DataError(name, problem, "give one label per row")
         if len(array) != len(x[split]):
             raise DataError(name, f"{split}: {len(x[split])} rows, {len(array)} labels", "give one label per row")
         if array.dtype.kind not in "biufUS":
-            found = f"{split}: labels of dtype {array.dtype}"
-            raise DataError(name, found, "give labels as integers or strings")
-    numbers = {split: _numbers(array) for split, array in arrays.items()}
-    if any(array is None for array in numbers.values()):
+            raise DataError(name, f"{split}: labels of dtype {array.dtype}", "give labels as integers or strings")
+    try:
+        numbers = {split: array.astype(float) if array.dtype.kind in "US" else array for split, array in arrays.items()}
+    except ValueError:  # a string that is not a number
         names = np.unique(np.concatenate([array.astype(str) for array in arrays.values()]))
         numbers = {split: np.searchsorted(names, array.astype(str)) for split, array in arrays.items()}
     integers: dict[str, np.ndarray | None] = dict.fromkeys(x)
     for split, array in numbers.items():
-        assert array is not None
         if array.dtype.kind == "f":
             fractions = array[~((array == np.floor(array)) & (np.abs(array) < 2**53))]
             if fractions.size:
-                found = f"{split}: labels are numbers but not whole ones, such as {fractions[0]}"
-                raise DataError(name, found, "give class numbers, or rename that column or array")
+                problem = f"{split}: labels are numbers but not whole ones, such as {fractions[0]}"
+                raise DataError(name, problem, "give class numbers, or rename that column or array")
         integers[split] = array.astype(np.int64)
     return integers
-
-
-def _numbers(array: np.ndarray) -> np.ndarray | None:
-    """The labels as numbers; None if one of them is a string that is not a number."""
-    if array.dtype.kind not in "US":
-        return array
-    try:
-        return array.astype(np.float64)
-    except ValueError:
-        return None
 
 
 def same_unit(name: str, rows_nd: np.ndarray, scale: float, *, images: bool, bounded: bool) -> None:
@@ -200,5 +180,5 @@ def same_unit(name: str, rows_nd: np.ndarray, scale: float, *, images: bool, bou
     fractions = (images or bounded) and rows_nd.dtype.kind in "bf" and 0 < high <= 1 and scale >= 10
     whole_bytes = images and rows_nd.dtype == np.uint8 and high > 1 and scale == 1
     if outside or fractions or whole_bytes:
-        found = f"{rows_nd.dtype} values from {low:g} to {high:g}, the stored run has values from 0 to {scale:g}"
-        raise DataError(name, found, f"bring the values to 0..{scale:g}")
+        problem = f"{rows_nd.dtype} values from {low:g} to {high:g}, the stored run has values from 0 to {scale:g}"
+        raise DataError(name, problem, f"bring the values to 0..{scale:g}")
