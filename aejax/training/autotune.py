@@ -12,8 +12,8 @@ import numpy as np
 
 from aejax.datasets import Dataset
 from aejax.runtime import distributed, hardware
-from aejax.runtime.errors import ConfigError, MachineError, suggest
-from aejax.training.layout import LAYOUT_KINDS, Layout, Runs, make_layout, member_arrays, place_data
+from aejax.runtime.errors import MachineError
+from aejax.training.layout import Layout, Runs, make_layout, member_arrays, place_data
 from aejax.training.loop import ProgramSpec
 from aejax.training.population import compile_population
 
@@ -62,8 +62,6 @@ def choose_layout(
 
     Raises ConfigError on an unknown `how`, MachineError where no member fits, or a width that was asked for does not.
     """
-    if how not in LAYOUT_KINDS:
-        raise ConfigError("how", repr(how), suggest(how, LAYOUT_KINDS))
     if how != "auto" or width is not None:
         how = "vmap" if how == "auto" else how
         all_members = max(total_members or 0, len(runs))
@@ -121,12 +119,12 @@ def _fit_into_memory(
         distributed.check_all_processes(check_interrupt)
         compiled = compile_population(spec, layout)
         free = distributed.min_bytes_over_processes(hardware.free_bytes(layout.devices))
-        own_bytes = compiled.device_bytes - compiled.data_bytes
-        member_bytes = math.ceil(own_bytes * layout.devices / layout.block)
+        members_bytes = compiled.device_bytes - compiled.data_bytes
+        member_bytes = math.ceil(members_bytes * layout.devices / layout.block)
         if compiled.device_bytes <= SHARE_OF_FREE_MEMORY * free:
             return LayoutChoice(layout, None, member_bytes)
         room = SHARE_OF_FREE_MEMORY * free - compiled.data_bytes
-        members_that_fit = max(0, int(layout.block * room / own_bytes))
+        members_that_fit = max(0, int(layout.block * room / members_bytes))
         smallest = width_was_asked and layout.width > 1 and layout.groups <= layout.devices
         if smallest or layout.how == "data" or layout.block == 1:
             if members_that_fit:
