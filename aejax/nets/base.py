@@ -125,15 +125,17 @@ def leaf_at(params: Params, path: tuple[str, ...]) -> jax.Array:
     return functools.reduce(operator.getitem, path, params)  # pyright: ignore[reportReturnType]
 
 
-def _map_coding_leaves(params: Params, axes: CodingAxes, change: Callable[[Any, int], Any]) -> Params:
-    """The parameters with `change(leaf, axis)` in the place of every leaf that `axes` names."""
+def _map_coding_leaves(tree: Params, axes: CodingAxes, change: Callable[..., Any], parents: tuple = ()) -> Params:
+    """The tree with `change(leaf, axis)` in the place of every leaf that `axes` names."""
     axis_of = dict(axes)
-
-    def change_if_named(key_path: tuple, leaf: Any) -> Any:
-        path = tuple(part.key for part in key_path)
-        return change(leaf, axis_of[path]) if path in axis_of else leaf
-
-    return jax.tree_util.tree_map_with_path(change_if_named, params)
+    changed = {}
+    for name, value in tree.items():
+        path = (*parents, name)
+        if isinstance(value, dict):
+            changed[name] = _map_coding_leaves(value, axes, change, path)
+        else:
+            changed[name] = change(value, axis_of[path]) if path in axis_of else value
+    return changed
 
 
 def other_axes(leaf: jax.Array, axis: int) -> tuple[int, ...]:

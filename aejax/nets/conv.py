@@ -78,8 +78,8 @@ def conv(
     if decoder_widths is None:
         decoder_widths = base.mirrored(widths)
     if len(decoder_widths) != layers:
-        found = f"{tuple(decoder_widths)}, where {layers} convolutions have to be undone"
-        raise ConfigError("decoder_widths", found, "give as many channels as there are convolutions, or none")
+        problem = f"{tuple(decoder_widths)}, where {layers} convolutions have to be undone"
+        raise ConfigError("decoder_widths", problem, "give as many channels as there are convolutions, or none")
     kernel_size = validate.whole_number("kernel_size", kernel_size, minimum=1)
     stride = validate.whole_number("stride", stride, minimum=1)
 

@@ -46,8 +46,8 @@ def recurrent(
     each other, and where encoder or decoder have no recurrent layer.
     """
     if len(widths) == 1:
-        found = f"{tuple(widths)}, with no recurrent layer before the codings"
-        raise ConfigError("widths", found, "give (units, codings)")
+        problem = f"{tuple(widths)}, with no recurrent layer before the codings"
+        raise ConfigError("widths", problem, "give (units, codings)")
     if decoder_widths is None:
         decoder_widths = base.mirrored(widths)
     if not decoder_widths:

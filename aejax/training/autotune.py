@@ -67,7 +67,7 @@ def choose_layout(
         all_members = max(total_members or 0, len(runs))
         default_width = math.ceil(all_members / len(jax.devices())) if how == "vmap" else None
         layout = make_layout(how, len(runs), width=width or default_width, most=_max_groups(spec))
-        return _fit_into_memory(spec, layout, check_interrupt, width_was_asked=width is not None)
+        return _fit_into_memory(spec, layout, check_interrupt, fixed_width=width is not None)
     first, *others = _candidates(spec, len(runs))
     choice = _fit_into_memory(spec, first, check_interrupt)
     if not others:
@@ -112,7 +112,7 @@ def _max_groups(spec: ProgramSpec) -> int:
 
 
 def _fit_into_memory(
-    spec: ProgramSpec, layout: Layout, check_interrupt: Callable[[], None], width_was_asked: bool = False
+    spec: ProgramSpec, layout: Layout, check_interrupt: Callable[[], None], fixed_width: bool = False
 ) -> LayoutChoice:
     """The layout, or the largest smaller one whose program fits into the free memory. A width asked for stays."""
     while True:
@@ -125,7 +125,7 @@ def _fit_into_memory(
             return LayoutChoice(layout, None, member_bytes)
         room = SHARE_OF_FREE_MEMORY * free - compiled.data_bytes
         members_that_fit = max(0, int(layout.block * room / members_bytes))
-        smallest = width_was_asked and layout.width > 1 and layout.groups <= layout.devices
+        smallest = fixed_width and layout.width > 1 and layout.groups <= layout.devices
         if smallest or layout.how == "data" or layout.block == 1:
             if members_that_fit:
                 fix = f"at most {members_that_fit} members fit: use a smaller width, batch_size or net"

@@ -37,8 +37,8 @@ def marginalised_denoising(
     if noise not in NOISES:
         raise ConfigError("noise", repr(noise), suggest(str(noise), NOISES))
     if not (net.affine and output is identity and error is penalties.squared_error):
-        found = "marginalised_denoising, with a net, an output or an error whose expectation has no closed form"
-        raise ConfigError("variant", found, "take denoising, or an mlp of one affine layer and squared_error")
+        problem = "marginalised_denoising, with a net, an output or an error whose expectation has no closed form"
+        raise ConfigError("variant", problem, "take denoising, or an mlp of one affine layer and squared_error")
 
     def loss(params: Params, _: jax.Array, x_bd: jax.Array, *, level: Scalar, l2: Scalar):
         encoder_dk, decoder_kd = affine_kernels(params)

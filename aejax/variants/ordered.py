@@ -163,8 +163,8 @@ def rotation_augmented(
     Raises ConfigError for a net whose codings are not linear, and where error and output do not fit.
     """
     if not (net.linear_codings and net.coding_axes):
-        found = "rotation_augmented, with codings that cannot be rotated, because of their activation or net"
-        raise ConfigError("variant", found, "set coding_activation=identity, and net=mlp")
+        problem = "rotation_augmented, with codings that cannot be rotated, because of their activation or net"
+        raise ConfigError("variant", problem, "set coding_activation=identity, and net=mlp")
     decode, predict = decode_and_target(net, output, error)
 
     def loss(params: Params, _: jax.Array, x_bd: jax.Array, *, rotation: Scalar, l2: Scalar):

@@ -106,9 +106,9 @@ def _check_dictionary(net: Net) -> None:
     layers = len(shapes["decoder"])
     if layers == 1 and _column_place(shapes) is not None:
         return
-    found = f"a decoder of {layers} layers" if layers > 1 else "a decoder that is not one dense layer"
+    problem = f"a decoder of {layers} layers" if layers > 1 else "a decoder that is not one dense layer"
     fix = "set decoder_widths=() for an untied dense net of any depth, or take one with a single encoder layer"
-    raise ConfigError("decoder_widths", f"{found}; codings of this variant weight the columns of one", fix)
+    raise ConfigError("decoder_widths", f"{problem}; codings of this variant weight the columns of one", fix)
 
 
 def _column_place(params: Params) -> tuple[str, int] | None:
