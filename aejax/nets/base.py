@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, ParamSpec
 
@@ -92,7 +93,7 @@ def mask_codings(params: Params, axes: CodingAxes, codings: jax.Array | int) -> 
 
     def mask(leaf: jax.Array, axis: int) -> jax.Array:
         kept = jnp.arange(leaf.shape[axis]) < codings
-        return jnp.where(jnp.expand_dims(kept, _other_axes(leaf, axis)), leaf, 0.0)
+        return jnp.where(jnp.expand_dims(kept, other_axes(leaf, axis)), leaf, 0.0)
 
     return _map_coding_leaves(params, axes, mask)
 
@@ -104,13 +105,8 @@ def slice_codings(params: Params, axes: CodingAxes, codings: int) -> Params:
 
 def coding_mask(params: Params, axes: CodingAxes, codings: int) -> jax.Array:
     """(k,) 1 for a coding that is trained, 0 for one that is masked: all parameters of a masked coding are zero."""
-    masks: list[jax.Array] = []
-
-    def collect(leaf: jax.Array, axis: int) -> jax.Array:
-        masks.append(jnp.any(leaf != 0, axis=_other_axes(leaf, axis)))
-        return leaf
-
-    _map_coding_leaves(params, axes, collect)
+    leaves = [(leaf_at(params, path), axis) for path, axis in sorted(axes)]
+    masks = [jnp.any(leaf != 0, axis=other_axes(leaf, axis)) for leaf, axis in leaves]
     return functools.reduce(jnp.logical_or, masks).astype(jnp.float32) if masks else jnp.ones(codings)
 
 
@@ -124,9 +120,12 @@ def mask_initial(params: Params, axes: CodingAxes, all_codings: int, codings: ja
     return mask_codings(scaled, axes, codings)
 
 
-def _map_coding_leaves(
-    tree: Params, axes: CodingAxes, change: Callable[[Any, int], Any], parents: tuple[str, ...] = ()
-) -> Params:
+def leaf_at(params: Params, path: tuple[str, ...]) -> jax.Array:
+    """The parameter at a path."""
+    return functools.reduce(operator.getitem, path, params)  # pyright: ignore[reportReturnType]
+
+
+def _map_coding_leaves(tree: Params, axes: CodingAxes, change: Callable[..., Any], parents: tuple = ()) -> Params:
     """The tree with `change(leaf, axis)` in the place of every leaf that `axes` names."""
     axis_of = dict(axes)
     changed = {}
@@ -139,7 +138,8 @@ def _map_coding_leaves(
     return changed
 
 
-def _other_axes(leaf: jax.Array, axis: int) -> tuple[int, ...]:
+def other_axes(leaf: jax.Array, axis: int) -> tuple[int, ...]:
+    """All axes of an array but this one."""
     return tuple(i for i in range(leaf.ndim) if i != axis)
 
 

@@ -9,20 +9,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from aejax.nets.base import (
-    Activation,
-    CodingAxes,
-    Net,
-    Params,
-    check_rows,
-    check_sizes,
-    dense_apply,
-    dense_init,
-    identity,
-    layer_precision,
-    mask_initial,
-    mirrored,
-)
+from aejax.nets import base
+from aejax.nets.base import Activation, CodingAxes, Net, Params, check_sizes, identity
 from aejax.runtime import validate
 from aejax.runtime.errors import ConfigError
 from aejax.runtime.memoise import build_once
@@ -88,10 +76,10 @@ def conv(
     """
     layers = len(widths) - 1
     if decoder_widths is None:
-        decoder_widths = mirrored(widths)
+        decoder_widths = base.mirrored(widths)
     if len(decoder_widths) != layers:
-        found = f"{tuple(decoder_widths)}, where {layers} convolutions have to be undone"
-        raise ConfigError("decoder_widths", found, "give as many channels as there are convolutions, or none")
+        problem = f"{tuple(decoder_widths)}, where {layers} convolutions have to be undone"
+        raise ConfigError("decoder_widths", problem, "give as many channels as there are convolutions, or none")
     kernel_size = validate.whole_number("kernel_size", kernel_size, minimum=1)
     stride = validate.whole_number("stride", stride, minimum=1)
 
@@ -114,25 +102,25 @@ def conv(
         (("decoder", "layer_0", "kernel"), 0),
     )
     window = (kernel_size, kernel_size)
-    passes = layer_precision(precision)
+    passes = base.layer_precision(precision)
     he = jax.nn.initializers.he_normal()
     # an adjoint sums over the kernel's last axis, and over only one in stride² of the window's positions
     he_back = jax.nn.initializers.variance_scaling(2.0 * stride**2, "fan_in", "truncated_normal", -1, -2)
 
     def init(key: jax.Array, codings: jax.Array | None = None) -> Params:
         encoder_keys, decoder_keys = (jax.random.split(part_key, layers + 1) for part_key in jax.random.split(key))
-        encoder = {last: dense_init(encoder_keys[layers], hidden_width, widths[-1])}
-        decoder = {"layer_0": dense_init(decoder_keys[0], widths[-1], first_decoder_width)}
+        encoder = {last: base.dense_init(encoder_keys[layers], hidden_width, widths[-1])}
+        decoder = {"layer_0": base.dense_init(decoder_keys[0], widths[-1], first_decoder_width)}
         for i in range(layers):
             kernel = he(encoder_keys[i], (*window, encoder_maps[i][2], encoder_maps[i + 1][2]))
             encoder[f"layer_{i}"] = {"kernel": kernel, "bias": jnp.zeros(encoder_maps[i + 1][2])}
             kernel = he_back(decoder_keys[layers - i], (*window, decoder_maps[i][2], decoder_maps[i + 1][2]))
             decoder[f"layer_{layers - i}"] = {"kernel": kernel, "bias": jnp.zeros(decoder_maps[i][2])}
         params: Params = {"encoder": encoder, "decoder": decoder}
-        return params if codings is None else mask_initial(params, axes, widths[-1], codings)
+        return params if codings is None else base.mask_initial(params, axes, widths[-1], codings)
 
     def hidden(params: Params, x_bd: jax.Array) -> jax.Array:
-        check_rows(x_bd, inputs)
+        base.check_rows(x_bd, inputs)
         h_bhwc = x_bd.reshape(-1, *size)
         for i in range(layers):
             layer = params["encoder"][f"layer_{i}"]
@@ -141,13 +129,13 @@ def conv(
         return h_bhwc.reshape(*x_bd.shape[:-1], hidden_width)
 
     def coding(params: Params, h_bh: jax.Array) -> jax.Array:
-        return coding_activation(dense_apply(params["encoder"][last], h_bh, passes))
+        return coding_activation(base.dense_apply(params["encoder"][last], h_bh, passes))
 
     def encode(params: Params, x_bd: jax.Array) -> jax.Array:
         return coding(params, hidden(params, x_bd))
 
     def decode(params: Params, z_bk: jax.Array) -> jax.Array:
-        h_bh = dense_apply(params["decoder"]["layer_0"], z_bk, passes)
+        h_bh = base.dense_apply(params["decoder"]["layer_0"], z_bk, passes)
         h_bhwc = h_bh.reshape(-1, *decoder_maps[-1])
         for i in reversed(range(layers)):
             layer = params["decoder"][f"layer_{layers - i}"]

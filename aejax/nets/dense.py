@@ -9,19 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from aejax.nets.base import (
-    Activation,
-    CodingAxes,
-    Net,
-    Params,
-    check_rows,
-    check_sizes,
-    identity,
-    layer_precision,
-    mask_codings,
-    mask_initial,
-    mirrored,
-)
+from aejax.nets import base
+from aejax.nets.base import Activation, CodingAxes, Net, Params, check_sizes, identity
 from aejax.runtime.errors import ConfigError, suggest
 from aejax.runtime.memoise import build_once
 
@@ -81,13 +70,13 @@ def mlp(
     if initialiser not in INITIALISERS:
         raise ConfigError("initialiser", repr(initialiser), suggest(initialiser, INITIALISERS))
     if decoder_widths is None:
-        decoder_widths = mirrored(widths)
+        decoder_widths = base.mirrored(widths)
     codings = widths[-1]
     last = f"layer_{len(widths) - 1}"
     hidden_width = (inputs, *widths)[-2]
     first_decoder_width = (*decoder_widths, inputs)[0]
 
-    options = (layer_precision(precision), bias, initialiser)
+    options = (base.layer_precision(precision), bias, initialiser)
     encoder = _Stack(widths, activation, coding_activation, *options)
     hidden_layers = _Stack(widths[:-1], activation, activation, *options)
     coding_layer = _Stack(widths[-1:], activation, coding_activation, *options)
@@ -104,14 +93,14 @@ def mlp(
         if codings is None:
             return params
         if initialiser == "he":
-            return mask_initial(params, axes, widths[-1], codings)
+            return base.mask_initial(params, axes, widths[-1], codings)
         for part, layer, width in (("encoder", last, hidden_width), ("decoder", "layer_0", first_decoder_width)):
             kernel = params[part][layer]["kernel"] * jnp.sqrt((width + widths[-1]) / (width + codings))
             params[part] = {**params[part], layer: {**params[part][layer], "kernel": kernel}}
-        return mask_codings(params, axes, codings)
+        return base.mask_codings(params, axes, codings)
 
     def hidden(params: Params, x_bd: jax.Array) -> jax.Array:
-        check_rows(x_bd, inputs)
+        base.check_rows(x_bd, inputs)
         return _apply(hidden_layers, params["encoder"], x_bd)
 
     def coding(params: Params, h_bh: jax.Array) -> jax.Array:

@@ -10,19 +10,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from aejax.nets.base import (
-    Activation,
-    CodingAxes,
-    Net,
-    Params,
-    check_rows,
-    check_sizes,
-    dense_apply,
-    dense_init,
-    identity,
-    mask_initial,
-    mirrored,
-)
+from aejax.nets import base
+from aejax.nets.base import Activation, CodingAxes, Net, Params, check_sizes, identity
 from aejax.runtime.errors import ConfigError
 from aejax.runtime.memoise import build_once
 
@@ -57,10 +46,10 @@ def recurrent(
     each other, and where encoder or decoder have no recurrent layer.
     """
     if len(widths) == 1:
-        found = f"{tuple(widths)}, with no recurrent layer before the codings"
-        raise ConfigError("widths", found, "give (units, codings)")
+        problem = f"{tuple(widths)}, with no recurrent layer before the codings"
+        raise ConfigError("widths", problem, "give (units, codings)")
     if decoder_widths is None:
-        decoder_widths = mirrored(widths)
+        decoder_widths = base.mirrored(widths)
     if not decoder_widths:
         raise ConfigError("decoder_widths", "no recurrent layer", "give at least one")
     steps, row_width, channels = image_shape
@@ -86,16 +75,16 @@ def recurrent(
     def init(key: jax.Array, codings: jax.Array | None = None) -> Params:
         encoder_keys, decoder_keys = (jax.random.split(part_key, 2) for part_key in jax.random.split(key))
         encoder = _init_layers(encoder_layers, encoder_keys[0], features, 0)
-        encoder[coding_layer] = dense_init(encoder_keys[1], units[-1], widths[-1])
+        encoder[coding_layer] = base.dense_init(encoder_keys[1], units[-1], widths[-1])
         decoder = _init_layers(decoder_layers, decoder_keys[0], widths[-1], 1)
         start_key, output_key = jax.random.split(decoder_keys[1])
-        decoder["layer_0"] = dense_init(start_key, widths[-1], decoder_widths[0], scale=1.0)
-        decoder[output_layer] = dense_init(output_key, decoder_widths[-1], features)
+        decoder["layer_0"] = base.dense_init(start_key, widths[-1], decoder_widths[0], scale=1.0)
+        decoder[output_layer] = base.dense_init(output_key, decoder_widths[-1], features)
         params: Params = {"encoder": encoder, "decoder": decoder}
-        return params if codings is None else mask_initial(params, axes, widths[-1], codings)
+        return params if codings is None else base.mask_initial(params, axes, widths[-1], codings)
 
     def hidden(params: Params, x_bd: jax.Array) -> jax.Array:
-        check_rows(x_bd, inputs)
+        base.check_rows(x_bd, inputs)
         h_btf = x_bd.reshape(-1, steps, features)
         with matmul_precision():
             for i, layer in enumerate(encoder_layers):
@@ -104,7 +93,7 @@ def recurrent(
 
     def coding(params: Params, h_bh: jax.Array) -> jax.Array:
         with matmul_precision():
-            return coding_activation(dense_apply(params["encoder"][coding_layer], h_bh))
+            return coding_activation(base.dense_apply(params["encoder"][coding_layer], h_bh))
 
     def encode(params: Params, x_bd: jax.Array) -> jax.Array:
         return coding(params, hidden(params, x_bd))
@@ -114,10 +103,10 @@ def recurrent(
         z_nk = z_bk.reshape(-1, codings)
         h_btf = jnp.broadcast_to(z_nk[:, None, :], (len(z_nk), steps, codings))
         with matmul_precision():
-            first_bh = jnp.tanh(dense_apply(decoder["layer_0"], z_nk))
+            first_bh = jnp.tanh(base.dense_apply(decoder["layer_0"], z_nk))
             for i, layer in enumerate(decoder_layers):
                 h_btf = _states(layer, decoder[f"layer_{i + 1}"], h_btf, first_bh if i == 0 else None)
-            output_btf = dense_apply(decoder[output_layer], h_btf)
+            output_btf = base.dense_apply(decoder[output_layer], h_btf)
         return output_btf.reshape(*z_bk.shape[:-1], inputs)
 
     return Net(init, encode, decode, inputs, codings, axes, hidden, coding, units[-1], None)

@@ -12,8 +12,8 @@ import numpy as np
 
 from aejax.datasets import Dataset
 from aejax.runtime import distributed, hardware
-from aejax.runtime.errors import ConfigError, MachineError, suggest
-from aejax.training.layout import LAYOUT_KINDS, Layout, Runs, make_layout, member_arrays, place_data
+from aejax.runtime.errors import MachineError
+from aejax.training.layout import Layout, Runs, make_layout, member_arrays, place_data
 from aejax.training.loop import ProgramSpec
 from aejax.training.population import compile_population
 
@@ -62,14 +62,12 @@ def choose_layout(
 
     Raises ConfigError on an unknown `how`, MachineError where no member fits, or a width that was asked for does not.
     """
-    if how not in LAYOUT_KINDS:
-        raise ConfigError("how", repr(how), suggest(how, LAYOUT_KINDS))
     if how != "auto" or width is not None:
         how = "vmap" if how == "auto" else how
         all_members = max(total_members or 0, len(runs))
         default_width = math.ceil(all_members / len(jax.devices())) if how == "vmap" else None
         layout = make_layout(how, len(runs), width=width or default_width, most=_max_groups(spec))
-        return _fit_into_memory(spec, layout, check_interrupt, width_was_asked=width is not None)
+        return _fit_into_memory(spec, layout, check_interrupt, fixed_width=width is not None)
     first, *others = _candidates(spec, len(runs))
     choice = _fit_into_memory(spec, first, check_interrupt)
     if not others:
@@ -114,20 +112,20 @@ def _max_groups(spec: ProgramSpec) -> int:
 
 
 def _fit_into_memory(
-    spec: ProgramSpec, layout: Layout, check_interrupt: Callable[[], None], width_was_asked: bool = False
+    spec: ProgramSpec, layout: Layout, check_interrupt: Callable[[], None], fixed_width: bool = False
 ) -> LayoutChoice:
     """The layout, or the largest smaller one whose program fits into the free memory. A width asked for stays."""
     while True:
         distributed.check_all_processes(check_interrupt)
         compiled = compile_population(spec, layout)
         free = distributed.min_bytes_over_processes(hardware.free_bytes(layout.devices))
-        own_bytes = compiled.device_bytes - compiled.data_bytes
-        member_bytes = math.ceil(own_bytes * layout.devices / layout.block)
+        members_bytes = compiled.device_bytes - compiled.data_bytes
+        member_bytes = math.ceil(members_bytes * layout.devices / layout.block)
         if compiled.device_bytes <= SHARE_OF_FREE_MEMORY * free:
             return LayoutChoice(layout, None, member_bytes)
         room = SHARE_OF_FREE_MEMORY * free - compiled.data_bytes
-        members_that_fit = max(0, int(layout.block * room / own_bytes))
-        smallest = width_was_asked and layout.width > 1 and layout.groups <= layout.devices
+        members_that_fit = max(0, int(layout.block * room / members_bytes))
+        smallest = fixed_width and layout.width > 1 and layout.groups <= layout.devices
         if smallest or layout.how == "data" or layout.block == 1:
             if members_that_fit:
                 fix = f"at most {members_that_fit} members fit: use a smaller width, batch_size or net"

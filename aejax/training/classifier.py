@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -52,8 +52,7 @@ def classifier(autoencoder: Autoencoder, inputs: int, classes: int, *, frozen: b
     """
     classes = validate.whole_number("classes", classes, minimum=2)
 
-    def init(key: jax.Array, params: Params) -> Params:
-        del key  # the softmax layer starts from zero
+    def init(_: jax.Array, params: Params) -> Params:
         encoder = jax.tree.map(jnp.array, _read_by_encode(autoencoder, params, inputs))  # copies
         codings = jax.eval_shape(autoencoder.encode, encoder, jnp.zeros((1, inputs))).shape[-1]
         return {"encoder": encoder, "head": {"kernel": jnp.zeros((codings, classes)), "bias": jnp.zeros(classes)}}
@@ -71,8 +70,8 @@ def classifier(autoencoder: Autoencoder, inputs: int, classes: int, *, frozen: b
         error = jnp.sum(error_b * counted_b) / rows
         right_b = (jnp.argmax(logits_bc, axis=-1) == y_b).astype(jnp.float32)
         # encoders read no more than biases of a decoder, which carry no penalty
-        own = {name: part for name, part in params["encoder"].items() if name != "decoder"}
-        penalty = l2 * penalties.l2(params["head"] if frozen else {"encoder": own, "head": params["head"]})
+        encoder = {name: part for name, part in params["encoder"].items() if name != "decoder"}
+        penalty = l2 * penalties.l2(params["head"] if frozen else {"encoder": encoder, "head": params["head"]})
         return error + penalty, {"error": error, "accuracy": jnp.sum(right_b * counted_b) / rows}
 
     return Classifier(init, logits, loss)
@@ -125,23 +124,19 @@ def fit(
     absent = jnp.full(steps * batch_size - count, count)  # a row that is not there, at the end of the last batch
     y_n = jnp.concatenate([rows.y_train, jnp.full(1, NO_LABEL, rows.y_train.dtype)])
 
-    def step(params: Params, opt_state: optax.OptState, chosen_b: jax.Array) -> tuple[Any, optax.OptState, jax.Array]:
+    def step(state: tuple, chosen_b: jax.Array) -> tuple[tuple, jax.Array]:
+        params, opt_state = state
         x_bd = rows.x_train[jnp.minimum(chosen_b, count - 1)]
         gradient = jax.value_and_grad(lambda p: model.loss(p, x_bd, y_n[chosen_b], l2=l2)[0])
         value, gradients = gradient(params)
         updates, opt_state = optimiser.update(gradients, opt_state, params)
-        return optax.apply_updates(params, updates), opt_state, value * (chosen_b < count).sum()
+        return (optax.apply_updates(params, updates), opt_state), value * (chosen_b < count).sum()
 
     def epoch(state: tuple) -> tuple:
         params, opt_state, number, best, history = state
         order_n = jax.random.permutation(jax.random.fold_in(key, number), count)
         batches_sb = jnp.concatenate([order_n, absent]).reshape(steps, batch_size)
-
-        def one(carry: tuple, chosen_b: jax.Array) -> tuple[tuple, jax.Array]:
-            params, opt_state, value = step(carry[0], carry[1], chosen_b)
-            return (params, opt_state), value
-
-        (params, opt_state), losses_s = jax.lax.scan(one, (params, opt_state), batches_sb)
+        (params, opt_state), losses_s = jax.lax.scan(step, (params, opt_state), batches_sb)
         error = model.loss(params, rows.x_validation, rows.y_validation, l2=0.0)[1]["error"]
         better = error < best[1]
         best = jax.tree.map(lambda new, old: jnp.where(better, new, old), (params, error, number), best)

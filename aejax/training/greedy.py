@@ -112,11 +112,7 @@ class Stack(NamedTuple):
 
     def _mlp(self, inputs: int, widths: tuple[int, ...], coding_activation: Activation) -> nets.Net:
         net = nets.mlp(
-            inputs,
-            widths,
-            activation=self.activation,
-            coding_activation=coding_activation,
-            precision=self.precision,
+            inputs, widths, activation=self.activation, coding_activation=coding_activation, precision=self.precision
         )
         return nets.tied(net) if self.tied else net
 

@@ -97,10 +97,8 @@ def make_layout(
 
 def place_data(dataset: Dataset, layout: Layout) -> Data:
     """The training and validation rows on every device of a layout, in the dtype they were loaded in."""
-    sharding = layout.sharding()
-    x_train = distributed.place_on_devices(dataset.x_train, sharding)
-    x_validation = distributed.place_on_devices(dataset.x_validation, sharding)
-    return Data(x_train, x_validation)
+    place = functools.partial(distributed.place_on_devices, sharding=layout.sharding())
+    return Data(place(dataset.x_train), place(dataset.x_validation))
 
 
 def member_arrays(layout: Layout, runs: Runs, names: Sequence[str]) -> tuple[jax.Array, dict[str, jax.Array]]:

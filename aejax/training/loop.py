@@ -235,12 +235,11 @@ def fit_program(
             state = jax.lax.fori_loop(first, jnp.minimum(last, full_batches), batch, state)
             if remainder:
                 rest_b = order_n[full_batches * batch_size :]
-                state = jax.lax.cond(
-                    last == steps_per_epoch,
-                    lambda state: train_step(state, key, floats(data.x_train[rest_b]), hyper),
-                    lambda state: state,
-                    state,
-                )
+
+                def smaller_batch(state: FitState) -> FitState:
+                    return train_step(state, key, floats(data.x_train[rest_b]), hyper)
+
+                state = jax.lax.cond(last == steps_per_epoch, smaller_batch, lambda state: state, state)
         return jax.lax.cond(
             last == steps_per_epoch, lambda state: end_epoch(state, key, data, hyper), lambda state: state, state
         )
@@ -274,16 +273,11 @@ class ProgramSpec(NamedTuple):
     optimiser: Optimiser
     full_batch_steps: int
 
-    @property
-    def rows(self) -> int:
-        """Number of training rows."""
-        return self.train[0][0]
-
     def program(self, layout: Layout | None = None) -> FitProgram:
         """The functions of one member."""
         return fit_program(
             self.autoencoder,
-            rows=self.rows,
+            rows=self.train[0][0],
             batch_size=self.batch_size,
             epochs=self.epochs,
             unit=self.unit,
@@ -465,13 +459,9 @@ def train_block(
         epochs_ended = done // program.steps_per_epoch
         if on_epochs is not None and epochs_ended > epochs_told:
             history = distributed.gather_to_host(state.history)
-            on_epochs(
-                epochs_told,
-                {
-                    name: series.reshape(-1, spec.epochs)[: len(runs), epochs_told:epochs_ended]
-                    for name, series in history.items()
-                },
-            )
+            new_epochs = np.s_[: len(runs), epochs_told:epochs_ended]
+            values = {name: series.reshape(-1, spec.epochs)[new_epochs] for name, series in history.items()}
+            on_epochs(epochs_told, values)
             epochs_told = epochs_ended
         progress = Progress(done, program.steps, epochs_ended, spec.epochs, float(errors.min()))
         interrupt = _report(report, progress)
@@ -560,8 +550,8 @@ def restore(
     fix = "delete that state's folder to train from the start"
     for name, array in wanted.items():
         if name not in arrays or (arrays[name].shape, arrays[name].dtype) != (array.shape, array.dtype):
-            found = "missing" if name not in arrays else f"{arrays[name].dtype} {arrays[name].shape}"
-            raise ResultsError(f"saved state, {name}", f"{found}, expected {array.dtype} {array.shape}", fix)
+            stored = "missing" if name not in arrays else f"{arrays[name].dtype} {arrays[name].shape}"
+            raise ResultsError(f"saved state, {name}", f"{stored}, expected {array.dtype} {array.shape}", fix)
         if not name.startswith("state/") and not np.array_equal(arrays[name], array):
             raise ResultsError(f"saved state, {name}", "other runs than asked for", fix)
     if len(arrays) > len(wanted):

@@ -18,7 +18,7 @@ from aejax.datasets import Dataset
 from aejax.nets import Params
 from aejax.runtime import distributed, hardware
 from aejax.training.layout import Data, Layout, mesh
-from aejax.training.loop import CompiledPopulation, FitState, Optimiser, ProgramSpec
+from aejax.training.loop import CompiledPopulation, FitState, Hyper, Optimiser, ProgramSpec
 from aejax.training.schedules import Schedule, constant
 from aejax.variants import Autoencoder
 
@@ -71,18 +71,15 @@ def compile_population(spec: ProgramSpec, layout: Layout) -> CompiledPopulation:
     start = time.perf_counter()
     program = spec.program(layout)
 
-    def init_member(key_data: jax.Array, hyper: dict[str, jax.Array]) -> FitState:
+    def init_member(key_data: jax.Array, hyper: Hyper) -> FitState:
         return program.init(jax.random.wrap_key_data(key_data), hyper)
 
     def advance_member(
-        state: FitState, key_data: jax.Array, hyper: dict[str, jax.Array], data: Data, until: jax.Array, step: jax.Array
+        state: FitState, key_data: jax.Array, hyper: Hyper, data: Data, until: jax.Array, step: jax.Array
     ) -> FitState:
-        state = state._replace(step=step)
-        return program.advance(state, jax.random.wrap_key_data(key_data), data, hyper, until)
+        return program.advance(state._replace(step=step), jax.random.wrap_key_data(key_data), data, hyper, until)
 
-    def advance_block(
-        state: FitState, key_data: jax.Array, hyper: dict[str, jax.Array], data: Data, until: jax.Array
-    ) -> FitState:
+    def advance_block(state: FitState, key_data: jax.Array, hyper: Hyper, data: Data, until: jax.Array) -> FitState:
         # All members are at the same step, so it is passed once. With a step for each member, vmap would turn every
         # condition into both branches and a selection.
         return _over_members(advance_member, layout, 3)(state, key_data, hyper, data, until, state.step[0, 0])
@@ -122,11 +119,7 @@ def clear_compiled_programs() -> None:
 
 
 def _init_from(
-    spec: ProgramSpec,
-    layout: Layout,
-    key_data: jax.Array,
-    hyper: dict[str, jax.Array],
-    members_params: Sequence[Params],
+    spec: ProgramSpec, layout: Layout, key_data: jax.Array, hyper: Hyper, members_params: Sequence[Params]
 ) -> FitState:
     """The state of a block before its first step, from parameters of each member; padded with the first ones."""
     padded = [*members_params, *[members_params[0]] * (layout.block - len(members_params))]
@@ -143,7 +136,7 @@ def _init_from(
 def _compile_init_from(spec: ProgramSpec, layout: Layout) -> Callable[..., FitState]:
     program = spec.program(layout)
 
-    def init_member(key_data: jax.Array, hyper: dict[str, jax.Array], params: Params) -> FitState:
+    def init_member(key_data: jax.Array, hyper: Hyper, params: Params) -> FitState:
         return program.init(jax.random.wrap_key_data(key_data), hyper, params)
 
     return _jit(_over_members(init_member, layout, 3), layout, "mmm")
@@ -155,18 +148,18 @@ def _over_members(function: Callable[..., Any], layout: Layout, member_arguments
     The first `member_arguments` arguments have a value for each member; all members share the others.
     """
 
-    def group(own: tuple, shared: tuple) -> Any:
+    def group(members: tuple, shared: tuple) -> Any:
         if layout.width > 1:
-            return jax.vmap(lambda *own: function(*own, *shared))(*own)
-        member = jax.tree.map(lambda leaf: leaf[0], own)
+            return jax.vmap(lambda *member: function(*member, *shared))(*members)
+        member = jax.tree.map(lambda leaf: leaf[0], members)
         return jax.tree.map(lambda leaf: leaf[None], function(*member, *shared))
 
     def block(*arguments: Any) -> Any:
-        own = arguments[:member_arguments]
+        groups = arguments[:member_arguments]
         shared = arguments[member_arguments:]
-        if len(jax.tree.leaves(own)[0]) == 1:  # one group: nothing to map over
-            return jax.tree.map(lambda leaf: leaf[None], group(jax.tree.map(lambda leaf: leaf[0], own), shared))
-        return jax.lax.map(lambda own: group(own, shared), own)
+        if len(jax.tree.leaves(groups)[0]) == 1:  # one group: nothing to map over
+            return jax.tree.map(lambda leaf: leaf[None], group(jax.tree.map(lambda leaf: leaf[0], groups), shared))
+        return jax.lax.map(lambda members: group(members, shared), groups)
 
     return block
 

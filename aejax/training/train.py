@@ -14,15 +14,7 @@ from aejax.runtime.errors import ConfigError
 from aejax.training import autotune, loop, population
 from aejax.training.autotune import LayoutChoice
 from aejax.training.layout import Runs, place_data
-from aejax.training.loop import (
-    HYPER_OUTSIDE_LOSS,
-    Fit,
-    Initialiser,
-    InitialParams,
-    Optimiser,
-    Progress,
-    ProgressCallback,
-)
+from aejax.training.loop import Fit, Initialiser, InitialParams, Optimiser, Progress, ProgressCallback
 from aejax.training.schedules import Schedule, constant
 from aejax.variants import Autoencoder, check_hyper, hyper_names
 
@@ -146,7 +138,7 @@ def check_fit(
     if not runs:
         raise ConfigError("runs", "empty: a population of zero members", "give at least one (seed, hyper)")
     masked = ("codings",) if "codings" in runs[0][1] else ()
-    names = (*HYPER_OUTSIDE_LOSS[:1], *hyper_names(autoencoder), *masked)
+    names = ("learning_rate", *hyper_names(autoencoder), *masked)
     if masked and not autoencoder.coding_axes:
         raise ConfigError("hyper.codings", "this autoencoder has no coding axes", "build one net for each number")
     within = {name: (least, most) for name, least, most in autoencoder.hyper_ranges}

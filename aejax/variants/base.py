@@ -1,15 +1,15 @@
 """What a variant is: a record of pure functions with one loss signature,
 `loss(params, key, x_bd, **hyper) -> (scalar, metrics)`.
 
-The keyword-only arguments of `loss` are the variant's hyper-parameters. None has a default, so a config states the
-value of each. `progress` is not a hyper-parameter: training passes to a loss that takes it the share of the training
-that is over, from 0 to 1, and evaluation passes 1.
+A loss that draws nothing at random names its key `_`. The keyword-only arguments of `loss` are the variant's
+hyper-parameters. None has a default, so a config states the value of each. `progress` is not a hyper-parameter:
+training passes to a loss that takes it the share of the training that is over, from 0 to 1, and evaluation passes 1.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import jax
@@ -22,6 +22,8 @@ Loss = Callable[..., tuple[jax.Array, dict[str, Any]]]
 Ranges = tuple[tuple[str, float, float], ...]
 """Name, least and greatest value of every hyper-parameter with bounds of its own; all others are at least 0."""
 PROGRESS = "progress"
+Scalar = jax.Array
+"""A traced number, of shape ()."""
 
 
 class Autoencoder(NamedTuple):
@@ -84,21 +86,19 @@ class Generative(NamedTuple):
     variance: Callable[[Params], jax.Array] | None = None
 
 
-Decode = Callable[[Params, jax.Array], jax.Array]
+Apply = Callable[[Params, jax.Array], jax.Array]
+"""`apply(params, rows)`, of inputs or codings."""
 
 
-def decode_and_target(net: Net, output: Activation, error: ErrorFunction) -> tuple[Decode, Decode]:
+def decode_and_target(net: Net, output: Activation, error: ErrorFunction) -> tuple[Apply, Apply]:
     """`decode`, which ends in the output activation, and `predict`, whose result `error` compares with the rows.
 
     `predict` returns the logits where the error is the cross-entropy, and is `decode` otherwise. Raises ConfigError
     where the error is the cross-entropy and the output is not a sigmoid.
     """
     if error is cross_entropy and output is not jax.nn.sigmoid:
-        raise ConfigError(
-            "error",
-            "cross_entropy with an output that is not a sigmoid",
-            "set output to sigmoid, or error to squared_error",
-        )
+        fix = "set output to sigmoid, or error to squared_error"
+        raise ConfigError("error", "cross_entropy with an output that is not a sigmoid", fix)
 
     def decode(params: Params, z_bk: jax.Array) -> jax.Array:
         return output(net.decode(params, z_bk))
@@ -131,15 +131,12 @@ def fix_hyper(loss: Loss, **values: Any) -> Loss:
     return loss_of_others
 
 
-def check_hyper(given: Iterable[str], allowed: Iterable[str], field: str = "hyper") -> None:
+def check_hyper(given: Collection[str], allowed: Collection[str], field: str = "hyper") -> None:
     """Raise ConfigError naming the first hyper-parameter that is unknown or missing."""
-    given = list(given)
-    allowed = list(allowed)
     for name in given:
         if name not in allowed:
             raise ConfigError(f"{field}.{name}", "unknown hyper-parameter", suggest(name, allowed))
     for name in allowed:
         if name not in given:
-            raise ConfigError(
-                f"{field}.{name}", "missing", f"give {name} a value; this variant takes: {', '.join(allowed)}"
-            )
+            fix = f"give {name} a value; this variant takes: {', '.join(allowed)}"
+            raise ConfigError(f"{field}.{name}", "missing", fix)

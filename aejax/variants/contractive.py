@@ -11,15 +11,12 @@ import numpy as np
 from aejax.nets import Activation, Net, Params, identity, parameter_shapes
 from aejax.runtime.memoise import build_once
 from aejax.variants import penalties
-from aejax.variants.base import Autoencoder, decode_and_target
+from aejax.variants.base import Autoencoder, ErrorFunction, Scalar, decode_and_target
 
 
 @build_once
 def contractive(
-    net: Net,
-    *,
-    output: Activation = identity,
-    error: penalties.ErrorFunction = penalties.squared_error,
+    net: Net, *, output: Activation = identity, error: ErrorFunction = penalties.squared_error
 ) -> Autoencoder:
     """Reconstruct the input x (b, d) from codings z (b, k) whose Jacobian is small (Rifai et al. 2011).
 
@@ -40,8 +37,7 @@ def contractive(
     decode, predict = decode_and_target(net, output, error)
     one_layer = _is_one_elementwise_layer(net)
 
-    def loss(params: Params, key: jax.Array, x_bd: jax.Array, *, contraction: jax.Array, l2: jax.Array):
-        del key  # nothing random
+    def loss(params: Params, _: jax.Array, x_bd: jax.Array, *, contraction: Scalar, l2: Scalar):
         reconstruction_error = error(predict(params, net.encode(params, x_bd)), x_bd)
         norms_b = _one_layer_norms(net, params, x_bd) if one_layer else squared_jacobian_norms(net.encode, params, x_bd)
         jacobian = jnp.mean(norms_b)

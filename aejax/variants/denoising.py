@@ -9,7 +9,7 @@ from aejax.nets import Activation, Net, Params, identity
 from aejax.runtime.errors import ConfigError, suggest
 from aejax.runtime.memoise import build_once
 from aejax.variants import penalties
-from aejax.variants.base import Autoencoder, decode_and_target
+from aejax.variants.base import Autoencoder, ErrorFunction, Scalar, decode_and_target
 
 NOISES = ("gaussian", "masking", "salt_and_pepper")
 
@@ -19,7 +19,7 @@ def denoising(
     net: Net,
     *,
     output: Activation = identity,
-    error: penalties.ErrorFunction = penalties.squared_error,
+    error: ErrorFunction = penalties.squared_error,
     noise: str = "gaussian",
     pepper: float = 0.0,
     salt: float = 1.0,
@@ -43,7 +43,7 @@ def denoising(
     check_noise(noise, pepper, salt)
     decode, predict = decode_and_target(net, output, error)
 
-    def loss(params: Params, key: jax.Array, x_bd: jax.Array, *, level: jax.Array, l2: jax.Array):
+    def loss(params: Params, key: jax.Array, x_bd: jax.Array, *, level: Scalar, l2: Scalar):
         noisy_bd = corrupt(key, x_bd, level, noise, pepper=pepper, salt=salt)
         reconstruction_error = error(predict(params, net.encode(params, noisy_bd)), x_bd)
         penalty = l2 * penalties.l2(params)

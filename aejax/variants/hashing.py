@@ -10,16 +10,12 @@ from aejax.nets import Activation, Net, Params, identity
 from aejax.runtime.errors import ConfigError
 from aejax.runtime.memoise import build_once
 from aejax.variants import penalties
-from aejax.variants.base import Autoencoder, decode_and_target
+from aejax.variants.base import Autoencoder, ErrorFunction, Scalar, decode_and_target
 
 
 @build_once
 def hashing(
-    net: Net,
-    *,
-    output: Activation = identity,
-    error: penalties.ErrorFunction = penalties.squared_error,
-    ramp: float = 0.5,
+    net: Net, *, output: Activation = identity, error: ErrorFunction = penalties.squared_error, ramp: float = 0.5
 ) -> Autoencoder:
     """Train with noise before a sigmoid; encode to the bits z (b, k), zeros and ones (Salakhutdinov & Hinton 2009).
 
@@ -52,13 +48,7 @@ def hashing(
         return _bits(net.encode(params, x_bd))
 
     def loss(
-        params: Params,
-        key: jax.Array,
-        x_bd: jax.Array,
-        *,
-        noise: jax.Array,
-        l2: jax.Array,
-        progress: jax.Array | float = 1.0,
+        params: Params, key: jax.Array, x_bd: jax.Array, *, noise: Scalar, l2: Scalar, progress: Scalar | float = 1.0
     ):
         logits_bk = net.encode(params, x_bd)
         deviation = noise * jnp.minimum(1.0, progress / ramp) if ramp else noise

@@ -9,18 +9,14 @@ from aejax.nets import Activation, Net, Params, affine_kernels, identity
 from aejax.runtime.errors import ConfigError, suggest
 from aejax.runtime.memoise import build_once
 from aejax.variants import penalties
-from aejax.variants.base import Autoencoder
+from aejax.variants.base import Autoencoder, ErrorFunction, Scalar
 
 NOISES = ("gaussian", "masking")
 
 
 @build_once
 def marginalised_denoising(
-    net: Net,
-    *,
-    output: Activation = identity,
-    error: penalties.ErrorFunction = penalties.squared_error,
-    noise: str = "gaussian",
+    net: Net, *, output: Activation = identity, error: ErrorFunction = penalties.squared_error, noise: str = "gaussian"
 ) -> Autoencoder:
     """The expectation of the loss of `denoising` over all noise, for an affine net (Chen et al. 2012).
 
@@ -41,11 +37,10 @@ def marginalised_denoising(
     if noise not in NOISES:
         raise ConfigError("noise", repr(noise), suggest(str(noise), NOISES))
     if not (net.affine and output is identity and error is penalties.squared_error):
-        found = "marginalised_denoising, with a net, an output or an error whose expectation has no closed form"
-        raise ConfigError("variant", found, "take denoising, or an mlp of one affine layer and squared_error")
+        problem = "marginalised_denoising, with a net, an output or an error whose expectation has no closed form"
+        raise ConfigError("variant", problem, "take denoising, or an mlp of one affine layer and squared_error")
 
-    def loss(params: Params, key: jax.Array, x_bd: jax.Array, *, level: jax.Array, l2: jax.Array):
-        del key  # the loss is the expectation over the noise
+    def loss(params: Params, _: jax.Array, x_bd: jax.Array, *, level: Scalar, l2: Scalar):
         encoder_dk, decoder_kd = affine_kernels(params)
         if noise == "gaussian":
             mean_bd = x_bd

@@ -12,20 +12,18 @@ import jax.numpy as jnp
 
 from aejax import nets
 from aejax.nets import Activation, Net, Params, affine_kernels, identity
+from aejax.nets.base import leaf_at, other_axes
 from aejax.runtime.errors import ConfigError, suggest
 from aejax.runtime.memoise import build_once
 from aejax.variants import penalties
-from aejax.variants.base import Autoencoder, decode_and_target
+from aejax.variants.base import Autoencoder, ErrorFunction, Scalar, decode_and_target
 
 PREFIXES = ("all", "sampled")
 
 
 @build_once
 def nonuniform_l2(
-    net: Net,
-    *,
-    output: Activation = identity,
-    error: penalties.ErrorFunction = penalties.squared_error,
+    net: Net, *, output: Activation = identity, error: ErrorFunction = penalties.squared_error
 ) -> Autoencoder:
     """Penalise the kernels of each coding more than those of the coding before (Kunin et al. 2019; Bao et al. 2020).
 
@@ -48,12 +46,11 @@ def nonuniform_l2(
         raise ConfigError("variant", "nonuniform_l2, with a net whose codings have no kernels of their own", "take mlp")
     decode, predict = decode_and_target(net, output, error)
 
-    def loss(params: Params, key: jax.Array, x_bd: jax.Array, *, l2: jax.Array, l2_spread: jax.Array):
-        del key  # nothing random
+    def loss(params: Params, _: jax.Array, x_bd: jax.Array, *, l2: Scalar, l2_spread: Scalar):
         reconstruction_error = error(predict(params, net.encode(params, x_bd)), x_bd)
         trained_codings = jnp.sum(nets.coding_mask(params, net.coding_axes, net.codings))
         share_k = jnp.arange(net.codings) / jnp.maximum(trained_codings - 1, 1)
-        squares_k = sum(_squares(_leaf(params, path), axis) for path, axis in kernels)
+        squares_k = sum(_squares(leaf_at(params, path), axis) for path, axis in kernels)
         penalty = l2 * penalties.l2(params) + l2_spread * 0.5 * jnp.sum(share_k * squares_k)
         return reconstruction_error + penalty, {"error": reconstruction_error, "penalty": penalty}
 
@@ -62,11 +59,7 @@ def nonuniform_l2(
 
 @build_once
 def nested_dropout(
-    net: Net,
-    *,
-    output: Activation = identity,
-    error: penalties.ErrorFunction = penalties.squared_error,
-    prefixes: str = "all",
+    net: Net, *, output: Activation = identity, error: ErrorFunction = penalties.squared_error, prefixes: str = "all"
 ) -> Autoencoder:
     """Reconstruct from the first p codings only, for a geometric random p (Rippel et al. 2014).
 
@@ -91,7 +84,7 @@ def nested_dropout(
     k = net.codings
     quadratic = prefixes == "all" and net.affine and output is identity and error is penalties.squared_error
 
-    def loss(params: Params, key: jax.Array, x_bd: jax.Array, *, continuation: jax.Array, l2: jax.Array):
+    def loss(params: Params, key: jax.Array, x_bd: jax.Array, *, continuation: Scalar, l2: Scalar):
         z_bk = net.encode(params, x_bd)
         kept_k = continuation ** jnp.arange(k)  # the probability that coding j is kept
         if quadratic:
@@ -146,10 +139,7 @@ def _prefix_errors(
 
 @build_once
 def rotation_augmented(
-    net: Net,
-    *,
-    output: Activation = identity,
-    error: penalties.ErrorFunction = penalties.squared_error,
+    net: Net, *, output: Activation = identity, error: ErrorFunction = penalties.squared_error
 ) -> Autoencoder:
     """The plain loss with a gradient that also rotates the codings to the principal axes (Bao et al. 2020).
 
@@ -173,12 +163,11 @@ def rotation_augmented(
     Raises ConfigError for a net whose codings are not linear, and where error and output do not fit.
     """
     if not (net.linear_codings and net.coding_axes):
-        found = "rotation_augmented, with codings that cannot be rotated, because of their activation or net"
-        raise ConfigError("variant", found, "set coding_activation=identity, and net=mlp")
+        problem = "rotation_augmented, with codings that cannot be rotated, because of their activation or net"
+        raise ConfigError("variant", problem, "set coding_activation=identity, and net=mlp")
     decode, predict = decode_and_target(net, output, error)
 
-    def loss(params: Params, key: jax.Array, x_bd: jax.Array, *, rotation: jax.Array, l2: jax.Array):
-        del key  # nothing random
+    def loss(params: Params, _: jax.Array, x_bd: jax.Array, *, rotation: Scalar, l2: Scalar):
         z_bk = net.encode(params, x_bd)
         reconstruction_error = error(predict(params, z_bk), x_bd)
         centred_bk = z_bk - jnp.mean(z_bk, axis=0, keepdims=True)
@@ -186,7 +175,7 @@ def rotation_augmented(
         skew_kk = (jnp.triu(covariance_kk, 1) - jnp.tril(covariance_kk, -1)) / 2 / net.inputs
         rotation_term = jnp.zeros(())  # stays 0; its gradient rotates
         for path, axis in net.coding_axes:
-            leaf = _leaf(params, path)
+            leaf = leaf_at(params, path)
             rotated = jnp.moveaxis(jnp.tensordot(leaf, skew_kk, axes=(axis, 0)), -1, axis)
             rotation_term += jnp.vdot(jax.lax.stop_gradient(rotated), leaf - jax.lax.stop_gradient(leaf))
         penalty = l2 * penalties.l2(params)
@@ -198,11 +187,4 @@ def rotation_augmented(
 
 def _squares(leaf: jax.Array, axis: int) -> jax.Array:
     """Sum of squares over all axes but one."""
-    return jnp.sum(jnp.square(leaf), axis=tuple(i for i in range(leaf.ndim) if i != axis))
-
-
-def _leaf(params: Params, path: tuple[str, ...]) -> jax.Array:
-    """The parameter at a path."""
-    for name in path:
-        params = params[name]
-    return params  # pyright: ignore[reportReturnType]
+    return jnp.sum(jnp.square(leaf), axis=other_axes(leaf, axis))

@@ -7,16 +7,11 @@ import jax
 from aejax.nets import Activation, Net, Params, identity
 from aejax.runtime.memoise import build_once
 from aejax.variants import penalties
-from aejax.variants.base import Autoencoder, decode_and_target
+from aejax.variants.base import Autoencoder, ErrorFunction, Scalar, decode_and_target
 
 
 @build_once
-def plain(
-    net: Net,
-    *,
-    output: Activation = identity,
-    error: penalties.ErrorFunction = penalties.squared_error,
-) -> Autoencoder:
+def plain(net: Net, *, output: Activation = identity, error: ErrorFunction = penalties.squared_error) -> Autoencoder:
     """Reconstruct the input x (b, d) from its codings z (b, k).
 
         z    = encoder(x)
@@ -30,8 +25,7 @@ def plain(
     """
     decode, predict = decode_and_target(net, output, error)
 
-    def loss(params: Params, key: jax.Array, x_bd: jax.Array, *, l2: jax.Array):
-        del key  # nothing random
+    def loss(params: Params, _: jax.Array, x_bd: jax.Array, *, l2: Scalar):
         reconstruction_error = error(predict(params, net.encode(params, x_bd)), x_bd)
         penalty = l2 * penalties.l2(params)
         return reconstruction_error + penalty, {"error": reconstruction_error, "penalty": penalty}

@@ -13,7 +13,7 @@ from aejax.runtime import validate
 from aejax.runtime.errors import ConfigError, suggest
 from aejax.runtime.memoise import build_once
 from aejax.variants import likelihoods, penalties
-from aejax.variants.base import Autoencoder, Generative, decode_and_target, fix_hyper
+from aejax.variants.base import Autoencoder, ErrorFunction, Generative, Scalar, decode_and_target, fix_hyper
 
 VARIANCES = ("fixed", "learned", "optimal")
 LOG_VARIANCES = (-30.0, 20.0)
@@ -30,7 +30,7 @@ def variational(
     net: Net,
     *,
     output: Activation = identity,
-    error: penalties.ErrorFunction = penalties.squared_error,
+    error: ErrorFunction = penalties.squared_error,
     variance: str = "fixed",
     samples: int = 1,
     binarise: bool = False,
@@ -113,12 +113,12 @@ def variational(
         key: jax.Array,
         x_bd: jax.Array,
         *,
-        beta: jax.Array,
-        warmup: jax.Array,
-        free_bits: jax.Array,
-        sigma: jax.Array,
-        l2: jax.Array,
-        progress: jax.Array,
+        beta: Scalar,
+        warmup: Scalar,
+        free_bits: Scalar,
+        sigma: Scalar,
+        l2: Scalar,
+        progress: Scalar,
     ):
         rows_key, noise_key = jax.random.split(key)
         rows_bd = observed(rows_key, x_bd)

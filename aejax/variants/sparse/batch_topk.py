@@ -9,8 +9,8 @@ from aejax.nets import Activation, Net, Params, identity
 from aejax.runtime.errors import ConfigError
 from aejax.runtime.memoise import build_once
 from aejax.variants import penalties
-from aejax.variants.base import Autoencoder, decode_and_target
-from aejax.variants.sparse.dictionary import centring, dictionary_autoencoder
+from aejax.variants.base import Autoencoder, ErrorFunction, Scalar
+from aejax.variants.sparse.dictionary import dictionary_autoencoder, dictionary_decoder
 from aejax.variants.sparse.revival import check_revival, idle_steps, revival_error
 from aejax.variants.sparse.selection import largest
 
@@ -20,7 +20,7 @@ def batch_topk(
     net: Net,
     *,
     output: Activation = identity,
-    error: penalties.ErrorFunction = penalties.squared_error,
+    error: ErrorFunction = penalties.squared_error,
     dead_after: int = 200,
     revived: int | None = None,
     memory_of: float = 0.99,
@@ -50,32 +50,22 @@ def batch_topk(
     most = check_revival(net, dead_after, revived)
     if isinstance(memory_of, bool) or not isinstance(memory_of, int | float) or not 0 <= memory_of < 1:
         raise ConfigError("memory_of", repr(memory_of), "give a number of at least 0 and below 1")
-    decode, predict = decode_and_target(net, output, error)
-    centre = centring(decode, net.codings)
+    decode, predict, centre = dictionary_decoder(net, output, error)
 
     def encode(params: Params, x_bd: jax.Array) -> jax.Array:
         units_bk = net.encode(params, centre(params, x_bd))
         return jnp.where(units_bk > params["memory"]["threshold"], jax.nn.relu(units_bk), 0.0)
 
     def loss(
-        params: Params,
-        key: jax.Array,
-        x_bd: jax.Array,
-        *,
-        active: jax.Array,
-        revive: jax.Array,
-        l2: jax.Array,
-        progress: jax.Array,
+        params: Params, _: jax.Array, x_bd: jax.Array, *, active: Scalar, revive: Scalar, l2: Scalar, progress: Scalar
     ):
-        del key  # nothing random
         units_bk = net.encode(params, centre(params, x_bd))
         kept_bk = largest(units_bk, active * len(x_bd), of_batch=True)
         kept_bk = jnp.where(progress < 1, kept_bk, units_bk > params["memory"]["threshold"])
         z_bk = jnp.where(kept_bk, jax.nn.relu(units_bk), 0.0)
         reconstruction_error = error(predict(params, z_bk), x_bd)
         idle_k = idle_steps(params["memory"]["idle"], z_bk)
-        left_over_bd = x_bd - decode(params, z_bk)
-        revival = revival_error(net, params, units_bk, left_over_bd, idle_k >= dead_after, most)
+        revival = revival_error(net, params, units_bk, x_bd - decode(params, z_bk), idle_k >= dead_after, most)
         penalty = revive * revival + l2 * penalties.l2(params)
         memory = {"threshold": next_threshold(params["memory"]["threshold"], z_bk), "idle": idle_k}
         return reconstruction_error + penalty, {"error": reconstruction_error, "penalty": penalty, "memory": memory}
@@ -87,10 +77,5 @@ def batch_topk(
         return jax.lax.stop_gradient(jnp.where(jnp.isfinite(smallest), moved, threshold))
 
     return dictionary_autoencoder(
-        net,
-        encode,
-        decode,
-        loss,
-        remembered={"threshold": -1.0},
-        hyper_ranges=(("active", 1, net.codings),),
+        net, encode, decode, loss, remembered={"threshold": -1.0}, hyper_ranges=(("active", 1, net.codings),)
     )

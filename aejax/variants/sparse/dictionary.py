@@ -13,15 +13,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from aejax.nets import Net, Params, parameter_shapes
+from aejax.nets import Activation, Net, Params, parameter_shapes
 from aejax.runtime.errors import ConfigError
-from aejax.variants.base import Autoencoder, Decode, Loss, Ranges
+from aejax.variants.base import Apply, Autoencoder, ErrorFunction, Loss, Ranges, decode_and_target
 
 
 def dictionary_autoencoder(
     net: Net,
-    encode: Callable[[Params, jax.Array], jax.Array],
-    decode: Decode,
+    encode: Apply,
+    decode: Apply,
     loss: Loss,
     *,
     unit_parameters: Callable[[], Params] = dict,
@@ -73,13 +73,18 @@ def columns(params: Params) -> jax.Array:
     return params["encoder"]["layer_0"]["kernel"].T if kernel is None else kernel
 
 
-def centring(decode: Decode, codings: int) -> Callable[[Params, jax.Array], jax.Array]:
-    """`centre(params, x_bd)`: rows less the reconstruction of codings of zero, the bias of an affine decoder."""
+def dictionary_decoder(net: Net, output: Activation, error: ErrorFunction) -> tuple[Apply, Apply, Apply]:
+    """`decode` and `predict` of `decode_and_target`, and `centre(params, x_bd)`.
+
+    `centre` returns rows less the reconstruction of codings of zero, the bias of an affine decoder. Raises ConfigError
+    where error and output do not fit.
+    """
+    decode, predict = decode_and_target(net, output, error)
 
     def centre(params: Params, x_bd: jax.Array) -> jax.Array:
-        return x_bd - decode(params, jnp.zeros((1, codings)))
+        return x_bd - decode(params, jnp.zeros((1, net.codings)))
 
-    return centre
+    return decode, predict, centre
 
 
 def unit_columns(params: Params) -> Params:
@@ -101,9 +106,9 @@ def _check_dictionary(net: Net) -> None:
     layers = len(shapes["decoder"])
     if layers == 1 and _column_place(shapes) is not None:
         return
-    found = f"a decoder of {layers} layers" if layers > 1 else "a decoder that is not one dense layer"
+    problem = f"a decoder of {layers} layers" if layers > 1 else "a decoder that is not one dense layer"
     fix = "set decoder_widths=() for an untied dense net of any depth, or take one with a single encoder layer"
-    raise ConfigError("decoder_widths", f"{found}; codings of this variant weight the columns of one", fix)
+    raise ConfigError("decoder_widths", f"{problem}; codings of this variant weight the columns of one", fix)
 
 
 def _column_place(params: Params) -> tuple[str, int] | None:

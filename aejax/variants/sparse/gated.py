@@ -10,18 +10,14 @@ from aejax.runtime import validate
 from aejax.runtime.errors import ConfigError
 from aejax.runtime.memoise import build_once
 from aejax.variants import penalties
-from aejax.variants.base import Autoencoder, decode_and_target
-from aejax.variants.sparse.dictionary import centring, dictionary_autoencoder, unit_columns
+from aejax.variants.base import Autoencoder, ErrorFunction, Scalar
+from aejax.variants.sparse.dictionary import dictionary_autoencoder, dictionary_decoder, unit_columns
 from aejax.variants.sparse.revival import idle_steps, shortfall
 
 
 @build_once
 def gated(
-    net: Net,
-    *,
-    output: Activation = identity,
-    error: penalties.ErrorFunction = penalties.squared_error,
-    dead_after: int = 200,
+    net: Net, *, output: Activation = identity, error: ErrorFunction = penalties.squared_error, dead_after: int = 200
 ) -> Autoencoder:
     """Codings are magnitudes where a gate is open; the L1 penalty shrinks the gates (Rajamanoharan et al. 2024a).
 
@@ -48,13 +44,11 @@ def gated(
     whole number, or error and output do not fit.
     """
     validate.whole_number("dead_after", dead_after, minimum=1)
-    decode, predict = decode_and_target(net, output, error)
-    centre = centring(decode, net.codings)
+    decode, predict, centre = dictionary_decoder(net, output, error)
     bias_layers = [path[1] for path, _ in net.coding_axes if path[0] == "encoder" and path[-1] == "bias"]
     if not bias_layers:
-        raise ConfigError(
-            "bias", "False with gated, whose gate and magnitude differ by their biases", "set bias to True"
-        )
+        problem = "False with gated, whose gate and magnitude differ by their biases"
+        raise ConfigError("bias", problem, "set bias to True")
     (last,) = bias_layers
 
     def gate_and_magnitude(params: Params, x_bd: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -68,8 +62,7 @@ def gated(
         gate_bk, magnitude_bk = gate_and_magnitude(params, x_bd)
         return jnp.where(gate_bk > 0, magnitude_bk, 0.0)
 
-    def loss(params: Params, key: jax.Array, x_bd: jax.Array, *, l1: jax.Array, revive: jax.Array, l2: jax.Array):
-        del key  # nothing random
+    def loss(params: Params, _: jax.Array, x_bd: jax.Array, *, l1: Scalar, revive: Scalar, l2: Scalar):
         params = unit_columns(params)
         gate_bk, magnitude_bk = gate_and_magnitude(params, x_bd)
         z_bk = jnp.where(gate_bk > 0, magnitude_bk, 0.0)

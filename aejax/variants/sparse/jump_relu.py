@@ -9,8 +9,8 @@ from aejax.nets import Activation, Net, Params, identity
 from aejax.runtime import validate
 from aejax.runtime.memoise import build_once
 from aejax.variants import penalties
-from aejax.variants.base import Autoencoder, decode_and_target
-from aejax.variants.sparse.dictionary import centring, dictionary_autoencoder, unit_columns
+from aejax.variants.base import Autoencoder, ErrorFunction, Scalar
+from aejax.variants.sparse.dictionary import dictionary_autoencoder, dictionary_decoder, unit_columns
 from aejax.variants.sparse.revival import idle_steps, shortfall
 
 
@@ -19,7 +19,7 @@ def jump_relu(
     net: Net,
     *,
     output: Activation = identity,
-    error: penalties.ErrorFunction = penalties.squared_error,
+    error: ErrorFunction = penalties.squared_error,
     first_threshold: float = 0.1,
     dead_after: int = 200,
 ) -> Autoencoder:
@@ -49,8 +49,7 @@ def jump_relu(
     """
     validate.number("first_threshold", first_threshold, positive=True)
     validate.whole_number("dead_after", dead_after, minimum=1)
-    decode, predict = decode_and_target(net, output, error)
-    centre = centring(decode, net.codings)
+    decode, predict, centre = dictionary_decoder(net, output, error)
 
     def units_and_thresholds(params: Params, x_bd: jax.Array) -> tuple[jax.Array, jax.Array]:
         return net.encode(params, centre(params, x_bd)), jnp.exp(params["threshold"]["log"])[None, :]
@@ -60,16 +59,8 @@ def jump_relu(
         return jnp.where(units_bk > threshold_1k, units_bk, 0.0)
 
     def loss(
-        params: Params,
-        key: jax.Array,
-        x_bd: jax.Array,
-        *,
-        l0: jax.Array,
-        bandwidth: jax.Array,
-        revive: jax.Array,
-        l2: jax.Array,
+        params: Params, _: jax.Array, x_bd: jax.Array, *, l0: Scalar, bandwidth: Scalar, revive: Scalar, l2: Scalar
     ):
-        del key  # nothing random
         params = unit_columns(params)
         units_bk, threshold_1k = units_and_thresholds(params, x_bd)
         z_bk = jump(units_bk, threshold_1k, bandwidth)
@@ -84,14 +75,9 @@ def jump_relu(
     def first_thresholds() -> Params:
         return {"threshold": {"log": jnp.full(net.codings, jnp.log(first_threshold))}}
 
+    ranges = (("bandwidth", 1e-6, 1e6),)
     return dictionary_autoencoder(
-        net,
-        encode,
-        decode,
-        loss,
-        unit_parameters=first_thresholds,
-        unit_lengths=True,
-        hyper_ranges=(("bandwidth", 1e-6, 1e6),),
+        net, encode, decode, loss, unit_parameters=first_thresholds, unit_lengths=True, hyper_ranges=ranges
     )
 
 

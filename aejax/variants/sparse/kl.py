@@ -9,15 +9,12 @@ from aejax import nets
 from aejax.nets import Activation, Net, Params, identity
 from aejax.runtime.memoise import build_once
 from aejax.variants import penalties
-from aejax.variants.base import Autoencoder, decode_and_target
+from aejax.variants.base import Autoencoder, ErrorFunction, Scalar, decode_and_target
 
 
 @build_once
 def kl_sparse(
-    net: Net,
-    *,
-    output: Activation = identity,
-    error: penalties.ErrorFunction = penalties.squared_error,
+    net: Net, *, output: Activation = identity, error: ErrorFunction = penalties.squared_error
 ) -> Autoencoder:
     """Sigmoid codings whose mean over a batch is drawn to a target (Ng, CS294A lecture notes, 2011).
 
@@ -40,8 +37,7 @@ def kl_sparse(
     def encode(params: Params, x_bd: jax.Array) -> jax.Array:
         return jax.nn.sigmoid(net.encode(params, x_bd))
 
-    def loss(params: Params, key: jax.Array, x_bd: jax.Array, *, sparsity: jax.Array, target: jax.Array, l2: jax.Array):
-        del key  # nothing random
+    def loss(params: Params, _: jax.Array, x_bd: jax.Array, *, sparsity: Scalar, target: Scalar, l2: Scalar):
         logits_bk = net.encode(params, x_bd)
         reconstruction_error = error(predict(params, jax.nn.sigmoid(logits_bk)), x_bd)
         kl_k = nets.coding_mask(params, net.coding_axes, net.codings) * kl_of_mean(logits_bk, target)

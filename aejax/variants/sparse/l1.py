@@ -9,18 +9,14 @@ from aejax.nets import Activation, Net, Params, identity
 from aejax.runtime import validate
 from aejax.runtime.memoise import build_once
 from aejax.variants import penalties
-from aejax.variants.base import Autoencoder, decode_and_target
-from aejax.variants.sparse.dictionary import centring, dictionary_autoencoder, unit_columns
+from aejax.variants.base import Autoencoder, ErrorFunction, Scalar
+from aejax.variants.sparse.dictionary import dictionary_autoencoder, dictionary_decoder, unit_columns
 from aejax.variants.sparse.revival import idle_steps, shortfall
 
 
 @build_once
 def l1_sparse(
-    net: Net,
-    *,
-    output: Activation = identity,
-    error: penalties.ErrorFunction = penalties.squared_error,
-    dead_after: int = 200,
+    net: Net, *, output: Activation = identity, error: ErrorFunction = penalties.squared_error, dead_after: int = 200
 ) -> Autoencoder:
     """ReLU codings and a penalty on their sum (Bricken et al. 2023; Cunningham et al. 2023).
 
@@ -42,14 +38,12 @@ def l1_sparse(
     and where error and output do not fit.
     """
     validate.whole_number("dead_after", dead_after, minimum=1)
-    decode, predict = decode_and_target(net, output, error)
-    centre = centring(decode, net.codings)
+    decode, predict, centre = dictionary_decoder(net, output, error)
 
     def encode(params: Params, x_bd: jax.Array) -> jax.Array:
         return jax.nn.relu(net.encode(params, centre(params, x_bd)))
 
-    def loss(params: Params, key: jax.Array, x_bd: jax.Array, *, l1: jax.Array, revive: jax.Array, l2: jax.Array):
-        del key  # nothing random
+    def loss(params: Params, _: jax.Array, x_bd: jax.Array, *, l1: Scalar, revive: Scalar, l2: Scalar):
         params = unit_columns(params)
         z_bk = encode(params, x_bd)
         reconstruction_error = error(predict(params, z_bk), x_bd)

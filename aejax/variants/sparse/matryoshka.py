@@ -10,8 +10,8 @@ from aejax.runtime import validate
 from aejax.runtime.errors import ConfigError
 from aejax.runtime.memoise import build_once
 from aejax.variants import penalties
-from aejax.variants.base import Autoencoder, decode_and_target
-from aejax.variants.sparse.dictionary import centring
+from aejax.variants.base import Autoencoder, ErrorFunction, Scalar
+from aejax.variants.sparse.dictionary import dictionary_decoder
 from aejax.variants.sparse.revival import check_revival, idle_steps, revival_error
 from aejax.variants.sparse.selection import top_units
 from aejax.variants.sparse.topk import topk
@@ -22,7 +22,7 @@ def matryoshka(
     net: Net,
     *,
     output: Activation = identity,
-    error: penalties.ErrorFunction = penalties.squared_error,
+    error: ErrorFunction = penalties.squared_error,
     prefixes: tuple[int, ...] | None = None,
     dead_after: int = 200,
     revived: int | None = None,
@@ -53,11 +53,9 @@ def matryoshka(
     nested = check_prefixes(prefixes, net.codings)
     all_codings = topk(net, output=output, error=error, dead_after=dead_after, revived=revived)
     most = check_revival(net, dead_after, revived)
-    decode, predict = decode_and_target(net, output, error)
-    centre = centring(decode, net.codings)
+    decode, predict, centre = dictionary_decoder(net, output, error)
 
-    def loss(params: Params, key: jax.Array, x_bd: jax.Array, *, active: jax.Array, revive: jax.Array, l2: jax.Array):
-        del key  # nothing random
+    def loss(params: Params, _: jax.Array, x_bd: jax.Array, *, active: Scalar, revive: Scalar, l2: Scalar):
         units_bk = net.encode(params, centre(params, x_bd))
         z_bk = top_units(units_bk, active)
         reconstruction_error = error(predict(params, z_bk), x_bd)
@@ -66,8 +64,7 @@ def matryoshka(
             first_params = slice_codings(params, net.coding_axes, m)
             nested_error = nested_error + error(predict(first_params, z_bk[:, :m]), x_bd)
         idle_k = idle_steps(params["memory"]["idle"], z_bk)
-        left_over_bd = x_bd - decode(params, z_bk)
-        revival = revival_error(net, params, units_bk, left_over_bd, idle_k >= dead_after, most)
+        revival = revival_error(net, params, units_bk, x_bd - decode(params, z_bk), idle_k >= dead_after, most)
         penalty = revive * revival + l2 * penalties.l2(params)
         memory = {"active": jnp.asarray(active, jnp.float32), "idle": idle_k}
         metrics = {"error": reconstruction_error, "nested_error": nested_error, "penalty": penalty, "memory": memory}

@@ -42,8 +42,7 @@ def revival_error(
     no unit is dead.
     """
     dead_k = _without_masked(net, params, dead_k)
-    dead_1k = dead_k[None, :]
-    z_bk = top_units(units_bk, most, among=dead_1k)
+    z_bk = top_units(units_bk, most, among=dead_k[None, :])
     silent_1d = net.decode(params, jnp.zeros((1, net.codings)))
     reconstruction_bd = net.decode(params, z_bk) - silent_1d
     squares = jnp.mean(jnp.square(reconstruction_bd - jax.lax.stop_gradient(left_over_bd)))
@@ -65,8 +64,8 @@ def shortfall(
     def stop_other_gradients(path: tuple, leaf: jax.Array) -> jax.Array:
         return leaf if tuple(part.key for part in path) in last_layer else jax.lax.stop_gradient(leaf)
 
-    own_params = jax.tree_util.tree_map_with_path(stop_other_gradients, params)
-    units_bk = net.encode(own_params, jax.lax.stop_gradient(centred_bd))
+    unit_params = jax.tree_util.tree_map_with_path(stop_other_gradients, params)
+    units_bk = net.encode(unit_params, jax.lax.stop_gradient(centred_bd))
     short_bk = jax.nn.relu(jax.lax.stop_gradient(threshold_1k) - units_bk)
     return jnp.mean(jnp.sum(jnp.where(_without_masked(net, params, dead_k)[None, :], short_bk, 0.0), axis=1))
 

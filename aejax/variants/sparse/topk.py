@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from aejax.nets import Activation, Net, Params, identity
 from aejax.runtime.memoise import build_once
 from aejax.variants import penalties
-from aejax.variants.base import Autoencoder, decode_and_target
-from aejax.variants.sparse.dictionary import centring, dictionary_autoencoder
+from aejax.variants.base import Autoencoder, ErrorFunction, Scalar
+from aejax.variants.sparse.dictionary import dictionary_autoencoder, dictionary_decoder
 from aejax.variants.sparse.revival import check_revival, idle_steps, revival_error
 from aejax.variants.sparse.selection import top_units
 
@@ -19,7 +19,7 @@ def topk(
     net: Net,
     *,
     output: Activation = identity,
-    error: penalties.ErrorFunction = penalties.squared_error,
+    error: ErrorFunction = penalties.squared_error,
     dead_after: int = 200,
     revived: int | None = None,
 ) -> Autoencoder:
@@ -43,29 +43,21 @@ def topk(
     where error and output do not fit.
     """
     most = check_revival(net, dead_after, revived)
-    decode, predict = decode_and_target(net, output, error)
-    centre = centring(decode, net.codings)
+    decode, predict, centre = dictionary_decoder(net, output, error)
 
     def encode(params: Params, x_bd: jax.Array) -> jax.Array:
         return top_units(net.encode(params, centre(params, x_bd)), params["memory"]["active"])
 
-    def loss(params: Params, key: jax.Array, x_bd: jax.Array, *, active: jax.Array, revive: jax.Array, l2: jax.Array):
-        del key  # nothing random
+    def loss(params: Params, _: jax.Array, x_bd: jax.Array, *, active: Scalar, revive: Scalar, l2: Scalar):
         units_bk = net.encode(params, centre(params, x_bd))
         z_bk = top_units(units_bk, active)
         reconstruction_error = error(predict(params, z_bk), x_bd)
         idle_k = idle_steps(params["memory"]["idle"], z_bk)
-        left_over_bd = x_bd - decode(params, z_bk)
-        revival = revival_error(net, params, units_bk, left_over_bd, idle_k >= dead_after, most)
+        revival = revival_error(net, params, units_bk, x_bd - decode(params, z_bk), idle_k >= dead_after, most)
         penalty = revive * revival + l2 * penalties.l2(params)
         memory = {"active": jnp.asarray(active, jnp.float32), "idle": idle_k}
         return reconstruction_error + penalty, {"error": reconstruction_error, "penalty": penalty, "memory": memory}
 
     return dictionary_autoencoder(
-        net,
-        encode,
-        decode,
-        loss,
-        remembered={"active": net.codings},
-        hyper_ranges=(("active", 1, net.codings),),
+        net, encode, decode, loss, remembered={"active": net.codings}, hyper_ranges=(("active", 1, net.codings),)
     )
