@@ -24,8 +24,8 @@ from aejax.training import loop
 class TerminalProgress(RunListener):
     """Draws progress on a terminal, and prints plain lines where standard error is not a terminal.
 
-    `check_interrupt` is called between chunks and may raise Interrupted. With `quiet` nothing is printed. Set `live` to write
-    TensorBoard events while runs are trained.
+    `check_interrupt` is called between chunks and may raise Interrupted. With `quiet` nothing is printed. Set `live` to
+    write TensorBoard events while runs are trained.
     """
 
     def __init__(self, check_interrupt: Callable[[], None] = lambda: None, quiet: bool = False) -> None:
