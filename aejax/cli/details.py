@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -92,29 +93,22 @@ def stored_files(run: SelectedRun) -> list[dict[str, Any]]:
         hashes = {}
     files = []
     for name in FILES:
-        try:
+        size = None
+        intact = False
+        with contextlib.suppress(OSError):
             content = (run.folder / name).read_bytes()
-        except OSError:
-            files.append({"name": name, "bytes": None, "intact": False})
-        else:
+            size = len(content)
             intact = isinstance(hashes, dict) and hashlib.sha256(content).hexdigest() == hashes.get(name)
-            files.append({"name": name, "bytes": len(content), "intact": intact})
+        files.append({"name": name, "bytes": size, "intact": intact})
     return files
 
 
 def changed_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a stored config that have no default or differ from the default of `Sweep`."""
-    defaults: dict[str, Any] = {"digests": {}}
-    for field in dataclasses.fields(Sweep):
-        if field.default is not dataclasses.MISSING:
-            function = field.name in registry.CHOICES
-            value = registry.function_name(field.name, field.default) if function else field.default
-            defaults[field.name] = list(value) if isinstance(value, tuple) else value
-    return {
-        name: value
-        for name, value in config.items()
-        if name != "label" and not (name in defaults and defaults[name] == value)  # the row has the label, too
-    }
+    defaults: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(Sweep)}
+    defaults |= {name: registry.function_name(name, defaults[name]) for name in registry.CHOICES}
+    defaults |= {"digests": {}, "label": config.get("label")}  # the row has the label, too
+    return {name: value for name, value in config.items() if name not in defaults or defaults[name] != value}
 
 
 def _print_run(run: SelectedRun, row: Row, files: Sequence[Mapping[str, Any]]) -> None:
@@ -203,10 +197,8 @@ def differences(row_a: Row, row_b: Row) -> Iterator[tuple[str, Any, Any]]:
     """(dotted field, value of a, value of b) wherever two rows differ, metrics excluded; None for an absent field."""
     flat_rows = []
     for row in (row_a, row_b):
-        flat = _flat({name: value for name, value in row.items() if name not in _NOT_COMPARED})
-        for part in _NESTED_FIELDS:
-            flat |= _flat(row.get(part) or {}, f"{part}.")
-        flat_rows.append(flat)
+        compared = {name: value for name, value in row.items() if name not in _NOT_COMPARED}
+        flat_rows.append(_flat(compared | {name: row.get(name) or {} for name in _NESTED_FIELDS}))
     flat_a, flat_b = flat_rows
     for name in unique([*flat_a, *flat_b]):
         both = name in flat_a and name in flat_b

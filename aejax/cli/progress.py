@@ -20,6 +20,9 @@ from aejax.runner import run_experiment
 from aejax.runner.events import RunListener
 from aejax.training import loop
 
+LEGEND = """SSE: squared error summed over inputs, mean over test rows. PCA: the same for as many components.
+worth: how many components give our error. wins: seeds below PCA, of all that completed."""
+
 
 class TerminalProgress(RunListener):
     """Draws progress on a terminal, and prints plain lines where standard error is not a terminal.
@@ -32,15 +35,9 @@ class TerminalProgress(RunListener):
         self.check_interrupt = check_interrupt
         self.warned: set[str] = set()
         self.console = Console(stderr=True, highlight=False, quiet=quiet)
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=self.console,
-            transient=True,
-        )
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn(), TimeElapsedColumn())
+        note = TextColumn("{task.fields[note]}")
+        self.progress = Progress(*columns, note, console=self.console, transient=True)
         self.runs_task = None
         self.block_task = None
         self.live: tensorboard.Live | None = None
@@ -128,11 +125,7 @@ class TerminalProgress(RunListener):
             )
         if groups:
             console.print(table)
-            legend = (
-                "SSE: squared error summed over inputs, mean over test rows. PCA: the same for as many components.",
-                "worth: how many components give our error. wins: seeds below PCA, of all that completed.",
-            )
-            console.print(*legend, sep="\n", soft_wrap=True)
+            console.print(LEGEND, soft_wrap=True)
         for warning in health_table.warnings(groups):
             console.print(f"warning: {warning}", soft_wrap=True)
         stored = len(outcome.run_ids) - len(outcome.trained)

@@ -46,14 +46,12 @@ def function_name(field: str, function: Callable) -> str:
     return f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', type(function).__name__)}"
 
 
-def function_digest(field: str, function: Callable) -> str | None:
-    """Sixteen hex digits of a hash of a user's function values; None for a built-in function.
+def function_digest(field: str, function: Callable) -> str:
+    """Sixteen hex digits of a hash of a user's function values.
 
     Two functions of the same name with different values get different run ids. A schedule is evaluated at every step
     of 1 000 and of 10 000 steps, an activation at 4 001 points from -20 to 20.
     """
-    if any(function is choice for choice in CHOICES[field].values()):
-        return None
     if field == "schedule":
         values = [jax.vmap(function(steps))(jnp.arange(steps)) for steps in (1_000, 10_000)]
     else:

@@ -42,16 +42,13 @@ def check_function(field: str, value: Any) -> None:
     if field not in registry.CUSTOM_FUNCTION_FIELDS:
         raise ConfigError(path, name, f"allowed: {', '.join(choices)}")
     function: Callable[..., Any] = value
+    shape = (2, 3)
     fix = "give an elementwise function of an array, such as jax.nn.relu"
     if field == "schedule":
+        shape = ()
         fix = "give a function of the number of steps: lambda n: optax.cosine_decay_schedule(1.0, n)"
     try:
-        if field == "schedule":
-            shape = ()
-            result = np.asarray(function(1_000)(0))
-        else:
-            shape = (2, 3)
-            result = np.asarray(function(jnp.zeros(shape)))
+        result = np.asarray(function(1_000)(0) if field == "schedule" else function(jnp.zeros(shape)))
         usable = result.shape == shape and bool(np.isfinite(result).all())
         registry.function_digest(field, function)
     except Exception as error:
@@ -61,19 +58,6 @@ def check_function(field: str, value: Any) -> None:
         raise ConfigError(path, f"{name} gives {result}", fix)
 
 
-def check_text(field: str, value: Any) -> None:
-    """Raise ConfigError unless the value is one of the words that this field accepts."""
-    choices = registry.TEXT_CHOICES[field]
-    if value not in choices:
-        raise ConfigError(f"Sweep.{field}", repr(value), suggest(value, choices))
-
-
-def check_flag(field: str, value: Any) -> None:
-    """Raise ConfigError unless the value is True or False."""
-    if not isinstance(value, bool):
-        raise ConfigError(f"Sweep.{field}", f"{value!r}", "give True or False")
-
-
 def check_unit_range(dataset: Dataset) -> None:
     """Raise DataError unless all values of the dataset are between 0 and 1, the range of a sigmoid output."""
     for split in ("train", "validation", "test"):
@@ -81,11 +65,9 @@ def check_unit_range(dataset: Dataset) -> None:
         low = float(x_nd.min()) / dataset.unit
         high = float(x_nd.max()) / dataset.unit
         if low < 0 or high > 1:
-            raise DataError(
-                dataset.name,
-                f"{split} values from {low:g} to {high:g} with a sigmoid output, which gives 0 to 1",
-                "set output=identity, or scale the data into [0, 1] (file:PATH?scale=VALUE divides by VALUE)",
-            )
+            problem = f"{split} values from {low:g} to {high:g} with a sigmoid output, which gives 0 to 1"
+            fix = "set output=identity, or scale the data into [0, 1] (file:PATH?scale=VALUE divides by VALUE)"
+            raise DataError(dataset.name, problem, fix)
 
 
 def check_pretraining(sweep: Any, autoencoder: variants.Autoencoder) -> None:
@@ -117,15 +99,6 @@ def _parameter_shapes(init: Callable[..., Any]) -> Any:
     # The key is made inside: making one outside would start JAX before the devices are chosen.
     params = jax.eval_shape(lambda: init(jax.random.key(0)))
     return jax.tree.map(lambda leaf: tuple(leaf.shape), params)
-
-
-def full_batch_steps(value: object, batch_size: int | None) -> int:
-    """The checked number of full-batch steps per epoch. Raises ConfigError, also if it is set with smaller batches."""
-    steps = validate.whole_number("Sweep.full_batch_steps", value, minimum=1, maximum=10_000_000)
-    if steps > 1 and batch_size is not None:
-        fix = "leave it out, or set batch_size=None"
-        raise ConfigError("Sweep.full_batch_steps", f"{steps}, with batches of {batch_size} rows", fix)
-    return steps
 
 
 def hyper(value: object, loss_names: tuple[str, ...], most_codings: int, ranges: variants.Ranges = ()) -> Hyper:
