@@ -49,29 +49,28 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     _add_run(commands)
 
-    encode = _add_command(commands, "encode", "write codings of new data by a stored run", data=True)
-    text = "The rows: a .npy, .npz or .csv file, a folder of images, or DATASET[:SPLIT]."
-    encode.add_argument("source", metavar="DATA", help=text)
-    encode.add_argument("out", type=Path, metavar="OUT.npy", help="The file to write: float32, (n, codings).")
-    decode = _add_command(commands, "decode", "write reconstructions from codings by a stored run")
-    decode.add_argument("source", type=Path, metavar="CODINGS", help="The codings: a .npy file, (n, codings).")
+    add = _add_command(commands, "encode", "write codings of new data by a stored run", data=True).add_argument
+    add("source", metavar="DATA", help="The rows: a .npy, .npz or .csv file, a folder of images, or DATASET[:SPLIT].")
+    add("out", type=Path, metavar="OUT.npy", help="The file to write: float32, (n, codings).")
+    add = _add_command(commands, "decode", "write reconstructions from codings by a stored run").add_argument
+    add("source", type=Path, metavar="CODINGS", help="The codings: a .npy file, (n, codings).")
     text = "The file to write: float32, in raw units, in the shape of the run's data."
-    decode.add_argument("out", type=Path, metavar="OUT.npy", help=text)
+    add("out", type=Path, metavar="OUT.npy", help=text)
     _add_generators(commands)
 
-    report = _add_command(commands, "report", "rebuild summary and figures from stored runs", run=())
-    report.add_argument("folder", type=Path, help="The results folder of an experiment: results/EXPERIMENT.")
-    ls = _add_command(commands, "ls", "list experiments, or the runs of one", run=())
+    add = _add_command(commands, "report", "rebuild summary and figures from stored runs", run=()).add_argument
+    add("folder", type=Path, help="The results folder of an experiment: results/EXPERIMENT.")
+    add = _add_command(commands, "ls", "list experiments, or the runs of one", run=()).add_argument
     text = "The folder to list: results, or results/EXPERIMENT (default: results)."
-    ls.add_argument("path", type=Path, nargs="?", default="results", help=text)
+    add("path", type=Path, nargs="?", default="results", help=text)
     text = "Sort runs by a column or a field of their rows; --sort=-FIELD sorts downwards."
-    ls.add_argument("--sort", metavar="FIELD", help=text)
-    ls.add_argument("--status", metavar="STATUS", help="List only completed, failed, diverged or damaged runs.")
-    show = _add_command(commands, "show", "print everything stored of a run")
+    add("--sort", metavar="FIELD", help=text)
+    add("--status", metavar="STATUS", help="List only completed, failed, diverged or damaged runs.")
+    add("--json", **_FLAG, help="Print strict JSON.")
+    add = _add_command(commands, "show", "print everything stored of a run").add_argument
+    add("--json", **_FLAG, help="Print strict JSON.")
     text = "print in what two runs differ: fields, metrics, parameters"
     _add_command(commands, "diff", text, run=("first", "second"))
-    for command in (ls, show):
-        command.add_argument("--json", **_FLAG, help="Print strict JSON.")
     return parser
 
 
@@ -96,8 +95,7 @@ def _add_run(commands: Any) -> None:
     text = "Change a field of every sweep, e.g. epochs=50, seeds=0,1,2, activation=relu, hyper.l2=0,0.001."
     add("--set", action="append", default=[], metavar="FIELD=VALUE", dest="assignments", help=text)
     add("--smoke", **_FLAG, help="Train a small part of everything, to test that it runs.")
-    text = "Write into DIR/EXPERIMENT (default: results)."
-    add("--results", type=Path, default="results", metavar="DIR", help=text)
+    add("--results", type=Path, default="results", metavar="DIR", help="Write into DIR/EXPERIMENT (default: results).")
     add("--again", **_FLAG, help="Train runs again that are stored already.")
     add("--dry-run", **_FLAG, help="Print the plan and train nothing: programs, members, memory, stored runs.")
     text = """Choose how the members of a sweep are trained. vmap: together in one program. map: one after another in
@@ -130,36 +128,32 @@ def _add_run(commands: Any) -> None:
 
 def _add_generators(commands: Any) -> None:
     """Add `sample`, `interpolate` and `traverse`."""
+    out_text = """Write a picture (FILE.png, for images), a table in raw units (FILE.csv, for other rows) or an array in
+        raw units (FILE.npy)."""
     text = "draw codings from a density of a stored run and decode them"
-    sample = _add_command(commands, "sample", text)
-    sample.add_argument("--images", **_COUNT, default=60, help="Draw N rows (default: 60).")
+    add = _add_command(commands, "sample", text).add_argument
+    add("--images", **_COUNT, default=60, help="Draw N rows (default: 60).")
     text = """Draw from the prior, gaussian or mixture density (default: the first of prior, mixture and gaussian that
         the run has)."""
-    sample.add_argument("--density", dest="kind", metavar="KIND", help=text)
-    sample.add_argument("--seed", type=int, default=0, metavar="S", help="Set the seed of the draws (default: 0).")
-    text = "Sample from the likelihood of a variational run instead of its mean."
-    sample.add_argument("--noise", **_FLAG, help=text)
+    add("--density", dest="kind", metavar="KIND", help=text)
+    add("--seed", type=int, default=0, metavar="S", help="Set the seed of the draws (default: 0).")
+    add("--noise", **_FLAG, help="Sample from the likelihood of a variational run instead of its mean.")
+    add("--out", type=Path, metavar="FILE", help=out_text)
 
     text = "decode codings between those of two test rows, by a stored run"
-    interpolate = _add_command(commands, "interpolate", text, data=True)
-    text = "Pairs of numbers of test rows (default: 0 1 2 3 4 5 6 7)."
-    interpolate.add_argument("rows", type=int, nargs="*", metavar="ROW", help=text)
-    text = "Decode N rows per pair, including both ends (default: 8)."
-    interpolate.add_argument("--steps", **_COUNT, default=8, help=text)
+    add = _add_command(commands, "interpolate", text, data=True).add_argument
+    add("rows", type=int, nargs="*", metavar="ROW", help="Pairs of numbers of test rows (default: 0 1 2 3 4 5 6 7).")
+    add("--steps", **_COUNT, default=8, help="Decode N rows per pair, including both ends (default: 8).")
     text = "Follow an arc instead of a straight line (default: only for a variational run)."
-    interpolate.add_argument("--spherical", action=argparse.BooleanOptionalAction, default=None, help=text)
+    add("--spherical", action=argparse.BooleanOptionalAction, default=None, help=text)
+    add("--out", type=Path, metavar="FILE", help=out_text)
 
     text = "decode codings with one coding varied at a time, by a stored run"
-    traverse = _add_command(commands, "traverse", text, data=True)
+    add = _add_command(commands, "traverse", text, data=True).add_argument
     text = "Vary these codings, counted from 0 (default: all, at most the 32 with the largest spread)."
-    traverse.add_argument("--codings", type=int, nargs="+", default=(), metavar="I", help=text)
-    text = "Keep the other codings at this test row's (default: at their means)."
-    traverse.add_argument("--row", type=int, metavar="ROW", help=text)
-
-    text = """Write a picture (FILE.png, for images), a table in raw units (FILE.csv, for other rows) or an array in raw
-        units (FILE.npy)."""
-    for command in (sample, interpolate, traverse):
-        command.add_argument("--out", type=Path, metavar="FILE", help=text)
+    add("--codings", type=int, nargs="+", default=(), metavar="I", help=text)
+    add("--row", type=int, metavar="ROW", help="Keep the other codings at this test row's (default: at their means).")
+    add("--out", type=Path, metavar="FILE", help=out_text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,7 +16,7 @@ from aejax.cli.listing import DIGITS
 from aejax.cli.tables import print_table
 from aejax.config import registry
 from aejax.config.sweep import Sweep
-from aejax.reporting.settings import Row, format_number, unique
+from aejax.reporting.settings import Row, format_number
 from aejax.runtime.errors import ResultsError
 from aejax.storage import run_finder, run_folders
 from aejax.storage.atomic import MANIFEST
@@ -64,20 +64,19 @@ def find_run(path: Path) -> SelectedRun:
 def show(path: Path, as_json: bool = False) -> None:
     """Print everything stored of a run. Raises ResultsError where there is no such run, and at the end for damage."""
     run = find_run(path)
-    files = stored_files(run)
-    if run.row is None:
-        raise _damaged(run)
-    if as_json:
+    if run.row is not None and as_json:
         record = {"row": run.row, "changed": changed_fields(run.row["config"]), "here": run.in_this_copy}
-        print(to_json({**record, "damage": run.damage, "files": files}, indent=1))
-    else:
-        _print_run(run, run.row, files)
-    if run.damage:
-        raise _damaged(run)
+        print(to_json({**record, "damage": run.damage, "files": stored_files(run)}, indent=1))
+    elif run.row is not None:
+        _print_run(run, run.row)
+    _undamaged_row(run)
 
 
-def _damaged(run: SelectedRun) -> ResultsError:
-    return ResultsError(str(run.folder), run.damage or "damaged", "run the experiment again")
+def _undamaged_row(run: SelectedRun) -> Row:
+    """The row of a run. Raises ResultsError where the run is damaged."""
+    if run.damage or run.row is None:
+        raise ResultsError(str(run.folder), run.damage or "damaged", "run the experiment again")
+    return run.row
 
 
 def stored_files(run: SelectedRun) -> list[dict[str, Any]]:
@@ -87,10 +86,9 @@ def stored_files(run: SelectedRun) -> list[dict[str, Any]]:
     """
     if not run.in_this_copy:
         return []
-    try:
+    hashes = None
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         hashes = json.loads((run.folder / MANIFEST).read_bytes())["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
-        hashes = {}
     files = []
     for name in FILES:
         size = None
@@ -111,7 +109,7 @@ def changed_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in config.items() if name not in defaults or defaults[name] != value}
 
 
-def _print_run(run: SelectedRun, row: Row, files: Sequence[Mapping[str, Any]]) -> None:
+def _print_run(run: SelectedRun, row: Row) -> None:
     data = row["data"]
     print(f"{row['experiment']}/{row['run_id']}: {row['label']}, {row['dataset']}, seed {row['seed']}")
     step = "" if row.get("bad_step") is None else f" at step {row['bad_step']}"
@@ -127,11 +125,8 @@ def _print_run(run: SelectedRun, row: Row, files: Sequence[Mapping[str, Any]]) -
     if row.get("execution"):
         _print_facts("execution", row["execution"])
     _print_facts("provenance", row["provenance"])
-    if not files:
-        print("files: not in this copy; the row is from runs.jsonl")
-        return
-    print(f"files: {run.folder}")
-    for file in files:
+    print(f"files: {run.folder if run.in_this_copy else 'not in this copy; the row is from runs.jsonl'}")
+    for file in stored_files(run):
         size = "missing" if file["bytes"] is None else f"{file['bytes']} bytes"
         print(f"  {file['name']}: {size}, {'SHA-256 intact' if file['intact'] else 'DAMAGED: not as in the manifest'}")
 
@@ -165,11 +160,7 @@ def diff(first: Path, second: Path) -> None:
     Raises ResultsError where there is no such run or one is damaged.
     """
     pair = [find_run(first), find_run(second)]
-    rows: list[Row] = []
-    for run in pair:
-        if run.damage or run.row is None:
-            raise _damaged(run)
-        rows.append(run.row)
+    rows = [_undamaged_row(run) for run in pair]
     row_a, row_b = rows
     names = [f"{row['experiment']}/{row['run_id']}" for row in rows]
     lines = [[field, _text(value_a), _text(value_b)] for field, value_a, value_b in differences(row_a, row_b)]
@@ -200,9 +191,8 @@ def differences(row_a: Row, row_b: Row) -> Iterator[tuple[str, Any, Any]]:
         compared = {name: value for name, value in row.items() if name not in _NOT_COMPARED}
         flat_rows.append(_flat(compared | {name: row.get(name) or {} for name in _NESTED_FIELDS}))
     flat_a, flat_b = flat_rows
-    for name in unique([*flat_a, *flat_b]):
-        both = name in flat_a and name in flat_b
-        if not both or to_json(flat_a[name]) != to_json(flat_b[name]):
+    for name in flat_a | flat_b:
+        if name not in flat_a or name not in flat_b or to_json(flat_a[name]) != to_json(flat_b[name]):
             yield name, flat_a.get(name), flat_b.get(name)
 
 
@@ -241,7 +231,6 @@ def _compare_parameters(pair: Sequence[SelectedRun]) -> str:
     gap = np.abs(a - b)
     size = np.maximum(np.abs(a), np.abs(b))
     relative = gap[size > 0] / size[size > 0]
-    return (
-        f"largest absolute difference {format_number(float(gap.max()))}, median relative difference "
-        f"{format_number(float(np.median(relative)) if len(relative) else 0.0)}, of {len(a)} parameters"
-    )
+    largest = format_number(float(gap.max()))
+    median = format_number(float(np.median(relative)) if len(relative) else 0.0)
+    return f"largest absolute difference {largest}, median relative difference {median}, of {len(a)} parameters"

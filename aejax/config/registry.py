@@ -15,10 +15,7 @@ from aejax.variants import penalties
 
 _ELEMENTWISE = ("celu", "elu", "gelu", "hard_sigmoid", "hard_silu", "hard_tanh", "leaky_relu", "log_sigmoid", "mish")
 _ELEMENTWISE += ("relu", "relu6", "selu", "sigmoid", "silu", "soft_sign", "softplus", "squareplus", "tanh")
-ACTIVATIONS: dict[str, Callable] = {
-    "identity": nets.identity,
-    **{name: getattr(jax.nn, name) for name in _ELEMENTWISE if hasattr(jax.nn, name)},
-}
+ACTIVATIONS: dict[str, Callable] = {"identity": nets.identity, **{name: getattr(jax.nn, name) for name in _ELEMENTWISE}}
 CHOICES: dict[str, dict[str, Callable]] = {
     "variant": variants.VARIANTS,
     "net": nets.NETS,

@@ -45,5 +45,4 @@ def run_id(config: Mapping[str, Any], hyper: Mapping[str, float], seed: int, dat
     The label is part of the config. Machine and library versions are not part of the id: the row records them.
     """
     identity = {"format": run_folders.FORMAT, "config": config, "hyper": hyper, "seed": seed, "data": data_fingerprint}
-    text = json.dumps(identity, sort_keys=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, allow_nan=False).encode()).hexdigest()[:12]

@@ -15,7 +15,7 @@ import jax
 from aejax import datasets, nets, variants
 from aejax.config import points, registry, validate_sweep
 from aejax.config.run_identity import DEFAULTS_LEFT_OUT, decode_config, run_id
-from aejax.datasets import moments
+from aejax.datasets import SPLITS, moments
 from aejax.evaluation import scores
 from aejax.nets import identity
 from aejax.runtime import validate
@@ -112,26 +112,26 @@ class Sweep:
         """Check every field, first alone and then together with the others, and store the checked values."""
         validate.text("Sweep.dataset", self.dataset)
         datasets.check_name(self.dataset)
-        self._set_whole_numbers("widths", minimum=1, maximum=MAX_WIDTH)
+        self._check("widths", validate.whole_numbers, minimum=1, maximum=MAX_WIDTH)
         if self.decoder_widths is not None:
-            self._set_whole_numbers("decoder_widths", minimum=1, maximum=MAX_WIDTH, empty=None)
-        self._set_whole_number("epochs", minimum=1, maximum=greedy.MOST_EPOCHS)
+            self._check("decoder_widths", validate.whole_numbers, minimum=1, maximum=MAX_WIDTH, empty=None)
+        self._check("epochs", validate.whole_number, minimum=1, maximum=greedy.MOST_EPOCHS)
         if self.batch_size is not None:
-            self._set_whole_number("batch_size", minimum=1)
-        self._set_whole_numbers("seeds", minimum=0, maximum=validate.MAX_SEED, empty="empty: a sweep of zero runs")
-        self._set_whole_number("data_seed", minimum=0, maximum=validate.MAX_SEED)
-        self._set_whole_number("full_batch_steps", minimum=1, maximum=greedy.MOST_EPOCHS)
+            self._check("batch_size", validate.whole_number, minimum=1)
+        self._check("seeds", validate.whole_numbers, minimum=0, maximum=validate.MAX_SEED, empty=validate_sweep.NO_RUNS)
+        self._check("data_seed", validate.whole_number, minimum=0, maximum=validate.MAX_SEED)
+        self._check("full_batch_steps", validate.whole_number, minimum=1, maximum=greedy.MOST_EPOCHS)
         if self.full_batch_steps > 1 and self.batch_size is not None:
             problem = f"{self.full_batch_steps}, with batches of {self.batch_size} rows"
             raise ConfigError("Sweep.full_batch_steps", problem, "leave it out, or set batch_size=None")
-        for name in ("tied", "moments"):
-            if not isinstance(getattr(self, name), bool):
-                raise ConfigError(f"Sweep.{name}", repr(getattr(self, name)), "give True or False")
+        for name, flag in (("tied", self.tied), ("moments", self.moments)):
+            if not isinstance(flag, bool):
+                raise ConfigError(f"Sweep.{name}", repr(flag), "give True or False")
         for name in registry.CHOICES:
             validate_sweep.check_function(name, getattr(self, name))
         for name, words in registry.TEXT_CHOICES.items():
-            if getattr(self, name) not in words:
-                word = getattr(self, name)
+            word = getattr(self, name)
+            if word not in words:
                 raise ConfigError(f"Sweep.{name}", repr(word), suggest(word, words))
         self._set("scores", validate_sweep.scores(self.scores))
         if self.label != "":
@@ -144,9 +144,8 @@ class Sweep:
             problem = f"{self.decoder_widths} do not mirror widths {self.widths} of a tied net"
             fix = f"leave decoder_widths out (the mirror is {mirrored}), or set tied=False"
             raise ConfigError("Sweep.decoder_widths", problem, fix)
-        variant_options = _option_names(self.variant, "output", "error")
-        net_options = _option_names(self.net, *nets.COMMON_ARGUMENTS)
-        self._set("options", validate_sweep.options(self.options, (*variant_options, *net_options)))
+        allowed = (*_option_names(self.variant, "output", "error"), *_option_names(self.net, *nets.COMMON_ARGUMENTS))
+        self._set("options", validate_sweep.options(self.options, allowed))
         autoencoder = self._example()
         if self.moments and not (self.linear and autoencoder.quadratic and self.batch_size is None):
             problem = "True, where the loss depends on more than the mean and covariance of the rows"
@@ -168,11 +167,9 @@ class Sweep:
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
 
-    def _set_whole_number(self, name: str, **limits: Any) -> None:
-        self._set(name, validate.whole_number(f"Sweep.{name}", getattr(self, name), **limits))
-
-    def _set_whole_numbers(self, name: str, **limits: Any) -> None:
-        self._set(name, validate.whole_numbers(f"Sweep.{name}", getattr(self, name), **limits))
+    def _check(self, name: str, check: Callable[..., object], **limits: Any) -> None:
+        """Replace a field by its checked value."""
+        self._set(name, check(f"Sweep.{name}", getattr(self, name), **limits))
 
     @property
     def codings(self) -> int:
@@ -269,8 +266,16 @@ class Sweep:
             problem = f"{rows} training and validation rows, fewer than the {self.codings} codings"
             fix = f"PCA needs at least {self.codings} rows: give more data or fewer codings"
             raise DataError(self.dataset, problem, fix)
-        if self.output is jax.nn.sigmoid:
-            validate_sweep.check_unit_range(dataset)
+        if self.output is not jax.nn.sigmoid:
+            return
+        for split in SPLITS:
+            x_nd = getattr(dataset, f"x_{split}")
+            low = float(x_nd.min()) / dataset.unit
+            high = float(x_nd.max()) / dataset.unit
+            if low < 0 or high > 1:
+                problem = f"{split} values from {low:g} to {high:g} with a sigmoid output, which gives 0 to 1"
+                fix = "set output=identity, or scale the data into [0, 1] (file:PATH?scale=VALUE divides by VALUE)"
+                raise DataError(dataset.name, problem, fix)
 
     def points(self) -> list[dict[str, float]]:
         """The hyper-parameters of every setting: all combinations of a grid, or the points in their order."""

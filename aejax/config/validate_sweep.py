@@ -11,16 +11,16 @@ import numpy as np
 
 from aejax import nets, variants
 from aejax.config import points, registry
-from aejax.datasets.base import Dataset
 from aejax.evaluation.scores import SCORES, Score
 from aejax.runtime import validate
-from aejax.runtime.errors import ConfigError, DataError, suggest
+from aejax.runtime.errors import ConfigError, suggest
 from aejax.training import greedy
 
 Hyper = dict[str, float | tuple[float, ...]] | tuple[dict[str, float], ...]
 """Checked hyper-parameters: a grid of numbers and tuples of numbers, or a tuple of points."""
 Bounds = Mapping[str, tuple[float, float]]
 """Smallest and largest allowed value by hyper-parameter."""
+NO_RUNS = "empty: a sweep of zero runs"
 CODINGS = "codings"
 """The hyper-parameter that says how many codings a run trains. Like `learning_rate` it is no argument of the loss."""
 
@@ -56,18 +56,6 @@ def check_function(field: str, value: Any) -> None:
         usable = False
     if not usable:
         raise ConfigError(path, f"{name} gives {result}", fix)
-
-
-def check_unit_range(dataset: Dataset) -> None:
-    """Raise DataError unless all values of the dataset are between 0 and 1, the range of a sigmoid output."""
-    for split in ("train", "validation", "test"):
-        x_nd = getattr(dataset, f"x_{split}")
-        low = float(x_nd.min()) / dataset.unit
-        high = float(x_nd.max()) / dataset.unit
-        if low < 0 or high > 1:
-            problem = f"{split} values from {low:g} to {high:g} with a sigmoid output, which gives 0 to 1"
-            fix = "set output=identity, or scale the data into [0, 1] (file:PATH?scale=VALUE divides by VALUE)"
-            raise DataError(dataset.name, problem, fix)
 
 
 def check_pretraining(sweep: Any, autoencoder: variants.Autoencoder) -> None:
@@ -115,7 +103,7 @@ def hyper(value: object, loss_names: tuple[str, ...], most_codings: int, ranges:
         fix = "give a dict of numbers, or a tuple of such dicts"
         raise ConfigError("Sweep.hyper", f"{value!r} ({type(value).__name__})", fix)
     if not value:
-        raise ConfigError("Sweep.hyper", "empty: a sweep of zero runs", "give at least one point")
+        raise ConfigError("Sweep.hyper", NO_RUNS, "give at least one point")
     checked: list[dict[str, float]] = []
     for i, point in enumerate(value):
         path = f"Sweep.hyper[{i}]"
@@ -188,7 +176,7 @@ def _grid(value: Mapping, loss_names: tuple[str, ...], bounds: Bounds) -> dict[s
         elif listed:
             checked[name] = tuple(_number(path, name, number, bounds) for number in listed)
         else:
-            raise ConfigError(path, "empty: a sweep of zero runs", "give at least one number")
+            raise ConfigError(path, NO_RUNS, "give at least one number")
     return checked
 
 
