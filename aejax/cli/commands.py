@@ -11,14 +11,11 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from aejax import __version__
 from aejax.runtime.errors import AejaxError, ConfigError
 from aejax.runtime.signals import STOPPED, Interrupted, SignalHandler
-
-if TYPE_CHECKING:
-    from aejax.runner import remote
 
 DESCRIPTION = "Train autoencoders and compare every one of them with exact PCA on the same data."
 EPILOG = """examples:
@@ -227,7 +224,16 @@ def _run(options: argparse.Namespace, signals: SignalHandler) -> int:
         validate.whole_number("--width", options.width, minimum=1)
     if options.save_every is not None:
         validate.number("--save-every", options.save_every)
-    place = _place(options)
+    places = {"workers": "pool", "ray_address": "ray", "cpus_per_task": "ray", "gpus_per_task": "ray"}
+    for option, place in places.items():
+        if getattr(options, option) is not None and options.on != place:
+            raise ConfigError(f"--{option.replace('_', '-')}", f"given with --on {options.on}", f"add --on {place}")
+    on = None
+    if options.on == "pool":
+        on = remote.Pool(options.workers)
+    if options.on == "ray":
+        cpus = 1 if options.cpus_per_task is None else options.cpus_per_task
+        on = remote.Ray(options.ray_address or "auto", cpus, options.gpus_per_task)
     name, sweeps = experiment_file.load(options.experiment)
     sweeps = overrides.override(sweeps, options.assignments)
     hardware.use_one_device_per_core()
@@ -244,7 +250,7 @@ def _run(options: argparse.Namespace, signals: SignalHandler) -> int:
         if options.tensorboard:
             terminal.live = tensorboard.Live(options.results / (f"{name}-smoke" if options.smoke else name))
         outcome = run_experiment.execute(
-            name, sweeps, **folders, **training, listener=terminal, on=place, source=source, events=options.tensorboard
+            name, sweeps, **folders, **training, listener=terminal, on=on, source=source, events=options.tensorboard
         )
     if not distributed.is_first_process():
         return 0
@@ -253,19 +259,3 @@ def _run(options: argparse.Namespace, signals: SignalHandler) -> int:
         described = f"{row['label']} {row['codings']}, seed {row['seed']}, {row['hyper']}"
         print(f"aejax: {row['status']}: {described}: {row['reason']}", file=sys.stderr)
     return 3 if outcome.failed else 0
-
-
-def _place(options: argparse.Namespace) -> remote.Place | None:
-    """Where `--on` asks to train; None for this process. Raises ConfigError for an option of another place."""
-    from aejax.runner import remote
-
-    places = {"workers": "pool", "ray_address": "ray", "cpus_per_task": "ray", "gpus_per_task": "ray"}
-    for name, place in places.items():
-        if getattr(options, name) is not None and options.on != place:
-            raise ConfigError(f"--{name.replace('_', '-')}", f"given with --on {options.on}", f"add --on {place}")
-    if options.on == "pool":
-        return remote.Pool(options.workers)
-    if options.on == "ray":
-        cpus = 1 if options.cpus_per_task is None else options.cpus_per_task
-        return remote.Ray(options.ray_address or "auto", cpus, options.gpus_per_task)
-    return None

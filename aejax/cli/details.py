@@ -54,10 +54,8 @@ def find_run(path: Path) -> SelectedRun:
     """The run that a path means, with its files checked. Raises ResultsError where no run or several runs match."""
     folder = run_finder.find_run_folder(path)
     damage: list[str] = []
-    row = run_folders.read_row(folder, damage.append)
-    if row is None:
-        index = run_folders.read_index(folder.parent.parent)
-        row = next((stored for stored in index if stored["run_id"] == folder.name), None)
+    index = {row["run_id"]: row for row in run_folders.read_index(folder.parent.parent)}
+    row = run_folders.read_row(folder, damage.append) or index.get(folder.name)
     return SelectedRun(folder, row, folder.is_dir(), "; ".join(damage) or None)
 
 
@@ -121,10 +119,9 @@ def _print_run(run: SelectedRun, row: Row) -> None:
     print_table(["number", "ours", "PCA", "in"], _metrics_beside_pca(row))
     _print_facts("hyper-parameters", {name: value for name, value in row["hyper"].items() if name != "codings"})
     _print_facts("config, where it is not the default", changed_fields(row["config"]))
-    _print_facts("data", data)
-    if row.get("execution"):
-        _print_facts("execution", row["execution"])
-    _print_facts("provenance", row["provenance"])
+    for name in ("data", "execution", "provenance"):
+        if row.get(name):
+            _print_facts(name, row[name])
     print(f"files: {run.folder if run.in_this_copy else 'not in this copy; the row is from runs.jsonl'}")
     for file in stored_files(run):
         size = "missing" if file["bytes"] is None else f"{file['bytes']} bytes"

@@ -17,7 +17,6 @@ from aejax.config import points, registry, validate_sweep
 from aejax.config.run_identity import DEFAULTS_LEFT_OUT, decode_config, run_id
 from aejax.datasets import SPLITS, moments
 from aejax.evaluation import scores
-from aejax.nets import identity
 from aejax.runtime import validate
 from aejax.runtime.errors import ConfigError, DataError, suggest
 from aejax.training import greedy, optimisers, schedules
@@ -78,8 +77,8 @@ class Sweep:
     variant: Callable = variants.plain
     tied: bool = False
     activation: Callable = jax.nn.elu
-    coding_activation: Callable = identity
-    output: Callable = identity
+    coding_activation: Callable = nets.identity
+    output: Callable = nets.identity
     error: Callable = penalties.squared_error
     decoder_widths: tuple[int, ...] | None = None
     schedule: Callable = schedules.constant
@@ -151,7 +150,7 @@ class Sweep:
             problem = "True, where the loss depends on more than the mean and covariance of the rows"
             fix = "leave it out, or use an affine net, a squared error and batch_size=None"
             raise ConfigError("Sweep.moments", problem, fix)
-        if autoencoder.activates_codings and self.coding_activation is not identity:
+        if autoencoder.activates_codings and self.coding_activation is not nets.identity:
             name = registry.function_name("coding_activation", self.coding_activation)
             problem = f"{name}, but the variant activates the codings itself"
             raise ConfigError("Sweep.coding_activation", problem, "leave it out")
@@ -187,7 +186,7 @@ class Sweep:
     @property
     def linear(self) -> bool:
         """Whether encoder and decoder are affine maps: then the decoder's subspace is compared with PCA's."""
-        affine_layers = {self.coding_activation, self.output} == {identity}
+        affine_layers = {self.coding_activation, self.output} == {nets.identity}
         one_layer = self.net is nets.mlp and len(self.widths) == 1 and not self.decoder_widths
         return affine_layers and one_layer and not self._example().activates_codings
 

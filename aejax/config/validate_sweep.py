@@ -73,20 +73,12 @@ def check_pretraining(sweep: Any, autoencoder: variants.Autoencoder) -> None:
     if sweep.net is not nets.mlp or not mirrored or len(sweep.widths) < 2:
         problem = "set, but the net is not a stack of two or more dense layers and their mirror"
         raise ConfigError(path, problem, "set net to mlp, give two widths or more, and leave decoder_widths out")
-    dense = greedy.stack_of(sweep, sweep.codings + 1).net()
-    shapes = _parameter_shapes(autoencoder.init)
-    dense_shapes = _parameter_shapes(dense.init)
+    built: list[Any] = [autoencoder, greedy.stack_of(sweep, sweep.codings + 1).net()]
+    shapes, dense_shapes = [jax.tree.map(lambda leaf: leaf.shape, nets.parameter_shapes(net)) for net in built]
     for part in ("encoder", "decoder"):
         if autoencoder.activates_codings or shapes.get(part) != dense_shapes[part]:
             problem = f"set, but the {part} of this variant is not a plain stack of dense layers"
             raise ConfigError(path, problem, "leave it out, or use the variant plain")
-
-
-def _parameter_shapes(init: Callable[..., Any]) -> Any:
-    """The shapes of the parameters that `init` makes, as a tree of tuples."""
-    # The key is made inside: making one outside would start JAX before the devices are chosen.
-    params = jax.eval_shape(lambda: init(jax.random.key(0)))
-    return jax.tree.map(lambda leaf: tuple(leaf.shape), params)
 
 
 def hyper(value: object, loss_names: tuple[str, ...], most_codings: int, ranges: variants.Ranges = ()) -> Hyper:
@@ -136,8 +128,7 @@ def options(value: object, allowed: tuple[str, ...]) -> dict[str, Any]:
             raise ConfigError(f"Sweep.options.{name}", "unknown option", fix)
         option = tuple(option) if isinstance(option, list) else option
         for item in option if isinstance(option, tuple) else (option,):
-            finite = not isinstance(item, float) or np.isfinite(item)
-            if not (isinstance(item, bool | int | float | str | None) and finite):
+            if not isinstance(item, int | float | str | None) or (isinstance(item, float) and not np.isfinite(item)):
                 raise ConfigError(f"Sweep.options.{name}", repr(option), "give a number, a text, or a tuple of these")
         checked[name] = option
     return dict(sorted(checked.items()))
