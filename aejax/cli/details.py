@@ -108,14 +108,13 @@ def changed_fields(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _print_run(run: SelectedRun, row: Row) -> None:
-    data = row["data"]
     print(f"{row['experiment']}/{row['run_id']}: {row['label']}, {row['dataset']}, seed {row['seed']}")
     step = "" if row.get("bad_step") is None else f" at step {row['bad_step']}"
     reason = f": {row['reason']}" if row["reason"] else ""
     print(f"status: {row['status']}{step}{reason}")
     widths = "-".join(map(str, row["widths"]))
     tied = ", tied" if row["tied"] else ""
-    print(f"net: {data['inputs']}-{widths}, {row['codings']} codings, {row['variant']}{tied}")
+    print(f"net: {row['data']['inputs']}-{widths}, {row['codings']} codings, {row['variant']}{tied}")
     print_table(["number", "ours", "PCA", "in"], _metrics_beside_pca(row))
     _print_facts("hyper-parameters", {name: value for name, value in row["hyper"].items() if name != "codings"})
     _print_facts("config, where it is not the default", changed_fields(row["config"]))
@@ -130,12 +129,11 @@ def _print_run(run: SelectedRun, row: Row) -> None:
 
 def _metrics_beside_pca(row: Row) -> list[list[str]]:
     """Lines of metric, value of the run, value of PCA with as many components, unit."""
-    data = row["data"]
     pca_sse = row["pca_sse_test"]
     pca: dict[str, Any] = {"sse_test": pca_sse, "pca_equivalent_dimension": row["codings"]}
     if pca_sse is not None:
-        mean_sse = data["mean_sse_test"]
-        pca["mse_test"] = pca_sse / data["inputs"]
+        mean_sse = row["data"]["mean_sse_test"]
+        pca["mse_test"] = pca_sse / row["data"]["inputs"]
         pca["r2_test"] = 1 - pca_sse / mean_sse if mean_sse else None
     lines = []
     for name, unit in _METRICS.items():
@@ -197,10 +195,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """The leaves of a nested dict by dotted name."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
     return flat
 
 

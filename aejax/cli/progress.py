@@ -112,17 +112,14 @@ class TerminalProgress(RunListener):
         several_datasets = len({setting.dataset for setting in groups}) > 1
         for setting in groups:
             distinct = ", ".join(f"{name} {value}" for name, value in setting.varying_options.items())
-            name = [setting.dataset if several_datasets else "", setting.label, distinct]
+            parts = [setting.dataset if several_datasets else "", setting.label, distinct]
+            name = " ".join(part for part in parts if part)
+            errors = [f"{setting.over_seeds(metric):.4f}" for metric in ("sse_test", "pca_sse_test")]
             ratio = setting.over_seeds("sse_ratio")
-            table.add_row(
-                " ".join(part for part in name if part),
-                str(setting.codings),
-                f"{setting.over_seeds('sse_test'):.4f}",
-                f"{setting.over_seeds('pca_sse_test'):.4f}",
-                "" if ratio is None else f"{ratio:.3f}",
-                f"{setting.over_seeds('pca_equivalent_dimension'):.1f}",
-                f"{setting.wins} of {len(setting.runs)}",
-            )
+            ratio_text = "" if ratio is None else f"{ratio:.3f}"
+            worth = f"{setting.over_seeds('pca_equivalent_dimension'):.1f}"
+            wins = f"{setting.wins} of {len(setting.runs)}"
+            table.add_row(name, str(setting.codings), *errors, ratio_text, worth, wins)
         if groups:
             console.print(table)
             console.print(LEGEND, soft_wrap=True)
@@ -141,10 +138,9 @@ def summary_line(row: dict[str, Any]) -> str:
     verdict = "beats" if row["sse_test"] < row["pca_sse_test"] else "loses to"
     if row["sse_ratio"] is None:
         verdict = "beside an exact"
-    return (
-        f"{name}: SSE {row['sse_test']:.4f} {verdict} PCA {row['pca_sse_test']:.4f}, worth "
-        f"{row['pca_equivalent_dimension']:.1f} components, {row['train_seconds']:.1f} s"
-    )
+    comparison = f"SSE {row['sse_test']:.4f} {verdict} PCA {row['pca_sse_test']:.4f}"
+    worth = f"worth {row['pca_equivalent_dimension']:.1f} components"
+    return f"{name}: {comparison}, {worth}, {row['train_seconds']:.1f} s"
 
 
 def show_plan(plan: run_experiment.Plan) -> None:
@@ -160,13 +156,11 @@ def show_plan(plan: run_experiment.Plan) -> None:
         lines.append([label, "–".join(map(str, codings)), *counts, _size(job["bytes"])])
     print_table(headers, lines)
     programs = [job for job in plan.jobs if job["missing"]]
-    print(
-        f"{count_noun(len(programs), 'program')} to compile, "
-        f"{count_noun(sum(job['missing'] for job in programs), 'run')} to train, "
-        f"{sum(job['stored'] for job in plan.jobs)} stored already; at most about "
-        f"{_size(max((job['bytes'] for job in programs), default=0))} of memory at a time "
-        "(an estimate; what does not fit is trained in blocks)"
-    )
+    runs = count_noun(sum(job["missing"] for job in programs), "run")
+    stored = sum(job["stored"] for job in plan.jobs)
+    memory = _size(max((job["bytes"] for job in programs), default=0))
+    counts = f"{count_noun(len(programs), 'program')} to compile, {runs} to train, {stored} stored already"
+    print(f"{counts}; at most about {memory} of memory at a time (an estimate; what does not fit is trained in blocks)")
 
 
 def _size(count: int) -> str:
