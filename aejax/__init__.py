@@ -41,33 +41,11 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "AejaxError",
-    "Autoencoder",
-    "ConfigError",
-    "DataError",
-    "Dataset",
-    "Fit",
-    "MachineError",
-    "Net",
-    "ResultsError",
-    "Sweep",
-    "classify",
-    "datasets",
-    "fit",
-    "fit_population",
-    "greedy",
-    "load",
-    "nets",
-    "optimisers",
-    "pca",
-    "penalties",
-    "points",
-    "schedules",
-    "score",
-    "scores",
-    "variants",
-]
+__all__ = ["AejaxError", "ConfigError", "DataError", "MachineError", "ResultsError"]
+__all__ += ["Autoencoder", "Dataset", "Fit", "Net", "Sweep"]
+__all__ += ["fit", "fit_population", "load", "score"]
+__all__ += ["classify", "datasets", "greedy", "nets", "optimisers"]
+__all__ += ["pca", "penalties", "points", "schedules", "scores", "variants"]
 
 _MODULES = {
     "classify": "aejax.training.classifier",
@@ -83,28 +61,24 @@ _MODULES = {
     "variants": "aejax.variants",
 }
 _MEMBERS = {
-    "AejaxError": "aejax.runtime.errors",
-    "Autoencoder": "aejax.variants",
-    "ConfigError": "aejax.runtime.errors",
-    "DataError": "aejax.runtime.errors",
-    "Dataset": "aejax.datasets",
-    "Fit": "aejax.training.loop",
-    "MachineError": "aejax.runtime.errors",
-    "Net": "aejax.nets",
-    "ResultsError": "aejax.runtime.errors",
-    "Sweep": "aejax.config.sweep",
-    "fit": "aejax.training.train",
-    "fit_population": "aejax.training.train",
-    "load": "aejax.inference.stored_run",
-    "score": "aejax.evaluation.reconstruction",
+    "aejax.config.sweep": ("Sweep",),
+    "aejax.datasets": ("Dataset",),
+    "aejax.evaluation.reconstruction": ("score",),
+    "aejax.inference.stored_run": ("load",),
+    "aejax.nets": ("Net",),
+    "aejax.runtime.errors": ("AejaxError", "ConfigError", "DataError", "MachineError", "ResultsError"),
+    "aejax.training.loop": ("Fit",),
+    "aejax.training.train": ("fit", "fit_population"),
+    "aejax.variants": ("Autoencoder",),
 }
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(_MODULES[name])
-    if name in _MEMBERS:
-        return getattr(importlib.import_module(_MEMBERS[name]), name)
+    for module, members in _MEMBERS.items():
+        if name in members:
+            return getattr(importlib.import_module(module), name)
     raise AttributeError(f"module 'aejax' has no attribute {name!r}")
 
 

@@ -11,14 +11,11 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from aejax import __version__
 from aejax.runtime.errors import AejaxError, ConfigError
 from aejax.runtime.signals import STOPPED, Interrupted, SignalHandler
-
-if TYPE_CHECKING:
-    from aejax.runner import remote
 
 DESCRIPTION = "Train autoencoders and compare every one of them with exact PCA on the same data."
 EPILOG = """examples:
@@ -30,6 +27,9 @@ EPILOG = """examples:
 
 Experiment files are Python and are run as such: run only those you trust. Nothing else aejax reads is executed."""
 
+_FLAG: dict[str, Any] = {"action": "store_true"}
+_COUNT: dict[str, Any] = {"type": int, "metavar": "N"}
+
 
 class _Parser(argparse.ArgumentParser):
     """A parser that raises ConfigError instead of printing its usage and leaving."""
@@ -40,143 +40,124 @@ class _Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
-    parser = _Parser(
-        prog="aejax", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = _Parser(prog="aejax", description=DESCRIPTION, epilog=EPILOG, formatter_class=raw)
     parser.add_argument("--version", action="version", version=f"aejax {__version__}")
-    debug = _Parser(add_help=False)
-    debug.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
-    data = _Parser(add_help=False)
-    data_help = "Read datasets from this folder, and download them into it (default: the folder of TFDS)."
-    data.add_argument("--data-dir", type=Path, metavar="DIR", help=data_help)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
-    _add_run(commands, [data, debug])
+    _add_run(commands)
 
-    encode = _add_command(commands, "encode", "write codings of new data by a stored run", [data, debug])
-    source_help = "The rows: a .npy, .npz or .csv file, a folder of images, or DATASET[:SPLIT]."
-    encode.add_argument("source", metavar="DATA", help=source_help)
-    encode.add_argument("out", type=Path, metavar="OUT.npy", help="The file to write: float32, (n, codings).")
-    decode = _add_command(commands, "decode", "write reconstructions from codings by a stored run", [debug])
-    decode.add_argument("source", metavar="CODINGS", help="The codings: a .npy file, (n, codings).")
-    out_help = "The file to write: float32, in raw units, in the shape of the run's data."
-    decode.add_argument("out", type=Path, metavar="OUT.npy", help=out_help)
-    _add_generators(commands, data, debug)
+    add = _add_command(commands, "encode", "write codings of new data by a stored run", data=True).add_argument
+    add("source", metavar="DATA", help="The rows: a .npy, .npz or .csv file, a folder of images, or DATASET[:SPLIT].")
+    add("out", type=Path, metavar="OUT.npy", help="The file to write: float32, (n, codings).")
+    add = _add_command(commands, "decode", "write reconstructions from codings by a stored run").add_argument
+    add("source", type=Path, metavar="CODINGS", help="The codings: a .npy file, (n, codings).")
+    text = "The file to write: float32, in raw units, in the shape of the run's data."
+    add("out", type=Path, metavar="OUT.npy", help=text)
+    _add_generators(commands)
 
-    report = _add_command(commands, "report", "rebuild summary and figures from stored runs", [debug], run=())
-    report.add_argument("folder", type=Path, help="The results folder of an experiment: results/EXPERIMENT.")
-    ls = _add_command(commands, "ls", "list experiments, or the runs of one", [debug], run=())
-    path_help = "The folder to list: results, or results/EXPERIMENT (default: results)."
-    ls.add_argument("path", type=Path, nargs="?", default=Path("results"), help=path_help)
-    sort_help = "Sort runs by a column or a field of their rows; --sort=-FIELD sorts downwards."
-    ls.add_argument("--sort", metavar="FIELD", help=sort_help)
-    ls.add_argument("--status", metavar="STATUS", help="List only completed, failed, diverged or damaged runs.")
-    show = _add_command(commands, "show", "print everything stored of a run", [debug])
-    diff_text = "print in what two runs differ: fields, metrics, parameters"
-    _add_command(commands, "diff", diff_text, [debug], run=("first", "second"))
-    for command in (ls, show):
-        command.add_argument("--json", action="store_true", help="Print strict JSON.")
+    add = _add_command(commands, "report", "rebuild summary and figures from stored runs", run=()).add_argument
+    add("folder", type=Path, help="The results folder of an experiment: results/EXPERIMENT.")
+    add = _add_command(commands, "ls", "list experiments, or the runs of one", run=()).add_argument
+    text = "The folder to list: results, or results/EXPERIMENT (default: results)."
+    add("path", type=Path, nargs="?", default="results", help=text)
+    text = "Sort runs by a column or a field of their rows; --sort=-FIELD sorts downwards."
+    add("--sort", metavar="FIELD", help=text)
+    add("--status", metavar="STATUS", help="List only completed, failed, diverged or damaged runs.")
+    add("--json", **_FLAG, help="Print strict JSON.")
+    add = _add_command(commands, "show", "print everything stored of a run").add_argument
+    add("--json", **_FLAG, help="Print strict JSON.")
+    text = "print in what two runs differ: fields, metrics, parameters"
+    _add_command(commands, "diff", text, run=("first", "second"))
     return parser
 
 
-def _add_command(
-    commands: Any, name: str, text: str, parents: Sequence[_Parser], run: Sequence[str] = ("run",)
-) -> _Parser:
-    """Add a command. `run` names its arguments that are a stored run."""
-    command = commands.add_parser(name, parents=parents, help=text, description=f"{text[0].upper()}{text[1:]}.")
+def _add_command(commands: Any, name: str, text: str, *, run: Sequence[str] = ("run",), data: bool = False) -> _Parser:
+    """Add a command. `run` names its arguments that are a stored run; with `data` it reads datasets."""
+    command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    if data:
+        text = "Read datasets from this folder, and download them into it (default: the folder of TFDS)."
+        command.add_argument("--data-dir", type=Path, metavar="DIR", help=text)
+    command.add_argument("--debug", **_FLAG, help="Show the traceback of an error.")
+    text = "The stored run: its folder, or results/EXPERIMENT/ID. The beginning of the ID is enough."
     for argument in run:
-        help_text = "The stored run: its folder, or results/EXPERIMENT/ID. The beginning of the ID is enough."
-        command.add_argument(argument, type=Path, metavar="RUN", help=help_text)
+        command.add_argument(argument, type=Path, metavar="RUN", help=text)
     return command
 
 
-def _add_run(commands: Any, parents: Sequence[_Parser]) -> None:
+def _add_run(commands: Any) -> None:
     """Add `run`."""
-    run = _add_command(commands, "run", "train everything in an experiment file", parents, run=())
+    run = _add_command(commands, "run", "train everything in an experiment file", run=(), data=True)
     add = run.add_argument
     add("experiment", type=Path, help="The Python file that ends in SWEEPS = [Sweep(...), ...].")
     text = "Change a field of every sweep, e.g. epochs=50, seeds=0,1,2, activation=relu, hyper.l2=0,0.001."
     add("--set", action="append", default=[], metavar="FIELD=VALUE", dest="assignments", help=text)
-    add("--smoke", action="store_true", help="Train a small part of everything, to test that it runs.")
-    text = "Write into DIR/EXPERIMENT (default: results)."
-    add("--results", type=Path, default=Path("results"), metavar="DIR", help=text)
-    add("--again", action="store_true", help="Train runs again that are stored already.")
-    text = "Print the plan and train nothing: programs, members, memory, stored runs."
-    add("--dry-run", action="store_true", help=text)
-    text = (
-        "Choose how the members of a sweep are trained. vmap: together in one program. map: one after another in "
-        "one program, with the bits of a run alone. loop: one program call per member. data: each alone, its batches "
-        "split over the devices. auto (default): the fastest in a short measurement."
-    )
+    add("--smoke", **_FLAG, help="Train a small part of everything, to test that it runs.")
+    add("--results", type=Path, default="results", metavar="DIR", help="Write into DIR/EXPERIMENT (default: results).")
+    add("--again", **_FLAG, help="Train runs again that are stored already.")
+    add("--dry-run", **_FLAG, help="Print the plan and train nothing: programs, members, memory, stored runs.")
+    text = """Choose how the members of a sweep are trained. vmap: together in one program. map: one after another in
+        one program, with the bits of a run alone. loop: one program call per member. data: each alone, its batches
+        split over the devices. auto (default): the fastest in a short measurement."""
     add("--how", default="auto", choices=("auto", "vmap", "map", "loop", "data"), help=text)
-    add("--width", type=int, metavar="N", help="Train N members together under vmap (default: measured).")
+    add("--width", **_COUNT, help="Train N members together under vmap (default: measured).")
     text = "Save the state in training this often (default: as often as 2 %% of the time allows)."
     add("--save-every", type=float, metavar="SECONDS", help=text)
-    text = "Also write TensorBoard events, into DIR/EXPERIMENT/tensorboard."
-    add("--tensorboard", action="store_true", help=text)
+    add("--tensorboard", **_FLAG, help="Also write TensorBoard events, into DIR/EXPERIMENT/tensorboard.")
 
     add = run.add_argument_group("training on other processes, one task per sweep").add_argument
-    text = "Train in this process (here, the default), in a pool of processes on this machine, or on a Ray cluster "
-    text += "(pip install 'aejax[ray]')."
+    text = """Train in this process (here, the default), in a pool of processes on this machine, or on a Ray cluster
+        (pip install 'aejax[ray]')."""
     add("--on", default="here", choices=("here", "pool", "ray"), help=text)
-    add("--workers", type=int, metavar="N", help="Start N processes in the pool (default: one per core).")
+    add("--workers", **_COUNT, help="Start N processes in the pool (default: one per core).")
     text = "Connect to the Ray cluster at this address (default: the one that `ray start` started on this machine)."
     add("--ray-address", metavar="HOST:PORT", help=text)
-    text = "Give each Ray task N CPUs and as many threads (default: 1)."
-    add("--cpus-per-task", type=int, metavar="N", help=text)
+    add("--cpus-per-task", **_COUNT, help="Give each Ray task N CPUs and as many threads (default: 1).")
     text = "Give each Ray task N GPUs (default: 1 where JAX uses a GPU in this process, else 0)."
-    add("--gpus-per-task", type=int, metavar="N", help=text)
+    add("--gpus-per-task", **_COUNT, help=text)
 
     add = run.add_argument_group("several processes that form one job (jax.distributed)").add_argument
     text = "Meet the other processes here: the address that the first process listens on."
     add("--coordinator", metavar="HOST:PORT", help=text)
-    add("--processes", type=int, metavar="N", help="The number of processes in the job.")
+    add("--processes", **_COUNT, help="The number of processes in the job.")
     text = "The number of this process, from 0; process 0 writes the results."
     add("--process", type=int, metavar="I", help=text)
 
 
-def _add_generators(commands: Any, data: _Parser, debug: _Parser) -> None:
+def _add_generators(commands: Any) -> None:
     """Add `sample`, `interpolate` and `traverse`."""
+    out_text = """Write a picture (FILE.png, for images), a table in raw units (FILE.csv, for other rows) or an array in
+        raw units (FILE.npy)."""
     text = "draw codings from a density of a stored run and decode them"
-    sample = _add_command(commands, "sample", text, [debug])
-    sample.add_argument("--images", type=int, default=60, metavar="N", help="Draw N rows (default: 60).")
-    text = "Draw from the prior, gaussian or mixture density (default: the first of prior, mixture and gaussian that "
-    text += "the run has)."
-    sample.add_argument("--density", dest="kind", metavar="KIND", help=text)
-    sample.add_argument("--seed", type=int, default=0, metavar="S", help="Set the seed of the draws (default: 0).")
-    text = "Sample from the likelihood of a variational run instead of its mean."
-    sample.add_argument("--noise", action="store_true", help=text)
+    add = _add_command(commands, "sample", text).add_argument
+    add("--images", **_COUNT, default=60, help="Draw N rows (default: 60).")
+    text = """Draw from the prior, gaussian or mixture density (default: the first of prior, mixture and gaussian that
+        the run has)."""
+    add("--density", dest="kind", metavar="KIND", help=text)
+    add("--seed", type=int, default=0, metavar="S", help="Set the seed of the draws (default: 0).")
+    add("--noise", **_FLAG, help="Sample from the likelihood of a variational run instead of its mean.")
+    add("--out", type=Path, metavar="FILE", help=out_text)
 
     text = "decode codings between those of two test rows, by a stored run"
-    interpolate = _add_command(commands, "interpolate", text, [data, debug])
-    text = "Pairs of numbers of test rows (default: 0 1 2 3 4 5 6 7)."
-    interpolate.add_argument("rows", type=int, nargs="*", metavar="ROW", help=text)
-    text = "Decode N rows per pair, including both ends (default: 8)."
-    interpolate.add_argument("--steps", type=int, default=8, metavar="N", help=text)
+    add = _add_command(commands, "interpolate", text, data=True).add_argument
+    add("rows", type=int, nargs="*", metavar="ROW", help="Pairs of numbers of test rows (default: 0 1 2 3 4 5 6 7).")
+    add("--steps", **_COUNT, default=8, help="Decode N rows per pair, including both ends (default: 8).")
     text = "Follow an arc instead of a straight line (default: only for a variational run)."
-    interpolate.add_argument("--spherical", action=argparse.BooleanOptionalAction, default=None, help=text)
+    add("--spherical", action=argparse.BooleanOptionalAction, default=None, help=text)
+    add("--out", type=Path, metavar="FILE", help=out_text)
 
     text = "decode codings with one coding varied at a time, by a stored run"
-    traverse = _add_command(commands, "traverse", text, [data, debug])
+    add = _add_command(commands, "traverse", text, data=True).add_argument
     text = "Vary these codings, counted from 0 (default: all, at most the 32 with the largest spread)."
-    traverse.add_argument("--codings", type=int, nargs="+", default=(), metavar="I", help=text)
-    text = "Keep the other codings at this test row's (default: at their means)."
-    traverse.add_argument("--row", type=int, metavar="ROW", help=text)
-
-    text = "Write a picture (FILE.png, for images), a table in raw units (FILE.csv, for other rows) or an array in raw "
-    text += "units (FILE.npy)."
-    for command in (sample, interpolate, traverse):
-        command.add_argument("--out", type=Path, metavar="FILE", help=text)
+    add("--codings", type=int, nargs="+", default=(), metavar="I", help=text)
+    add("--row", type=int, metavar="ROW", help="Keep the other codings at this test row's (default: at their means).")
+    add("--out", type=Path, metavar="FILE", help=out_text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. An error is one line on standard error."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        options = build_parser().parse_args(arguments)
-        commands = {"run": _run, "encode": _encode, "decode": _decode, "report": _report}
-        commands |= {"ls": _ls, "show": _show, "diff": _diff}
-        commands |= dict.fromkeys(("sample", "interpolate", "traverse"), _generate)
-        return commands[options.command](options)
+        return _run_command(build_parser().parse_args(arguments))
     except AejaxError as error:
         if "--debug" in arguments:
             traceback.print_exc()
@@ -189,12 +170,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _run(options: argparse.Namespace) -> int:
-    with SignalHandler() as signals:
-        return _run_with_signals(options, signals)
+def _run_command(options: argparse.Namespace) -> int:
+    """Run the command that the options name and return its exit code."""
+    match options.command:
+        case "run":
+            with SignalHandler() as signals:
+                return _run(options, signals)
+        case "encode":
+            from aejax.inference import stored_run
+
+            z_nk = stored_run.encode(options.run, options.source, data_dir=options.data_dir, out=options.out)
+            print(f"{options.out}: codings {z_nk.shape}")
+        case "decode":
+            from aejax.inference import stored_run
+
+            reconstructions = stored_run.decode(options.run, options.source, out=options.out)
+            print(f"{options.out}: reconstructions {reconstructions.shape}")
+        case "sample" | "interpolate" | "traverse":
+            from aejax.inference import generate
+
+            arguments = {name: value for name, value in vars(options).items() if name not in ("command", "debug")}
+            path, rows = getattr(generate, options.command)(**arguments)
+            print(f"{path}: rows {rows.shape}")
+        case "report":
+            from aejax.reporting import summary
+
+            for path in summary.rebuild(options.folder, lambda text: print(f"aejax: warning: {text}", file=sys.stderr)):
+                print(path)
+        case "ls":
+            from aejax.cli import listing
+
+            listing.list_path(options.path, sort=options.sort, status=options.status, as_json=options.json)
+        case "show":
+            from aejax.cli import details
+
+            details.show(options.run, options.json)
+        case "diff":
+            from aejax.cli import details
+
+            details.diff(options.first, options.second)
+    return 0
 
 
-def _run_with_signals(options: argparse.Namespace, signals: SignalHandler) -> int:
+def _run(options: argparse.Namespace, signals: SignalHandler) -> int:
+    """Train an experiment, or show its plan."""
     from aejax.cli import progress
     from aejax.config import experiment_file, overrides
     from aejax.reporting import tensorboard
@@ -205,7 +224,16 @@ def _run_with_signals(options: argparse.Namespace, signals: SignalHandler) -> in
         validate.whole_number("--width", options.width, minimum=1)
     if options.save_every is not None:
         validate.number("--save-every", options.save_every)
-    place = _place(options)
+    places = {"workers": "pool", "ray_address": "ray", "cpus_per_task": "ray", "gpus_per_task": "ray"}
+    for option, place in places.items():
+        if getattr(options, option) is not None and options.on != place:
+            raise ConfigError(f"--{option.replace('_', '-')}", f"given with --on {options.on}", f"add --on {place}")
+    on = None
+    if options.on == "pool":
+        on = remote.Pool(options.workers)
+    if options.on == "ray":
+        cpus = 1 if options.cpus_per_task is None else options.cpus_per_task
+        on = remote.Ray(options.ray_address or "auto", cpus, options.gpus_per_task)
     name, sweeps = experiment_file.load(options.experiment)
     sweeps = overrides.override(sweeps, options.assignments)
     hardware.use_one_device_per_core()
@@ -216,22 +244,13 @@ def _run_with_signals(options: argparse.Namespace, signals: SignalHandler) -> in
     if options.dry_run:
         progress.show_plan(run_experiment.plan(name, sweeps, **folders))
         return 0
+    training = {"again": options.again, "how": options.how, "width": options.width, "save_seconds": options.save_every}
+    source = remote.Source(options.experiment, tuple(options.assignments))
     with progress.TerminalProgress(signals.raise_if_interrupted, quiet=not distributed.is_first_process()) as terminal:
         if options.tensorboard:
-            folder = options.results / (f"{name}-smoke" if options.smoke else name)
-            terminal.live = tensorboard.Live(folder)
+            terminal.live = tensorboard.Live(options.results / (f"{name}-smoke" if options.smoke else name))
         outcome = run_experiment.execute(
-            name,
-            sweeps,
-            **folders,
-            again=options.again,
-            how=options.how,
-            width=options.width,
-            save_seconds=options.save_every,
-            listener=terminal,
-            on=place,
-            source=remote.Source(options.experiment, tuple(options.assignments)),
-            events=options.tensorboard,
+            name, sweeps, **folders, **training, listener=terminal, on=on, source=source, events=options.tensorboard
         )
     if not distributed.is_first_process():
         return 0
@@ -240,74 +259,3 @@ def _run_with_signals(options: argparse.Namespace, signals: SignalHandler) -> in
         described = f"{row['label']} {row['codings']}, seed {row['seed']}, {row['hyper']}"
         print(f"aejax: {row['status']}: {described}: {row['reason']}", file=sys.stderr)
     return 3 if outcome.failed else 0
-
-
-def _place(options: argparse.Namespace) -> remote.Place | None:
-    """Where `--on` asks to train; None for this process. Raises ConfigError for an option of another place."""
-    from aejax.runner import remote
-
-    options_of_place = {"pool": ("workers",), "ray": ("ray_address", "cpus_per_task", "gpus_per_task")}
-    for place, names in options_of_place.items():
-        for name in names:
-            if getattr(options, name) is not None and options.on != place:
-                raise ConfigError(f"--{name.replace('_', '-')}", f"given with --on {options.on}", f"add --on {place}")
-    if options.on == "pool":
-        return remote.Pool(options.workers)
-    if options.on == "ray":
-        cpus = 1 if options.cpus_per_task is None else options.cpus_per_task
-        return remote.Ray(options.ray_address or "auto", cpus, options.gpus_per_task)
-    return None
-
-
-def _encode(options: argparse.Namespace) -> int:
-    from aejax.inference import stored_run
-
-    z_nk = stored_run.encode(options.run, options.source, data_dir=options.data_dir, out=options.out)
-    print(f"{options.out}: codings {z_nk.shape}")
-    return 0
-
-
-def _decode(options: argparse.Namespace) -> int:
-    from aejax.inference import stored_run
-
-    reconstructions = stored_run.decode(options.run, Path(options.source), out=options.out)
-    print(f"{options.out}: reconstructions {reconstructions.shape}")
-    return 0
-
-
-def _generate(options: argparse.Namespace) -> int:
-    from aejax.inference import generate
-
-    arguments = {name: value for name, value in vars(options).items() if name not in ("command", "debug")}
-    path, rows = getattr(generate, options.command)(**arguments)
-    print(f"{path}: rows {rows.shape}")
-    return 0
-
-
-def _report(options: argparse.Namespace) -> int:
-    from aejax.reporting import summary
-
-    for path in summary.rebuild(options.folder, lambda text: print(f"aejax: warning: {text}", file=sys.stderr)):
-        print(path)
-    return 0
-
-
-def _ls(options: argparse.Namespace) -> int:
-    from aejax.cli import listing
-
-    listing.list_path(options.path, sort=options.sort, status=options.status, as_json=options.json)
-    return 0
-
-
-def _show(options: argparse.Namespace) -> int:
-    from aejax.cli import details
-
-    details.show(options.run, options.json)
-    return 0
-
-
-def _diff(options: argparse.Namespace) -> int:
-    from aejax.cli import details
-
-    details.diff(options.first, options.second)
-    return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -15,7 +16,7 @@ from aejax.cli.listing import DIGITS
 from aejax.cli.tables import print_table
 from aejax.config import registry
 from aejax.config.sweep import Sweep
-from aejax.reporting.settings import Row, format_number, unique
+from aejax.reporting.settings import Row, format_number
 from aejax.runtime.errors import ResultsError
 from aejax.storage import run_finder, run_folders
 from aejax.storage.atomic import MANIFEST
@@ -53,30 +54,27 @@ def find_run(path: Path) -> SelectedRun:
     """The run that a path means, with its files checked. Raises ResultsError where no run or several runs match."""
     folder = run_finder.find_run_folder(path)
     damage: list[str] = []
-    row = run_folders.read_row(folder, damage.append)
-    if row is None:
-        index = run_folders.read_index(folder.parent.parent)
-        row = next((stored for stored in index if stored["run_id"] == folder.name), None)
+    index = {row["run_id"]: row for row in run_folders.read_index(folder.parent.parent)}
+    row = run_folders.read_row(folder, damage.append) or index.get(folder.name)
     return SelectedRun(folder, row, folder.is_dir(), "; ".join(damage) or None)
 
 
 def show(path: Path, as_json: bool = False) -> None:
     """Print everything stored of a run. Raises ResultsError where there is no such run, and at the end for damage."""
     run = find_run(path)
-    files = stored_files(run)
-    if run.row is None:
-        raise _damaged(run)
-    if as_json:
+    if run.row is not None and as_json:
         record = {"row": run.row, "changed": changed_fields(run.row["config"]), "here": run.in_this_copy}
-        print(to_json({**record, "damage": run.damage, "files": files}, indent=1))
-    else:
-        _print_run(run, run.row, files)
-    if run.damage:
-        raise _damaged(run)
+        print(to_json({**record, "damage": run.damage, "files": stored_files(run)}, indent=1))
+    elif run.row is not None:
+        _print_run(run, run.row)
+    _undamaged_row(run)
 
 
-def _damaged(run: SelectedRun) -> ResultsError:
-    return ResultsError(str(run.folder), run.damage or "damaged", "run the experiment again")
+def _undamaged_row(run: SelectedRun) -> Row:
+    """The row of a run. Raises ResultsError where the run is damaged."""
+    if run.damage or run.row is None:
+        raise ResultsError(str(run.folder), run.damage or "damaged", "run the experiment again")
+    return run.row
 
 
 def stored_files(run: SelectedRun) -> list[dict[str, Any]]:
@@ -86,70 +84,56 @@ def stored_files(run: SelectedRun) -> list[dict[str, Any]]:
     """
     if not run.in_this_copy:
         return []
-    try:
+    hashes = None
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         hashes = json.loads((run.folder / MANIFEST).read_bytes())["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
-        hashes = {}
     files = []
     for name in FILES:
-        try:
+        size = None
+        intact = False
+        with contextlib.suppress(OSError):
             content = (run.folder / name).read_bytes()
-        except OSError:
-            files.append({"name": name, "bytes": None, "intact": False})
-        else:
+            size = len(content)
             intact = isinstance(hashes, dict) and hashlib.sha256(content).hexdigest() == hashes.get(name)
-            files.append({"name": name, "bytes": len(content), "intact": intact})
+        files.append({"name": name, "bytes": size, "intact": intact})
     return files
 
 
 def changed_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a stored config that have no default or differ from the default of `Sweep`."""
-    defaults: dict[str, Any] = {"digests": {}}
-    for field in dataclasses.fields(Sweep):
-        if field.default is not dataclasses.MISSING:
-            function = field.name in registry.CHOICES
-            value = registry.function_name(field.name, field.default) if function else field.default
-            defaults[field.name] = list(value) if isinstance(value, tuple) else value
-    return {
-        name: value
-        for name, value in config.items()
-        if name != "label" and not (name in defaults and defaults[name] == value)  # the row has the label, too
-    }
+    defaults: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(Sweep)}
+    defaults |= {name: registry.function_name(name, defaults[name]) for name in registry.CHOICES}
+    defaults |= {"digests": {}, "label": config.get("label")}  # the row has the label, too
+    return {name: value for name, value in config.items() if name not in defaults or defaults[name] != value}
 
 
-def _print_run(run: SelectedRun, row: Row, files: Sequence[Mapping[str, Any]]) -> None:
-    data = row["data"]
+def _print_run(run: SelectedRun, row: Row) -> None:
     print(f"{row['experiment']}/{row['run_id']}: {row['label']}, {row['dataset']}, seed {row['seed']}")
     step = "" if row.get("bad_step") is None else f" at step {row['bad_step']}"
     reason = f": {row['reason']}" if row["reason"] else ""
     print(f"status: {row['status']}{step}{reason}")
     widths = "-".join(map(str, row["widths"]))
     tied = ", tied" if row["tied"] else ""
-    print(f"net: {data['inputs']}-{widths}, {row['codings']} codings, {row['variant']}{tied}")
+    print(f"net: {row['data']['inputs']}-{widths}, {row['codings']} codings, {row['variant']}{tied}")
     print_table(["number", "ours", "PCA", "in"], _metrics_beside_pca(row))
     _print_facts("hyper-parameters", {name: value for name, value in row["hyper"].items() if name != "codings"})
     _print_facts("config, where it is not the default", changed_fields(row["config"]))
-    _print_facts("data", data)
-    if row.get("execution"):
-        _print_facts("execution", row["execution"])
-    _print_facts("provenance", row["provenance"])
-    if not files:
-        print("files: not in this copy; the row is from runs.jsonl")
-        return
-    print(f"files: {run.folder}")
-    for file in files:
+    for name in ("data", "execution", "provenance"):
+        if row.get(name):
+            _print_facts(name, row[name])
+    print(f"files: {run.folder if run.in_this_copy else 'not in this copy; the row is from runs.jsonl'}")
+    for file in stored_files(run):
         size = "missing" if file["bytes"] is None else f"{file['bytes']} bytes"
         print(f"  {file['name']}: {size}, {'SHA-256 intact' if file['intact'] else 'DAMAGED: not as in the manifest'}")
 
 
 def _metrics_beside_pca(row: Row) -> list[list[str]]:
     """Lines of metric, value of the run, value of PCA with as many components, unit."""
-    data = row["data"]
     pca_sse = row["pca_sse_test"]
     pca: dict[str, Any] = {"sse_test": pca_sse, "pca_equivalent_dimension": row["codings"]}
     if pca_sse is not None:
-        mean_sse = data["mean_sse_test"]
-        pca["mse_test"] = pca_sse / data["inputs"]
+        mean_sse = row["data"]["mean_sse_test"]
+        pca["mse_test"] = pca_sse / row["data"]["inputs"]
         pca["r2_test"] = 1 - pca_sse / mean_sse if mean_sse else None
     lines = []
     for name, unit in _METRICS.items():
@@ -171,11 +155,7 @@ def diff(first: Path, second: Path) -> None:
     Raises ResultsError where there is no such run or one is damaged.
     """
     pair = [find_run(first), find_run(second)]
-    rows: list[Row] = []
-    for run in pair:
-        if run.damage or run.row is None:
-            raise _damaged(run)
-        rows.append(run.row)
+    rows = [_undamaged_row(run) for run in pair]
     row_a, row_b = rows
     names = [f"{row['experiment']}/{row['run_id']}" for row in rows]
     lines = [[field, _text(value_a), _text(value_b)] for field, value_a, value_b in differences(row_a, row_b)]
@@ -203,14 +183,11 @@ def differences(row_a: Row, row_b: Row) -> Iterator[tuple[str, Any, Any]]:
     """(dotted field, value of a, value of b) wherever two rows differ, metrics excluded; None for an absent field."""
     flat_rows = []
     for row in (row_a, row_b):
-        flat = _flat({name: value for name, value in row.items() if name not in _NOT_COMPARED})
-        for part in _NESTED_FIELDS:
-            flat |= _flat(row.get(part) or {}, f"{part}.")
-        flat_rows.append(flat)
+        compared = {name: value for name, value in row.items() if name not in _NOT_COMPARED}
+        flat_rows.append(_flat(compared | {name: row.get(name) or {} for name in _NESTED_FIELDS}))
     flat_a, flat_b = flat_rows
-    for name in unique([*flat_a, *flat_b]):
-        both = name in flat_a and name in flat_b
-        if not both or to_json(flat_a[name]) != to_json(flat_b[name]):
+    for name in flat_a | flat_b:
+        if name not in flat_a or name not in flat_b or to_json(flat_a[name]) != to_json(flat_b[name]):
             yield name, flat_a.get(name), flat_b.get(name)
 
 
@@ -218,10 +195,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """The leaves of a nested dict by dotted name."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
     return flat
 
 
@@ -249,7 +223,6 @@ def _compare_parameters(pair: Sequence[SelectedRun]) -> str:
     gap = np.abs(a - b)
     size = np.maximum(np.abs(a), np.abs(b))
     relative = gap[size > 0] / size[size > 0]
-    return (
-        f"largest absolute difference {format_number(float(gap.max()))}, median relative difference "
-        f"{format_number(float(np.median(relative)) if len(relative) else 0.0)}, of {len(a)} parameters"
-    )
+    largest = format_number(float(gap.max()))
+    median = format_number(float(np.median(relative)) if len(relative) else 0.0)
+    return f"largest absolute difference {largest}, median relative difference {median}, of {len(a)} parameters"

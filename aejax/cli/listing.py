@@ -65,9 +65,7 @@ def experiment_rows(folder: Path, check: bool = True) -> list[Row]:
     files of runs that runs.jsonl lists are not read.
     """
     rows = {row["run_id"]: row for row in run_folders.read_index(folder)}
-    for run in list_runs(folder):
-        if not check and run.name in rows:
-            continue
+    for run in [run for run in list_runs(folder) if check or run.name not in rows]:
         damage: list[str] = []
         try:
             row = run_folders.read_row(run, damage.append)
@@ -113,16 +111,14 @@ def _describe(setting: Setting) -> str:
 
 
 def _experiments_table(experiments: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    headers = ["experiment", "runs", *STATUSES[:3], "settings", "best by validation", "ratio on test", "last run"]
+    """Headers and lines; an experiment that cannot be read has the reason in place of its best setting."""
+    names = ("experiment", "runs", *STATUSES[:3], "settings")
     lines = []
     for experiment in experiments:
-        if experiment["runs"] is None:
-            lines.append([experiment["experiment"], *["–"] * 5, experiment["reason"], "–", "–"])
-            continue
-        counts = [str(experiment[name]) for name in ("runs", *STATUSES[:3], "settings")]
-        best = [experiment["best"] or "–", format_number(experiment["best_ratio_test"])]
-        lines.append([experiment["experiment"], *counts, *best, (experiment["last"] or "–")[:10]])
-    return headers, lines
+        values = [*(experiment.get(name) for name in names), experiment.get("best", experiment.get("reason"))]
+        texts = ["–" if value is None else str(value) for value in values]
+        lines.append([*texts, format_number(experiment.get("best_ratio_test")), (experiment.get("last") or "–")[:10]])
+    return [*names, "best by validation", "ratio on test", "last run"], lines
 
 
 def _runs_table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:

@@ -20,6 +20,9 @@ from aejax.runner import run_experiment
 from aejax.runner.events import RunListener
 from aejax.training import loop
 
+LEGEND = """SSE: squared error summed over inputs, mean over test rows. PCA: the same for as many components.
+worth: how many components give our error. wins: seeds below PCA, of all that completed."""
+
 
 class TerminalProgress(RunListener):
     """Draws progress on a terminal, and prints plain lines where standard error is not a terminal.
@@ -32,15 +35,9 @@ class TerminalProgress(RunListener):
         self.check_interrupt = check_interrupt
         self.warned: set[str] = set()
         self.console = Console(stderr=True, highlight=False, quiet=quiet)
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=self.console,
-            transient=True,
-        )
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn(), TimeElapsedColumn())
+        note = TextColumn("{task.fields[note]}")
+        self.progress = Progress(*columns, note, console=self.console, transient=True)
         self.runs_task = None
         self.block_task = None
         self.live: tensorboard.Live | None = None
@@ -115,24 +112,17 @@ class TerminalProgress(RunListener):
         several_datasets = len({setting.dataset for setting in groups}) > 1
         for setting in groups:
             distinct = ", ".join(f"{name} {value}" for name, value in setting.varying_options.items())
-            name = [setting.dataset if several_datasets else "", setting.label, distinct]
+            parts = [setting.dataset if several_datasets else "", setting.label, distinct]
+            name = " ".join(part for part in parts if part)
+            errors = [f"{setting.over_seeds(metric):.4f}" for metric in ("sse_test", "pca_sse_test")]
             ratio = setting.over_seeds("sse_ratio")
-            table.add_row(
-                " ".join(part for part in name if part),
-                str(setting.codings),
-                f"{setting.over_seeds('sse_test'):.4f}",
-                f"{setting.over_seeds('pca_sse_test'):.4f}",
-                "" if ratio is None else f"{ratio:.3f}",
-                f"{setting.over_seeds('pca_equivalent_dimension'):.1f}",
-                f"{setting.wins} of {len(setting.runs)}",
-            )
+            ratio_text = "" if ratio is None else f"{ratio:.3f}"
+            worth = f"{setting.over_seeds('pca_equivalent_dimension'):.1f}"
+            wins = f"{setting.wins} of {len(setting.runs)}"
+            table.add_row(name, str(setting.codings), *errors, ratio_text, worth, wins)
         if groups:
             console.print(table)
-            legend = (
-                "SSE: squared error summed over inputs, mean over test rows. PCA: the same for as many components.",
-                "worth: how many components give our error. wins: seeds below PCA, of all that completed.",
-            )
-            console.print(*legend, sep="\n", soft_wrap=True)
+            console.print(LEGEND, soft_wrap=True)
         for warning in health_table.warnings(groups):
             console.print(f"warning: {warning}", soft_wrap=True)
         stored = len(outcome.run_ids) - len(outcome.trained)
@@ -148,10 +138,9 @@ def summary_line(row: dict[str, Any]) -> str:
     verdict = "beats" if row["sse_test"] < row["pca_sse_test"] else "loses to"
     if row["sse_ratio"] is None:
         verdict = "beside an exact"
-    return (
-        f"{name}: SSE {row['sse_test']:.4f} {verdict} PCA {row['pca_sse_test']:.4f}, worth "
-        f"{row['pca_equivalent_dimension']:.1f} components, {row['train_seconds']:.1f} s"
-    )
+    comparison = f"SSE {row['sse_test']:.4f} {verdict} PCA {row['pca_sse_test']:.4f}"
+    worth = f"worth {row['pca_equivalent_dimension']:.1f} components"
+    return f"{name}: {comparison}, {worth}, {row['train_seconds']:.1f} s"
 
 
 def show_plan(plan: run_experiment.Plan) -> None:
@@ -167,13 +156,11 @@ def show_plan(plan: run_experiment.Plan) -> None:
         lines.append([label, "–".join(map(str, codings)), *counts, _size(job["bytes"])])
     print_table(headers, lines)
     programs = [job for job in plan.jobs if job["missing"]]
-    print(
-        f"{count_noun(len(programs), 'program')} to compile, "
-        f"{count_noun(sum(job['missing'] for job in programs), 'run')} to train, "
-        f"{sum(job['stored'] for job in plan.jobs)} stored already; at most about "
-        f"{_size(max((job['bytes'] for job in programs), default=0))} of memory at a time "
-        "(an estimate; what does not fit is trained in blocks)"
-    )
+    runs = count_noun(sum(job["missing"] for job in programs), "run")
+    stored = sum(job["stored"] for job in plan.jobs)
+    memory = _size(max((job["bytes"] for job in programs), default=0))
+    counts = f"{count_noun(len(programs), 'program')} to compile, {runs} to train, {stored} stored already"
+    print(f"{counts}; at most about {memory} of memory at a time (an estimate; what does not fit is trained in blocks)")
 
 
 def _size(count: int) -> str:

@@ -25,7 +25,7 @@ def override(sweeps: Sequence[Sweep], assignments: Sequence[str]) -> list[Sweep]
 
 def _changes(sweep: Sweep, assignments: Sequence[str]) -> dict[str, Any]:
     """The changed fields of all assignments. They are applied together: cross-entropy, say, needs a sigmoid output."""
-    hyper_names = list(dict.fromkeys([*sweep.points()[0], CODINGS]))
+    hyper_names = [f"hyper.{name}" for name in dict.fromkeys([*sweep.points()[0], CODINGS])]
     field_names = [field.name for field in dataclasses.fields(sweep)]
     fields: dict[str, Any] = {}
     hyper: dict[str, Any] = {}
@@ -36,11 +36,10 @@ def _changes(sweep: Sweep, assignments: Sequence[str]) -> dict[str, Any]:
         if name.startswith("hyper."):
             hyper[name.removeprefix("hyper.")] = _parse(text)
         elif name == "hyper":
-            raise ConfigError("--set hyper", repr(text), f"set one of {', '.join(f'hyper.{n}' for n in hyper_names)}")
+            raise ConfigError("--set hyper", repr(text), f"set one of {', '.join(hyper_names)}")
         elif name not in field_names:
-            wanted = f"hyper.{name}" if name in hyper_names else name
-            allowed = [*field_names, *(f"hyper.{hyper_name}" for hyper_name in hyper_names)]
-            raise ConfigError(f"--set {name}", "unknown field", suggest(wanted, allowed))
+            wanted = f"hyper.{name}" if f"hyper.{name}" in hyper_names else name
+            raise ConfigError(f"--set {name}", "unknown field", suggest(wanted, [*field_names, *hyper_names]))
         elif name in registry.CHOICES:
             if text not in registry.CHOICES[name]:
                 raise ConfigError(f"--set {name}", repr(text), suggest(text, registry.CHOICES[name]))

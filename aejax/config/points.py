@@ -114,11 +114,9 @@ def log_uniform(low: float, high: float) -> Distribution:
     low, high = _interval("log_uniform", low, high)
     if low <= 0:
         raise ConfigError("log_uniform.low", f"{low:g}", "give a number above 0")
-    log_low = math.log(low)
-    log_high = math.log(high)
 
     def draw(generator: np.random.Generator) -> float:
-        return _rounded(math.exp(generator.uniform(log_low, log_high)), low, high)
+        return _rounded(math.exp(generator.uniform(math.log(low), math.log(high))), low, high)
 
     return Distribution(f"log_uniform({low:g}, {high:g})", draw)
 
@@ -135,11 +133,10 @@ def choice(*values: float) -> Distribution:
     return Distribution(f"choice{numbers}", draw)
 
 
-def as_tuple(value: object) -> tuple[float, ...] | None:
+def as_tuple(value: Any) -> tuple[float, ...] | None:
     """A tuple, list, range or one-dimensional array as a tuple of Python numbers; None for anything else."""
-    if isinstance(value, np.ndarray) and value.ndim == 1:
-        return tuple(value.tolist())
-    return _python_numbers(value) if isinstance(value, tuple | list | range) else None
+    is_list = isinstance(value, tuple | list | range) or (isinstance(value, np.ndarray) and value.ndim == 1)
+    return _python_numbers(value) if is_list else None
 
 
 def _interval(name: str, low: float, high: float) -> tuple[float, float]:

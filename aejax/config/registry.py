@@ -15,10 +15,7 @@ from aejax.variants import penalties
 
 _ELEMENTWISE = ("celu", "elu", "gelu", "hard_sigmoid", "hard_silu", "hard_tanh", "leaky_relu", "log_sigmoid", "mish")
 _ELEMENTWISE += ("relu", "relu6", "selu", "sigmoid", "silu", "soft_sign", "softplus", "squareplus", "tanh")
-ACTIVATIONS: dict[str, Callable] = {
-    "identity": nets.identity,
-    **{name: getattr(jax.nn, name) for name in _ELEMENTWISE if hasattr(jax.nn, name)},
-}
+ACTIVATIONS: dict[str, Callable] = {"identity": nets.identity, **{name: getattr(jax.nn, name) for name in _ELEMENTWISE}}
 CHOICES: dict[str, dict[str, Callable]] = {
     "variant": variants.VARIANTS,
     "net": nets.NETS,
@@ -46,14 +43,12 @@ def function_name(field: str, function: Callable) -> str:
     return f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', type(function).__name__)}"
 
 
-def function_digest(field: str, function: Callable) -> str | None:
-    """Sixteen hex digits of a hash of a user's function values; None for a built-in function.
+def function_digest(field: str, function: Callable) -> str:
+    """Sixteen hex digits of a hash of a user's function values.
 
     Two functions of the same name with different values get different run ids. A schedule is evaluated at every step
     of 1 000 and of 10 000 steps, an activation at 4 001 points from -20 to 20.
     """
-    if any(function is choice for choice in CHOICES[field].values()):
-        return None
     if field == "schedule":
         values = [jax.vmap(function(steps))(jnp.arange(steps)) for steps in (1_000, 10_000)]
     else:

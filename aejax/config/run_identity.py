@@ -32,10 +32,8 @@ def decode_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Scores and pretraining are objects; functions are still names. Scores that this aejax does not have are dropped.
     """
-    fields: dict[str, Any] = {
-        **DEFAULTS_LEFT_OUT,
-        **{name: value for name, value in config.items() if name != "digests"},
-    }
+    fields: dict[str, Any] = {**DEFAULTS_LEFT_OUT, **config}
+    fields.pop("digests", None)
     fields["scores"] = tuple(scores.from_config(score) for score in fields["scores"] if score["name"] in scores.SCORES)
     fields["pretraining"] = greedy.from_config(fields["pretraining"])
     return fields
@@ -46,12 +44,5 @@ def run_id(config: Mapping[str, Any], hyper: Mapping[str, float], seed: int, dat
 
     The label is part of the config. Machine and library versions are not part of the id: the row records them.
     """
-    identity = {
-        "format": run_folders.FORMAT,
-        "config": config,
-        "hyper": hyper,
-        "seed": seed,
-        "data": data_fingerprint,
-    }
-    text = json.dumps(identity, sort_keys=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    identity = {"format": run_folders.FORMAT, "config": config, "hyper": hyper, "seed": seed, "data": data_fingerprint}
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, allow_nan=False).encode()).hexdigest()[:12]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -16,20 +15,18 @@ import jax
 from aejax import datasets, nets, variants
 from aejax.config import points, registry, validate_sweep
 from aejax.config.run_identity import DEFAULTS_LEFT_OUT, decode_config, run_id
-from aejax.datasets import moments
+from aejax.datasets import SPLITS, moments
 from aejax.evaluation import scores
-from aejax.nets import identity
 from aejax.runtime import validate
 from aejax.runtime.errors import ConfigError, DataError, suggest
 from aejax.training import greedy, optimisers, schedules
 from aejax.variants import penalties
 
 MAX_WIDTH = 1_000_000
-MAX_EPOCHS = 10_000_000
 MAX_STEPS = 2**31 - 1
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Sweep:
     """One architecture on one dataset, trained for every seed and every combination of hyper-parameters.
 
@@ -80,16 +77,16 @@ class Sweep:
     variant: Callable = variants.plain
     tied: bool = False
     activation: Callable = jax.nn.elu
-    coding_activation: Callable = identity
-    output: Callable = identity
+    coding_activation: Callable = nets.identity
+    output: Callable = nets.identity
     error: Callable = penalties.squared_error
     decoder_widths: tuple[int, ...] | None = None
     schedule: Callable = schedules.constant
     precision: str = "default"
     data_seed: int = 0
-    label: str = field(default="")
+    label: str = ""
     net: Callable = nets.mlp
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     scores: Sequence[scores.Score] = ()
     moments: bool = False
     pretraining: greedy.Greedy | None = None
@@ -112,48 +109,48 @@ class Sweep:
 
     def __post_init__(self) -> None:
         """Check every field, first alone and then together with the others, and store the checked values."""
-        self._check_single_fields()
-        self._check_fields_together()
-
-    def _check_single_fields(self) -> None:
         validate.text("Sweep.dataset", self.dataset)
         datasets.check_name(self.dataset)
-        self._set_whole_numbers("widths", minimum=1, maximum=MAX_WIDTH)
+        self._check("widths", validate.whole_numbers, minimum=1, maximum=MAX_WIDTH)
         if self.decoder_widths is not None:
-            self._set_whole_numbers("decoder_widths", minimum=1, maximum=MAX_WIDTH, empty=None)
-        self._set_whole_number("epochs", minimum=1, maximum=MAX_EPOCHS)
+            self._check("decoder_widths", validate.whole_numbers, minimum=1, maximum=MAX_WIDTH, empty=None)
+        self._check("epochs", validate.whole_number, minimum=1, maximum=greedy.MOST_EPOCHS)
         if self.batch_size is not None:
-            self._set_whole_number("batch_size", minimum=1)
-        self._set_whole_numbers("seeds", minimum=0, maximum=validate.MAX_SEED, empty="empty: a sweep of zero runs")
-        self._set_whole_number("data_seed", minimum=0, maximum=validate.MAX_SEED)
-        self._set("full_batch_steps", validate_sweep.full_batch_steps(self.full_batch_steps, self.batch_size))
-        validate_sweep.check_flag("tied", self.tied)
-        validate_sweep.check_flag("moments", self.moments)
+            self._check("batch_size", validate.whole_number, minimum=1)
+        self._check("seeds", validate.whole_numbers, minimum=0, maximum=validate.MAX_SEED, empty=validate_sweep.NO_RUNS)
+        self._check("data_seed", validate.whole_number, minimum=0, maximum=validate.MAX_SEED)
+        self._check("full_batch_steps", validate.whole_number, minimum=1, maximum=greedy.MOST_EPOCHS)
+        if self.full_batch_steps > 1 and self.batch_size is not None:
+            problem = f"{self.full_batch_steps}, with batches of {self.batch_size} rows"
+            raise ConfigError("Sweep.full_batch_steps", problem, "leave it out, or set batch_size=None")
+        for name, flag in (("tied", self.tied), ("moments", self.moments)):
+            if not isinstance(flag, bool):
+                raise ConfigError(f"Sweep.{name}", repr(flag), "give True or False")
         for name in registry.CHOICES:
             validate_sweep.check_function(name, getattr(self, name))
-        for name in registry.TEXT_CHOICES:
-            validate_sweep.check_text(name, getattr(self, name))
+        for name, words in registry.TEXT_CHOICES.items():
+            word = getattr(self, name)
+            if word not in words:
+                raise ConfigError(f"Sweep.{name}", repr(word), suggest(word, words))
         self._set("scores", validate_sweep.scores(self.scores))
         if self.label != "":
             validate.text("Sweep.label", self.label)
+        self._check_fields_together()
 
     def _check_fields_together(self) -> None:
         mirrored = self.widths[-2::-1]
         if self.tied and self.decoder_widths not in (None, mirrored):
-            raise ConfigError(
-                "Sweep.decoder_widths",
-                f"{self.decoder_widths} do not mirror widths {self.widths} of a tied net",
-                f"leave decoder_widths out (the mirror is {mirrored}), or set tied=False",
-            )
-        variant_options = _option_names(self.variant, "output", "error")
-        net_options = _option_names(self.net, *nets.COMMON_ARGUMENTS)
-        self._set("options", validate_sweep.options(self.options, (*variant_options, *net_options)))
+            problem = f"{self.decoder_widths} do not mirror widths {self.widths} of a tied net"
+            fix = f"leave decoder_widths out (the mirror is {mirrored}), or set tied=False"
+            raise ConfigError("Sweep.decoder_widths", problem, fix)
+        allowed = (*_option_names(self.variant, "output", "error"), *_option_names(self.net, *nets.COMMON_ARGUMENTS))
+        self._set("options", validate_sweep.options(self.options, allowed))
         autoencoder = self._example()
         if self.moments and not (self.linear and autoencoder.quadratic and self.batch_size is None):
             problem = "True, where the loss depends on more than the mean and covariance of the rows"
             fix = "leave it out, or use an affine net, a squared error and batch_size=None"
             raise ConfigError("Sweep.moments", problem, fix)
-        if autoencoder.activates_codings and self.coding_activation is not identity:
+        if autoencoder.activates_codings and self.coding_activation is not nets.identity:
             name = registry.function_name("coding_activation", self.coding_activation)
             problem = f"{name}, but the variant activates the codings itself"
             raise ConfigError("Sweep.coding_activation", problem, "leave it out")
@@ -169,11 +166,9 @@ class Sweep:
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
 
-    def _set_whole_number(self, name: str, **limits: Any) -> None:
-        self._set(name, validate.whole_number(f"Sweep.{name}", getattr(self, name), **limits))
-
-    def _set_whole_numbers(self, name: str, **limits: Any) -> None:
-        self._set(name, validate.whole_numbers(f"Sweep.{name}", getattr(self, name), **limits))
+    def _check(self, name: str, check: Callable[..., object], **limits: Any) -> None:
+        """Replace a field by its checked value."""
+        self._set(name, check(f"Sweep.{name}", getattr(self, name), **limits))
 
     @property
     def codings(self) -> int:
@@ -191,7 +186,7 @@ class Sweep:
     @property
     def linear(self) -> bool:
         """Whether encoder and decoder are affine maps: then the decoder's subspace is compared with PCA's."""
-        affine_layers = {self.coding_activation, self.output} == {identity}
+        affine_layers = {self.coding_activation, self.output} == {nets.identity}
         one_layer = self.net is nets.mlp and len(self.widths) == 1 and not self.decoder_widths
         return affine_layers and one_layer and not self._example().activates_codings
 
@@ -220,15 +215,9 @@ class Sweep:
                 problem = f"{registry.function_name('net', self.net)}, but the rows of {self.dataset} are not images"
                 raise ConfigError("Sweep.net", problem, "set net to mlp, or give data of images")
             net_options["image_shape"] = tuple(image_shape)
-        net = self.net(
-            inputs,
-            self.widths,
-            activation=self.activation,
-            coding_activation=self.coding_activation,
-            decoder_widths=self.decoder_widths,
-            precision=self.precision,
-            **net_options,
-        )
+        for name in ("activation", "coding_activation", "decoder_widths", "precision"):
+            net_options[name] = getattr(self, name)
+        net = self.net(inputs, self.widths, **net_options)
         net = nets.tied(net) if self.tied else net
         return self.variant(net, output=self.output, error=self.error, **variant_options)
 
@@ -247,17 +236,12 @@ class Sweep:
     def check_shape(self, train_rows: int, inputs: int) -> None:
         """Raise ConfigError where this sweep does not fit data of `train_rows` training rows and `inputs` columns."""
         if self.codings >= inputs and not self._example().overcomplete:
-            raise ConfigError(
-                "Sweep.widths",
-                f"{self.codings} codings for the {inputs} inputs of {self.dataset}, with an undercomplete variant",
-                f"end widths in at most {inputs - 1}",
-            )
+            problem = f"{self.codings} codings for the {inputs} inputs of {self.dataset}, with an undercomplete variant"
+            raise ConfigError("Sweep.widths", problem, f"end widths in at most {inputs - 1}")
         if self.batch_size is not None and self.batch_size > train_rows:
-            raise ConfigError(
-                "Sweep.batch_size",
-                f"{self.batch_size}, but {self.dataset} has {train_rows} training rows",
-                f"set batch_size to at most {train_rows}, or None for the full batch",
-            )
+            problem = f"{self.batch_size}, but {self.dataset} has {train_rows} training rows"
+            fix = f"set batch_size to at most {train_rows}, or None for the full batch"
+            raise ConfigError("Sweep.batch_size", problem, fix)
         steps = self.steps(train_rows)
         if steps > MAX_STEPS:
             problem = f"{self.epochs}, which makes {steps} steps"
@@ -281,8 +265,16 @@ class Sweep:
             problem = f"{rows} training and validation rows, fewer than the {self.codings} codings"
             fix = f"PCA needs at least {self.codings} rows: give more data or fewer codings"
             raise DataError(self.dataset, problem, fix)
-        if self.output is jax.nn.sigmoid:
-            validate_sweep.check_unit_range(dataset)
+        if self.output is not jax.nn.sigmoid:
+            return
+        for split in SPLITS:
+            x_nd = getattr(dataset, f"x_{split}")
+            low = float(x_nd.min()) / dataset.unit
+            high = float(x_nd.max()) / dataset.unit
+            if low < 0 or high > 1:
+                problem = f"{split} values from {low:g} to {high:g} with a sigmoid output, which gives 0 to 1"
+                fix = "set output=identity, or scale the data into [0, 1] (file:PATH?scale=VALUE divides by VALUE)"
+                raise DataError(dataset.name, problem, fix)
 
     def points(self) -> list[dict[str, float]]:
         """The hyper-parameters of every setting: all combinations of a grid, or the points in their order."""
@@ -300,34 +292,25 @@ class Sweep:
         """
         first, *others = self.points()
         last = [point for point in others if self.codings_of(point) != self.codings_of(first)][-1:]
-        return dataclasses.replace(
-            self,
-            epochs=min(self.epochs, 2),
-            full_batch_steps=min(self.full_batch_steps, 2),
-            pretraining=self.pretraining and self.pretraining.smoke(),
-            seeds=self.seeds[:2],
-            hyper=(first, *last),
-            batch_size=None if self.batch_size is None else min(self.batch_size, 64),
-        )
+        counts = {"epochs": min(self.epochs, 2), "full_batch_steps": min(self.full_batch_steps, 2)}
+        if self.batch_size is not None:
+            counts["batch_size"] = min(self.batch_size, 64)
+        pretraining = self.pretraining and self.pretraining.smoke()
+        return dataclasses.replace(self, **counts, seeds=self.seeds[:2], hyper=(first, *last), pretraining=pretraining)
 
     def config(self) -> dict[str, Any]:
         """All fields except `seeds` and `hyper` as JSON values; functions by name."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("seeds", "hyper")}
         values["scores"] = [score.config() for score in self.scores]
         values["pretraining"] = self.pretraining and self.pretraining.config()
-        values["options"] = {
-            name: list(value) if isinstance(value, tuple) else value for name, value in self.options.items()
-        }
-        for name in registry.CHOICES:
-            values[name] = registry.function_name(name, values[name])
+        values["options"] = _tuples_to_lists(self.options)
+        values |= {name: registry.function_name(name, values[name]) for name in registry.CHOICES}
         for name, default in DEFAULTS_LEFT_OUT.items():
             if values[name] == default:
                 del values[name]
-        digests = {
-            name: registry.function_digest(name, getattr(self, name)) for name in registry.CUSTOM_FUNCTION_FIELDS
-        }
-        values["digests"] = {name: digest for name, digest in digests.items() if digest is not None}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        custom = [name for name in registry.CUSTOM_FUNCTION_FIELDS if values[name] not in registry.CHOICES[name]]
+        values["digests"] = {name: registry.function_digest(name, getattr(self, name)) for name in custom}
+        return _tuples_to_lists(values)
 
 
 def from_config(config: Mapping[str, Any], hyper: Mapping[str, float], seed: int) -> Sweep:
@@ -367,6 +350,10 @@ def check_all(sweeps: Sequence[Sweep]) -> None:
                 problem = f"the same run twice: {first_place[identity_of_run]} and {place}"
                 raise ConfigError(f"SWEEPS[{i}]", problem, "remove one of them")
             first_place[identity_of_run] = place
+
+
+def _tuples_to_lists(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def _option_names(function: Callable, *common: str) -> tuple[str, ...]:

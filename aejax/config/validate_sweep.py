@@ -11,16 +11,16 @@ import numpy as np
 
 from aejax import nets, variants
 from aejax.config import points, registry
-from aejax.datasets.base import Dataset
 from aejax.evaluation.scores import SCORES, Score
 from aejax.runtime import validate
-from aejax.runtime.errors import ConfigError, DataError, suggest
+from aejax.runtime.errors import ConfigError, suggest
 from aejax.training import greedy
 
 Hyper = dict[str, float | tuple[float, ...]] | tuple[dict[str, float], ...]
 """Checked hyper-parameters: a grid of numbers and tuples of numbers, or a tuple of points."""
 Bounds = Mapping[str, tuple[float, float]]
 """Smallest and largest allowed value by hyper-parameter."""
+NO_RUNS = "empty: a sweep of zero runs"
 CODINGS = "codings"
 """The hyper-parameter that says how many codings a run trains. Like `learning_rate` it is no argument of the loss."""
 
@@ -42,16 +42,13 @@ def check_function(field: str, value: Any) -> None:
     if field not in registry.CUSTOM_FUNCTION_FIELDS:
         raise ConfigError(path, name, f"allowed: {', '.join(choices)}")
     function: Callable[..., Any] = value
+    shape = (2, 3)
     fix = "give an elementwise function of an array, such as jax.nn.relu"
     if field == "schedule":
+        shape = ()
         fix = "give a function of the number of steps: lambda n: optax.cosine_decay_schedule(1.0, n)"
     try:
-        if field == "schedule":
-            shape = ()
-            result = np.asarray(function(1_000)(0))
-        else:
-            shape = (2, 3)
-            result = np.asarray(function(jnp.zeros(shape)))
+        result = np.asarray(function(1_000)(0) if field == "schedule" else function(jnp.zeros(shape)))
         usable = result.shape == shape and bool(np.isfinite(result).all())
         registry.function_digest(field, function)
     except Exception as error:
@@ -59,33 +56,6 @@ def check_function(field: str, value: Any) -> None:
         usable = False
     if not usable:
         raise ConfigError(path, f"{name} gives {result}", fix)
-
-
-def check_text(field: str, value: Any) -> None:
-    """Raise ConfigError unless the value is one of the words that this field accepts."""
-    choices = registry.TEXT_CHOICES[field]
-    if value not in choices:
-        raise ConfigError(f"Sweep.{field}", repr(value), suggest(value, choices))
-
-
-def check_flag(field: str, value: Any) -> None:
-    """Raise ConfigError unless the value is True or False."""
-    if not isinstance(value, bool):
-        raise ConfigError(f"Sweep.{field}", f"{value!r}", "give True or False")
-
-
-def check_unit_range(dataset: Dataset) -> None:
-    """Raise DataError unless all values of the dataset are between 0 and 1, the range of a sigmoid output."""
-    for split in ("train", "validation", "test"):
-        x_nd = getattr(dataset, f"x_{split}")
-        low = float(x_nd.min()) / dataset.unit
-        high = float(x_nd.max()) / dataset.unit
-        if low < 0 or high > 1:
-            raise DataError(
-                dataset.name,
-                f"{split} values from {low:g} to {high:g} with a sigmoid output, which gives 0 to 1",
-                "set output=identity, or scale the data into [0, 1] (file:PATH?scale=VALUE divides by VALUE)",
-            )
 
 
 def check_pretraining(sweep: Any, autoencoder: variants.Autoencoder) -> None:
@@ -103,29 +73,12 @@ def check_pretraining(sweep: Any, autoencoder: variants.Autoencoder) -> None:
     if sweep.net is not nets.mlp or not mirrored or len(sweep.widths) < 2:
         problem = "set, but the net is not a stack of two or more dense layers and their mirror"
         raise ConfigError(path, problem, "set net to mlp, give two widths or more, and leave decoder_widths out")
-    dense = greedy.stack_of(sweep, sweep.codings + 1).net()
-    shapes = _parameter_shapes(autoencoder.init)
-    dense_shapes = _parameter_shapes(dense.init)
+    built: list[Any] = [autoencoder, greedy.stack_of(sweep, sweep.codings + 1).net()]
+    shapes, dense_shapes = [jax.tree.map(lambda leaf: leaf.shape, nets.parameter_shapes(net)) for net in built]
     for part in ("encoder", "decoder"):
         if autoencoder.activates_codings or shapes.get(part) != dense_shapes[part]:
             problem = f"set, but the {part} of this variant is not a plain stack of dense layers"
             raise ConfigError(path, problem, "leave it out, or use the variant plain")
-
-
-def _parameter_shapes(init: Callable[..., Any]) -> Any:
-    """The shapes of the parameters that `init` makes, as a tree of tuples."""
-    # The key is made inside: making one outside would start JAX before the devices are chosen.
-    params = jax.eval_shape(lambda: init(jax.random.key(0)))
-    return jax.tree.map(lambda leaf: tuple(leaf.shape), params)
-
-
-def full_batch_steps(value: object, batch_size: int | None) -> int:
-    """The checked number of full-batch steps per epoch. Raises ConfigError, also if it is set with smaller batches."""
-    steps = validate.whole_number("Sweep.full_batch_steps", value, minimum=1, maximum=10_000_000)
-    if steps > 1 and batch_size is not None:
-        fix = "leave it out, or set batch_size=None"
-        raise ConfigError("Sweep.full_batch_steps", f"{steps}, with batches of {batch_size} rows", fix)
-    return steps
 
 
 def hyper(value: object, loss_names: tuple[str, ...], most_codings: int, ranges: variants.Ranges = ()) -> Hyper:
@@ -142,7 +95,7 @@ def hyper(value: object, loss_names: tuple[str, ...], most_codings: int, ranges:
         fix = "give a dict of numbers, or a tuple of such dicts"
         raise ConfigError("Sweep.hyper", f"{value!r} ({type(value).__name__})", fix)
     if not value:
-        raise ConfigError("Sweep.hyper", "empty: a sweep of zero runs", "give at least one point")
+        raise ConfigError("Sweep.hyper", NO_RUNS, "give at least one point")
     checked: list[dict[str, float]] = []
     for i, point in enumerate(value):
         path = f"Sweep.hyper[{i}]"
@@ -175,8 +128,7 @@ def options(value: object, allowed: tuple[str, ...]) -> dict[str, Any]:
             raise ConfigError(f"Sweep.options.{name}", "unknown option", fix)
         option = tuple(option) if isinstance(option, list) else option
         for item in option if isinstance(option, tuple) else (option,):
-            finite = not isinstance(item, float) or np.isfinite(item)
-            if not (isinstance(item, bool | int | float | str | None) and finite):
+            if not isinstance(item, int | float | str | None) or (isinstance(item, float) and not np.isfinite(item)):
                 raise ConfigError(f"Sweep.options.{name}", repr(option), "give a number, a text, or a tuple of these")
         checked[name] = option
     return dict(sorted(checked.items()))
@@ -215,7 +167,7 @@ def _grid(value: Mapping, loss_names: tuple[str, ...], bounds: Bounds) -> dict[s
         elif listed:
             checked[name] = tuple(_number(path, name, number, bounds) for number in listed)
         else:
-            raise ConfigError(path, "empty: a sweep of zero runs", "give at least one number")
+            raise ConfigError(path, NO_RUNS, "give at least one number")
     return checked
 
 
