@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 
 from matplotlib.figure import Figure
 
-from aejax.reporting.figures import best as best_figures
-from aejax.reporting.figures import denoised, drawing, generated, latents, sparsity, swept
+from aejax.reporting.figures import best, denoised, drawing, generated, latents, sparsity, swept
 from aejax.reporting.figures.drawing import COLOURS, MARKERS, MissingArraysError, Styles
 from aejax.reporting.images import reduce_colours
 from aejax.reporting.settings import ArrayLoader, Setting, unique
@@ -17,18 +16,18 @@ __all__ = ["FIGURES", "MissingArraysError", "draw"]
 
 _CHOSEN = "; runs chosen by validation."
 _CAPTIONS: dict[Callable[[Sequence[Setting], Styles, ArrayLoader], Figure | None], str] = {
-    best_figures.error_against_codings: "Test error of the settings that are best by validation, mean and 95 % "
+    best.error_against_codings: "Test error of the settings that are best by validation, mean and 95 % "
     "interval; PCA in black.",
     swept.swept: "Error against each swept hyper-parameter, mean and 95 % interval; PCA in black.",
     sparsity.r2_against_l0: "Every setting's R² against its number of active codings; PCA against its number of "
     "components in black.",
-    best_figures.reconstructions: "Test images and their reconstructions" + _CHOSEN,
+    best.reconstructions: "Test images and their reconstructions" + _CHOSEN,
     denoised.denoised: "Noisy test images and their reconstructions" + _CHOSEN,
-    best_figures.learning_curves: "Error after each epoch of the settings that are best by validation.",
+    best.learning_curves: "Error after each epoch of the settings that are best by validation.",
     swept.swept_curves: "Validation error after each epoch, coloured by the value of a swept hyper-parameter.",
-    best_figures.codings_2d: "Test rows in the plane of two codings, or in the plane in which more codings vary most, "
+    best.codings_2d: "Test rows in the plane of two codings, or in the plane in which more codings vary most, "
     "beside PCA's" + _CHOSEN,
-    best_figures.features: "Weights of the first layer at the most codings; weights of dense layers are multiplied by "
+    best.features: "Weights of the first layer at the most codings; weights of dense layers are multiplied by "
     "their input's standard deviation where the title says so" + _CHOSEN,
     generated.samples: "New images: decoded samples of the prior, or of a density of training codings" + _CHOSEN,
     generated.interpolations: "Interpolations from one test row to another" + _CHOSEN,
@@ -54,28 +53,28 @@ def draw(name: str, settings: Sequence[Setting], load_arrays: ArrayLoader) -> tu
     Raises MissingArraysError.
     """
     labels = unique(setting.label for setting in settings)
-    best = [setting for setting in settings if setting.best]
+    settings_to_draw = [setting for setting in settings if setting.best]
     styles = {label: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, label in enumerate(labels)}
-    figure = FIGURES[name][0](best, styles, load_arrays) if best else None
+    figure = FIGURES[name][0](settings_to_draw, styles, load_arrays) if settings_to_draw else None
     if figure is None:
         return None
     buffer = io.BytesIO()
     large = figure.get_figwidth() * figure.get_figheight() >= 120  # a page shows many panels small anyway
     figure.savefig(buffer, format="png", dpi=75 if large else 120, bbox_inches="tight", metadata={"Software": None})
-    return reduce_colours(buffer.getvalue(), GREYS if name in _OF_MANY_IMAGES else 256), _note(name, best)
+    return reduce_colours(buffer.getvalue(), GREYS if name in _OF_MANY_IMAGES else 256), _note(name, settings_to_draw)
 
 
-def _note(name: str, best: Sequence[Setting]) -> str:
+def _note(name: str, settings_to_draw: Sequence[Setting]) -> str:
     """What a figure leaves out, in words; empty where it is complete."""
     if name == "r2_against_l0.png":
-        return sparsity.note(best)
+        return sparsity.note(settings_to_draw)
     if name in ("swept.png", "swept_curves.png"):
-        return swept.note(name, best)
+        return swept.note(name, settings_to_draw)
     if name in _OF_ONE_RUN_A_LABEL:
-        splits = generated.by_split(best, images=name in _OF_MANY_IMAGES)
+        splits = generated.by_split(settings_to_draw, images=name in _OF_MANY_IMAGES)
         note = f" Only the first {drawing.MOST_LABELS} labels are drawn." if len(splits) > drawing.MOST_LABELS else ""
         return note + _FIRST_SPLIT * any(len(settings) > 1 for settings in splits.values())
-    lines = drawing.by_label(best, None)
+    lines = drawing.by_label(settings_to_draw, None)
     if name == "codings_2d.png":
         return _FIRST_SPLIT * (len(lines) > len({(line[0].runs[0]["dataset"], line[0].label) for line in lines}))
     note = ""
@@ -84,8 +83,8 @@ def _note(name: str, best: Sequence[Setting]) -> str:
     if name == "learning_curves.png" and max(map(len, lines)) > drawing.MOST_CURVES:
         note += f" At most {drawing.MOST_CURVES} numbers of codings are drawn for a label."
     if name == "reconstructions.png":
-        blocks = {(setting.dataset, setting.codings) for setting in best if setting.image_shape}
-        drawn = best_figures.reconstructed_blocks(best)
+        blocks = {(setting.dataset, setting.codings) for setting in settings_to_draw if setting.image_shape}
+        drawn = best.reconstructed_blocks(settings_to_draw)
         if len(drawn) < len(blocks):
             note += f" Only {len(drawn)} of the {len(blocks)} numbers of codings are drawn."
     return note

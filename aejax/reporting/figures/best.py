@@ -85,10 +85,9 @@ def learning_curves(best: Sequence[Setting], styles: Styles, load_arrays: ArrayL
         curves = []
         for setting in line:
             colour = shades[setting.codings] if len(codings) > 1 else styles[setting.label][0]
-            for kind, marker, width, alpha in (("train", "x", 1.1, 0.7), ("validation", "o", 1.5, 1.0)):
+            for kind, ls, marker, width, alpha in (("train", "--", "x", 1.1, 0.7), ("validation", "-", "o", 1.5, 1.0)):
                 curve_pe = drawing.stack_curves(load_arrays, setting.completed, f"history/{kind}_error")
-                style: dict[str, Any] = {"ls": handles[kind].get_linestyle(), "lw": width, "alpha": alpha}
-                drawing.draw_mean_and_range(ax, curve_pe, 0.2, marker, color=colour, **style)
+                drawing.draw_mean_and_range(ax, curve_pe, 0.2, marker, color=colour, ls=ls, lw=width, alpha=alpha)
                 curves.append(curve_pe)
                 if curve_pe.shape[1] == 1:
                     handles[kind].set_marker(marker)
@@ -153,10 +152,9 @@ def features(best: Sequence[Setting], styles: Styles, load_arrays: ArrayLoader) 
     figure, axes = drawing.grid(len(shown), 4.2, 3.9)
     for ax, setting in zip(axes, shown, strict=True):
         (weights,) = drawing.load_required(load_arrays, [setting.best_run], "features")
-        weights = weights[: drawing.MOST_FEATURES]
         # runs of old versions have no deviation
         deviation = drawing.load_optional(load_arrays, setting.best_run, "features/deviation")
-        weights = weights if deviation is None else weights * deviation
+        weights = weights[: drawing.MOST_FEATURES] * (1.0 if deviation is None else deviation)
         limit = float(np.quantile(np.abs(weights), 0.995)) or 1.0
         shape = weights.shape[1:] if weights.ndim > 2 else setting.image_shape  # a convolution's kernels are smaller
         image = tile_images(weights, shape, math.ceil(math.sqrt(len(weights))), background=math.inf)

@@ -90,7 +90,15 @@ def grid(panels: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
     columns = 2 if panels == 4 else min(panels, 3)
     rows = math.ceil(panels / columns)
     figure = Figure(figsize=(max(5.5, columns * width), rows * height + 0.6), layout="constrained")
-    return figure, [figure.add_subplot(rows, columns, i + 1) for i in range(panels)]
+    return figure, subplots(figure, panels, rows, columns)
+
+
+def subplots(figure: Figure, panels: int, rows: int, columns: int, **options: Any) -> list[Axes]:
+    """The first panels of a table of axes, row by row; the others are hidden, yet keep their place."""
+    axes = figure.subplots(rows, columns, squeeze=False, **options).ravel()
+    for ax in axes[panels:]:
+        ax.set_axis_off()
+    return list(axes[:panels])
 
 
 def image_lines(lines: Sequence[ImageLine], width: float, title: str) -> Figure:

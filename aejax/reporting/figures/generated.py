@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from aejax.evaluation.artifacts import INTERPOLATION_STEPS, TRAVERSAL_DEVIATIONS, TRAVERSAL_QUANTILES
-from aejax.reporting.figures.drawing import MOST_LABELS, Styles, dress, finish, load_optional, load_required, show_image
+from aejax.reporting.figures.drawing import MOST_LABELS, Styles, dress, finish, load_required, show_image, subplots
 from aejax.reporting.images import tile_images
 from aejax.reporting.settings import ArrayLoader, Row, Setting, format_number
 
@@ -61,8 +61,8 @@ def samples(best: Sequence[Setting], styles: Styles, load_arrays: ArrayLoader) -
         images, nearest, distance, test_distance = arrays
         mean_distance = format_number(float(distance.mean()), 3)
         mean_test_distance = format_number(float(test_distance.mean()), 3)
-        left_title = f"{setting.label}, {setting.dataset}, {setting.codings} codings"
-        left_title += f"\n{len(images)} samples of {_DENSITIES[density]}"
+        subject = f"{setting.label}, {setting.dataset}, {setting.codings} codings"
+        left_title = f"{subject}\n{len(images)} samples of {_DENSITIES[density]}"
         right_title = f"the training rows nearest to them\n{mean_distance} away; test rows {mean_test_distance}"
         for ax, title, shown in ((left, left_title, images), (right, right_title, nearest)):
             show_image(ax, tile_images(shown / 255, setting.image_shape, 10))
@@ -95,10 +95,10 @@ def traversals(best: Sequence[Setting], styles: Styles, load_arrays: ArrayLoader
     tables = []
     for setting in settings_to_show(best):
         images, units = load_required(load_arrays, [setting.best_run], "traversals/images", "traversals/units")
-        if load_optional(load_arrays, setting.best_run, "samples/prior/images") is None:
-            steps = [f"{level:.0%}" for level in TRAVERSAL_QUANTILES]
-        else:
+        if "samples/prior/images" in (load_arrays(setting.best_run["run_id"]) or {}):
             steps = [f"{step:+g} sd" for step in TRAVERSAL_DEVIATIONS]
+        else:
+            steps = [f"{level:.0%}" for level in TRAVERSAL_QUANTILES]
         tables.append(ImageTable(setting, images, [f"coding {i}" for i in units], steps))
     return _draw_tables(tables, "One coding moved, the others at their mean: those that vary most")
 
@@ -123,9 +123,8 @@ def _draw_tables(tables: Sequence[ImageTable], title: str) -> Figure | None:
     # 1.3 for a title of three lines and the names of the steps
     heights = [1.3 + max(image_heights[i : i + columns]) for i in range(0, len(tables), columns)]
     figure = Figure(figsize=(columns * width, sum(heights) + 0.5), layout="constrained")
-    cells = figure.add_gridspec(len(heights), columns, height_ratios=heights)
-    for i, (setting, images, row_names, column_names) in enumerate(tables):
-        ax = figure.add_subplot(cells[i])
+    axes = subplots(figure, len(tables), len(heights), columns, height_ratios=heights)
+    for ax, (setting, images, row_names, column_names) in zip(axes, tables, strict=True):
         image = tile_images(images.reshape(-1, images.shape[-1]) / 255, setting.image_shape, images.shape[1])
         show_image(ax, image)
         dress(ax, f"{setting.label}, {setting.dataset}, {setting.codings} codings", images=True)
