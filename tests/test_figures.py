@@ -12,7 +12,7 @@ import pytest
 
 from aejax.reporting import figures
 from aejax.reporting.figures import best as best_figures
-from aejax.reporting.figures import swept
+from aejax.reporting.figures import drawing, swept
 from aejax.reporting.settings import group_settings
 from fabricated import FIGURES, SWEPT, arrays_of, blank, falling, make, population, write
 
@@ -269,3 +269,11 @@ def test_codings_are_mapped_once_for_each_label(tmp_path):
     assert [ax.get_xlabel() for ax in figure.axes] == ["first direction of codings", "first coding", "first component"]
     text, _ = write(tmp_path, rows)
     assert "beside PCA's; runs chosen by validation.* Of data split in several ways the first split is drawn." in text
+
+
+def test_a_curve_with_a_gap_has_the_range_of_its_finite_values():
+    """A run may complete whose validation error was not finite in one epoch; its curves are drawn none the less."""
+    curves = [np.array([[1.0, np.nan, 0.5]]), np.array([[2.0, np.inf]])]
+    assert drawing.range_of(curves) == (0.5, 2.0)
+    assert drawing.range_of([np.array([np.nan])]) == (1e-30, 1e-30)
+    assert drawing.range_of([]) == (1e-30, 1e-30)

@@ -46,26 +46,28 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     _add_run(commands)
 
-    add = _add_command(commands, "encode", "write codings of new data by a stored run", data=True).add_argument
-    add("source", metavar="DATA", help="The rows: a .npy, .npz or .csv file, a folder of images, or DATASET[:SPLIT].")
-    add("out", type=Path, metavar="OUT.npy", help="The file to write: float32, (n, codings).")
-    add = _add_command(commands, "decode", "write reconstructions from codings by a stored run").add_argument
-    add("source", type=Path, metavar="CODINGS", help="The codings: a .npy file, (n, codings).")
+    encode = _add_command(commands, "encode", "write codings of new data by a stored run", data=True)
+    encode.add_argument(
+        "source", metavar="DATA", help="The rows: a .npy, .npz or .csv file, a folder of images, or DATASET[:SPLIT]."
+    )
+    encode.add_argument("out", type=Path, metavar="OUT.npy", help="The file to write: float32, (n, codings).")
+    decode = _add_command(commands, "decode", "write reconstructions from codings by a stored run")
+    decode.add_argument("source", type=Path, metavar="CODINGS", help="The codings: a .npy file, (n, codings).")
     text = "The file to write: float32, in raw units, in the shape of the run's data."
-    add("out", type=Path, metavar="OUT.npy", help=text)
+    decode.add_argument("out", type=Path, metavar="OUT.npy", help=text)
     _add_generators(commands)
 
-    add = _add_command(commands, "report", "rebuild summary and figures from stored runs", run=()).add_argument
-    add("folder", type=Path, help="The results folder of an experiment: results/EXPERIMENT.")
-    add = _add_command(commands, "ls", "list experiments, or the runs of one", run=()).add_argument
+    report = _add_command(commands, "report", "rebuild summary and figures from stored runs", run=())
+    report.add_argument("folder", type=Path, help="The results folder of an experiment: results/EXPERIMENT.")
+    ls = _add_command(commands, "ls", "list experiments, or the runs of one", run=())
     text = "The folder to list: results, or results/EXPERIMENT (default: results)."
-    add("path", type=Path, nargs="?", default="results", help=text)
+    ls.add_argument("path", type=Path, nargs="?", default="results", help=text)
     text = "Sort runs by a column or a field of their rows; --sort=-FIELD sorts downwards."
-    add("--sort", metavar="FIELD", help=text)
-    add("--status", metavar="STATUS", help="List only completed, failed, diverged or damaged runs.")
-    add("--json", **_FLAG, help="Print strict JSON.")
-    add = _add_command(commands, "show", "print everything stored of a run").add_argument
-    add("--json", **_FLAG, help="Print strict JSON.")
+    ls.add_argument("--sort", metavar="FIELD", help=text)
+    ls.add_argument("--status", metavar="STATUS", help="List only completed, failed, diverged or damaged runs.")
+    ls.add_argument("--json", **_FLAG, help="Print strict JSON.")
+    show = _add_command(commands, "show", "print everything stored of a run")
+    show.add_argument("--json", **_FLAG, help="Print strict JSON.")
     text = "print in what two runs differ: fields, metrics, parameters"
     _add_command(commands, "diff", text, run=("first", "second"))
     return parser
@@ -75,12 +77,12 @@ def _add_command(commands: Any, name: str, text: str, *, run: Sequence[str] = ("
     """Add a command. `run` names its arguments that are a stored run; with `data` it reads datasets."""
     command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
     if data:
-        text = "Read datasets from this folder, and download them into it (default: the folder of TFDS)."
-        command.add_argument("--data-dir", type=Path, metavar="DIR", help=text)
+        folder_help = "Read datasets from this folder, and download them into it (default: the folder of TFDS)."
+        command.add_argument("--data-dir", type=Path, metavar="DIR", help=folder_help)
     command.add_argument("--debug", **_FLAG, help="Show the traceback of an error.")
-    text = "The stored run: its folder, or results/EXPERIMENT/ID. The beginning of the ID is enough."
+    run_help = "The stored run: its folder, or results/EXPERIMENT/ID. The beginning of the ID is enough."
     for argument in run:
-        command.add_argument(argument, type=Path, metavar="RUN", help=text)
+        command.add_argument(argument, type=Path, metavar="RUN", help=run_help)
     return command
 
 
@@ -128,29 +130,35 @@ def _add_generators(commands: Any) -> None:
     out_text = """Write a picture (FILE.png, for images), a table in raw units (FILE.csv, for other rows) or an array in
         raw units (FILE.npy)."""
     text = "draw codings from a density of a stored run and decode them"
-    add = _add_command(commands, "sample", text).add_argument
-    add("--images", **_COUNT, default=60, help="Draw N rows (default: 60).")
+    sample = _add_command(commands, "sample", text)
+    sample.add_argument("--images", **_COUNT, default=60, help="Draw N rows (default: 60).")
     text = """Draw from the prior, gaussian or mixture density (default: the first of prior, mixture and gaussian that
         the run has)."""
-    add("--density", dest="kind", metavar="KIND", help=text)
-    add("--seed", type=int, default=0, metavar="S", help="Set the seed of the draws (default: 0).")
-    add("--noise", **_FLAG, help="Sample from the likelihood of a variational run instead of its mean.")
-    add("--out", type=Path, metavar="FILE", help=out_text)
+    sample.add_argument("--density", dest="kind", metavar="KIND", help=text)
+    sample.add_argument("--seed", type=int, default=0, metavar="S", help="Set the seed of the draws (default: 0).")
+    sample.add_argument("--noise", **_FLAG, help="Sample from the likelihood of a variational run instead of its mean.")
+    sample.add_argument("--out", type=Path, metavar="FILE", help=out_text)
 
     text = "decode codings between those of two test rows, by a stored run"
-    add = _add_command(commands, "interpolate", text, data=True).add_argument
-    add("rows", type=int, nargs="*", metavar="ROW", help="Pairs of numbers of test rows (default: 0 1 2 3 4 5 6 7).")
-    add("--steps", **_COUNT, default=8, help="Decode N rows per pair, including both ends (default: 8).")
+    interpolate = _add_command(commands, "interpolate", text, data=True)
+    interpolate.add_argument(
+        "rows", type=int, nargs="*", metavar="ROW", help="Pairs of numbers of test rows (default: 0 1 2 3 4 5 6 7)."
+    )
+    interpolate.add_argument(
+        "--steps", **_COUNT, default=8, help="Decode N rows per pair, including both ends (default: 8)."
+    )
     text = "Follow an arc instead of a straight line (default: only for a variational run)."
-    add("--spherical", action=argparse.BooleanOptionalAction, default=None, help=text)
-    add("--out", type=Path, metavar="FILE", help=out_text)
+    interpolate.add_argument("--spherical", action=argparse.BooleanOptionalAction, default=None, help=text)
+    interpolate.add_argument("--out", type=Path, metavar="FILE", help=out_text)
 
     text = "decode codings with one coding varied at a time, by a stored run"
-    add = _add_command(commands, "traverse", text, data=True).add_argument
+    traverse = _add_command(commands, "traverse", text, data=True)
     text = "Vary these codings, counted from 0 (default: all, at most the 32 with the largest spread)."
-    add("--codings", type=int, nargs="+", default=(), metavar="I", help=text)
-    add("--row", type=int, metavar="ROW", help="Keep the other codings at this test row's (default: at their means).")
-    add("--out", type=Path, metavar="FILE", help=out_text)
+    traverse.add_argument("--codings", type=int, nargs="+", default=(), metavar="I", help=text)
+    traverse.add_argument(
+        "--row", type=int, metavar="ROW", help="Keep the other codings at this test row's (default: at their means)."
+    )
+    traverse.add_argument("--out", type=Path, metavar="FILE", help=out_text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -54,8 +54,10 @@ def find_run(path: Path) -> SelectedRun:
     """The run that a path means, with its files checked. Raises ResultsError where no run or several runs match."""
     folder = run_finder.find_run_folder(path)
     damage: list[str] = []
-    index = {row["run_id"]: row for row in run_folders.read_index(folder.parent.parent)}
-    row = run_folders.read_row(folder, damage.append) or index.get(folder.name)
+    row = run_folders.read_row(folder, damage.append)
+    if row is None:
+        index = run_folders.read_index(folder.parent.parent)
+        row = next((stored for stored in index if stored["run_id"] == folder.name), None)
     return SelectedRun(folder, row, folder.is_dir(), "; ".join(damage) or None)
 
 
@@ -103,8 +105,10 @@ def changed_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a stored config that have no default or differ from the default of `Sweep`."""
     defaults: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(Sweep)}
     defaults |= {name: registry.function_name(name, defaults[name]) for name in registry.CHOICES}
-    defaults |= {"digests": {}, "label": config.get("label")}  # the row has the label, too
-    return {name: value for name, value in config.items() if name not in defaults or defaults[name] != value}
+    defaults["digests"] = {}
+    changed = {name: value for name, value in config.items() if name not in defaults or defaults[name] != value}
+    changed.pop("label", None)  # the row has the label, too
+    return changed
 
 
 def _print_run(run: SelectedRun, row: Row) -> None:

@@ -7,6 +7,7 @@ arrays are verified every time. `make` writes that file with scikit-learn.
 from __future__ import annotations
 
 import hashlib
+import io
 from pathlib import Path
 from typing import Any
 
@@ -169,8 +170,10 @@ def make(folder: str | Path) -> Path:
         for name, array in (("images", images), ("labels", labels)):
             if hashlib.sha256(array.tobytes()).hexdigest() != DIGESTS[name]:
                 raise DataError("olivetti", f"{name} from scikit-learn are not the original", "report it")
+        archive = io.BytesIO()
+        np.savez_compressed(archive, images=images, labels=labels)
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(path, images=images, labels=labels)
+        path.write_bytes(archive.getvalue())
     except OSError as error:
         problem = f"could not be downloaded or written ({error})"
         raise MachineError(str(path), problem, "check the network and the folder") from error

@@ -85,12 +85,14 @@ def _reconstruct(autoencoder: Autoencoder, params: Params, x_bd: jax.Array, unit
     return z_bk, reconstruction_bd, jnp.sum(jnp.square(reconstruction_bd - x_bd), axis=-1)
 
 
-def reconstruct(autoencoder: Autoencoder, params: Params, x_nd: np.ndarray, *, unit: float = 1.0) -> list[np.ndarray]:
+def reconstruct(
+    autoencoder: Autoencoder, params: Params, x_nd: np.ndarray, *, unit: float = 1.0
+) -> tuple[np.ndarray, ...]:
     """Codings (n, k), reconstructions (n, d) and squared errors (n,) of the rows `x_nd / unit`, all float32.
 
     Squared errors are summed over inputs. Matrix products have the highest precision.
     """
-    return in_blocks(lambda block_bd, _: _reconstruct(autoencoder, params, block_bd, unit), x_nd, BLOCK_ROWS)
+    return tuple(in_blocks(lambda block_bd, _: _reconstruct(autoencoder, params, block_bd, unit), x_nd, BLOCK_ROWS))
 
 
 @functools.partial(jax.jit, static_argnames="autoencoder")

@@ -85,7 +85,7 @@ def interpolate(
     loaded = stored_run.load(run)
     path = _output_path(out, "interpolation", loaded)
     test_rows = loaded.row["data"]["test_rows"]
-    rows = rows or range(min(8, test_rows // 2 * 2))
+    rows = rows if len(rows) else range(min(8, test_rows // 2 * 2))
     pairs = [validate.whole_number("ROW", row, minimum=0, maximum=test_rows - 1) for row in rows]
     if len(pairs) % 2 or not pairs:
         raise ConfigError("ROW", f"{len(pairs)} rows", "give pairs of them: an even number")
@@ -117,7 +117,7 @@ def traverse(
     k = loaded.row["codings"]
     has_prior = loaded.autoencoder.generative is not None
     quantiles = _stored_array(run, loaded, "codings/quantiles")
-    if codings:
+    if len(codings):
         units = [validate.whole_number("--codings", unit, minimum=0, maximum=k - 1) for unit in codings]
     else:
         spread = quantiles[-1] - quantiles[0]

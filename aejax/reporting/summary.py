@@ -8,6 +8,7 @@ import io
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from aejax.reporting import health_table, time_budget
 from aejax.reporting.settings import (
@@ -71,45 +72,48 @@ def write(folder: Path, rows: Sequence[Row], load_arrays: ArrayLoader) -> list[P
     cannot be drawn costs only itself: the summary names the error. Other old figures are deleted.
     """
     settings = group_settings(list({row["run_id"]: row for row in rows}.values()))
-    pngs, texts = _draw_figures(folder, settings, functools.lru_cache(maxsize=32)(load_arrays))
+    figures = _draw_figures(folder, settings, functools.lru_cache(maxsize=32)(load_arrays))
     title = rows[0]["experiment"] if rows else folder.name
     files = {"summary.csv": _csv(settings).encode()}
-    files |= {name: png for name, png in pngs.items() if png is not None}
+    files |= {figure.name: figure.png for figure in figures if figure.png is not None}
+    texts = [figure.text for figure in figures if figure.text]
     files["summary.md"] = _markdown(title, settings, texts, folder).encode()
     for name, data in files.items():
         write_atomic(folder / name, data)
-    for name in pngs.keys() - files.keys():
-        (folder / name).unlink(missing_ok=True)
+    for figure in figures:
+        if figure.png is None and not figure.keep:
+            (folder / figure.name).unlink(missing_ok=True)
     return [folder / name for name in files]
 
 
-def _draw_figures(
-    folder: Path, settings: Sequence[Setting], load_arrays: ArrayLoader
-) -> tuple[dict[str, bytes | None], list[str]]:
-    """The PNG of every figure by its file name, and the Markdown of those that the summary mentions.
+class _Figure(NamedTuple):
+    """A figure: its PNG if it was drawn, its Markdown if the summary mentions it, whether an older file may stay."""
 
-    The PNG is None where an older file must go; a figure whose older file may stay is left out.
-    """
-    pngs: dict[str, bytes | None] = {}
-    texts: list[str] = []
+    name: str
+    png: bytes | None = None
+    text: str = ""
+    keep: bool = False
+
+
+def _draw_figures(folder: Path, settings: Sequence[Setting], load_arrays: ArrayLoader) -> list[_Figure]:
     if not any(setting.completed for setting in settings) and not any(folder.glob("*.png")):
-        return pngs, texts
+        return []
     from aejax.reporting import figures  # matplotlib is slow to import
 
+    drawn = []
     for name, (_, caption) in figures.FIGURES.items():
         shown = f"![{caption}]({name})\n\n*{caption}*"
         try:
-            pngs[name], note = figures.draw(name, settings, load_arrays) or (None, "")
-            texts += [shown + note] if pngs[name] else []
+            png, note = figures.draw(name, settings, load_arrays) or (None, "")
+            drawn.append(_Figure(name, png, shown + note if png else ""))
         except figures.MissingArraysError as missing:
             exists = (folder / name).exists()
             text = f"{shown} **Kept from an earlier report:**" if exists else f"*{caption}* **Not drawn:**"
-            texts.append(f"{text} the arrays of run `{missing}` are not in this copy.")
+            drawn.append(_Figure(name, None, f"{text} the arrays of run `{missing}` are not in this copy.", keep=True))
         except Exception as error:  # a figure that fails costs the figure, never the summary
-            pngs[name] = None
             reason = escape(f"{type(error).__name__}: {error}"[:300])
-            texts.append(f"*{caption}* `{name}` could not be drawn: {reason}")
-    return pngs, texts
+            drawn.append(_Figure(name, None, f"*{caption}* `{name}` could not be drawn: {reason}"))
+    return drawn
 
 
 def _markdown(experiment: str, settings: Sequence[Setting], figures: Sequence[str], folder: Path) -> str:

@@ -34,19 +34,19 @@ def _sentences(best: Sequence[Setting], subject: str, start: str) -> list[str]:
         return [f"{start}has no completed run."]
     evidence = [best[0], best[-1]] if len(best) > 3 else list(best)
     sentences = []
-    openings = (start, f"{subject}: ")  # where PCA makes an error, and where it is exact
-    later_openings = ("It ", "")
+    openings = {False: start, True: f"{subject}: "}  # by whether PCA is exact
+    later_openings = {False: "It ", True: ""}
     lead_in = ""  # introduces the comparison of squared errors after a comparison by a score
     for setting in evidence:
         at = f" at {count_noun(setting.codings, 'coding')}" * (len(best) > 1)
         for comparison in setting.comparisons:
             text = _compare_by_score(setting, comparison, at)
             if text:
-                sentences.append(f"{openings[0]}{text}.")
+                sentences.append(f"{openings[False]}{text}.")
                 openings = later_openings
                 lead_in = comparison.sse_introduction
     if lead_in:
-        openings = (f"{lead_in} it ", f"{lead_in}: ")
+        openings = {False: f"{lead_in} it ", True: f"{lead_in}: "}
     if len(best) > 3:
         codings: dict[str, list[str]] = {}
         for setting in best:

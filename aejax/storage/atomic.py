@@ -224,13 +224,14 @@ def disk_errors_as_one_line(path: Path, needed_bytes: int = 0) -> Iterator[None]
         raise
     except OSError as error:
         failed_path = str(error.filename or path)
-        reason = (error.strerror or type(error).__name__).lower()
         if error.errno in DISK_FULL_ERRORS:
+            reason = (error.strerror or "disk full").lower()
             problem = f"{reason}: {needed_bytes} bytes needed, {_free_bytes(path)} free"
             raise MachineError(str(path), problem, "free space or choose another folder, then run again") from error
         if error.errno in PERMISSION_ERRORS:
             reason = "read-only" if error.errno == errno.EROFS else "no permission to write"
             raise MachineError(failed_path, reason, "choose a folder you can write to") from error
+        reason = (error.strerror or type(error).__name__).lower()
         raise MachineError(failed_path, reason, "fix that or choose another folder, then run again") from error
 
 

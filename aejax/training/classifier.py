@@ -52,7 +52,7 @@ def classifier(autoencoder: Autoencoder, inputs: int, classes: int, *, frozen: b
     """
     classes = validate.whole_number("classes", classes, minimum=2)
 
-    def init(_: jax.Array, params: Params) -> Params:
+    def init(key: jax.Array, params: Params) -> Params:
         encoder = jax.tree.map(jnp.array, _read_by_encode(autoencoder, params, inputs))  # copies
         codings = jax.eval_shape(autoencoder.encode, encoder, jnp.zeros((1, inputs))).shape[-1]
         return {"encoder": encoder, "head": {"kernel": jnp.zeros((codings, classes)), "bias": jnp.zeros(classes)}}

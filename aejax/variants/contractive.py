@@ -37,7 +37,7 @@ def contractive(
     decode, predict = decode_and_target(net, output, error)
     one_layer = _is_one_elementwise_layer(net)
 
-    def loss(params: Params, _: jax.Array, x_bd: jax.Array, *, contraction: Scalar, l2: Scalar):
+    def loss(params: Params, key: jax.Array, x_bd: jax.Array, *, contraction: Scalar, l2: Scalar):
         reconstruction_error = error(predict(params, net.encode(params, x_bd)), x_bd)
         norms_b = _one_layer_norms(net, params, x_bd) if one_layer else squared_jacobian_norms(net.encode, params, x_bd)
         jacobian = jnp.mean(norms_b)

@@ -40,7 +40,7 @@ def marginalised_denoising(
         problem = "marginalised_denoising, with a net, an output or an error whose expectation has no closed form"
         raise ConfigError("variant", problem, "take denoising, or an mlp of one affine layer and squared_error")
 
-    def loss(params: Params, _: jax.Array, x_bd: jax.Array, *, level: Scalar, l2: Scalar):
+    def loss(params: Params, key: jax.Array, x_bd: jax.Array, *, level: Scalar, l2: Scalar):
         encoder_dk, decoder_kd = affine_kernels(params)
         if noise == "gaussian":
             mean_bd = x_bd

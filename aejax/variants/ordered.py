@@ -46,7 +46,7 @@ def nonuniform_l2(
         raise ConfigError("variant", "nonuniform_l2, with a net whose codings have no kernels of their own", "take mlp")
     decode, predict = decode_and_target(net, output, error)
 
-    def loss(params: Params, _: jax.Array, x_bd: jax.Array, *, l2: Scalar, l2_spread: Scalar):
+    def loss(params: Params, key: jax.Array, x_bd: jax.Array, *, l2: Scalar, l2_spread: Scalar):
         reconstruction_error = error(predict(params, net.encode(params, x_bd)), x_bd)
         trained_codings = jnp.sum(nets.coding_mask(params, net.coding_axes, net.codings))
         share_k = jnp.arange(net.codings) / jnp.maximum(trained_codings - 1, 1)
@@ -167,7 +167,7 @@ def rotation_augmented(
         raise ConfigError("variant", problem, "set coding_activation=identity, and net=mlp")
     decode, predict = decode_and_target(net, output, error)
 
-    def loss(params: Params, _: jax.Array, x_bd: jax.Array, *, rotation: Scalar, l2: Scalar):
+    def loss(params: Params, key: jax.Array, x_bd: jax.Array, *, rotation: Scalar, l2: Scalar):
         z_bk = net.encode(params, x_bd)
         reconstruction_error = error(predict(params, z_bk), x_bd)
         centred_bk = z_bk - jnp.mean(z_bk, axis=0, keepdims=True)

@@ -25,7 +25,7 @@ def plain(net: Net, *, output: Activation = identity, error: ErrorFunction = pen
     """
     decode, predict = decode_and_target(net, output, error)
 
-    def loss(params: Params, _: jax.Array, x_bd: jax.Array, *, l2: Scalar):
+    def loss(params: Params, key: jax.Array, x_bd: jax.Array, *, l2: Scalar):
         reconstruction_error = error(predict(params, net.encode(params, x_bd)), x_bd)
         penalty = l2 * penalties.l2(params)
         return reconstruction_error + penalty, {"error": reconstruction_error, "penalty": penalty}

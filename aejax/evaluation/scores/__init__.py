@@ -9,22 +9,41 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-# `as` tells type checkers that the name is public here
-from aejax.evaluation.scores.axes import axes as axes
-from aejax.evaluation.scores.base import Comparison as Comparison
-from aejax.evaluation.scores.base import Score as Score
-from aejax.evaluation.scores.base import TrainedRun as TrainedRun
-from aejax.evaluation.scores.classification import classification as classification
-from aejax.evaluation.scores.contraction import contraction as contraction
-from aejax.evaluation.scores.denoising import denoising as denoising
-from aejax.evaluation.scores.density import density as density
-from aejax.evaluation.scores.likelihood import likelihood as likelihood
-from aejax.evaluation.scores.retrieval import retrieval as retrieval
-from aejax.evaluation.scores.sparsity import sparsity as sparsity
+from aejax.evaluation.scores.axes import axes
+from aejax.evaluation.scores.base import Comparison, Score, TrainedRun
+from aejax.evaluation.scores.classification import classification
+from aejax.evaluation.scores.contraction import contraction
+from aejax.evaluation.scores.denoising import denoising
+from aejax.evaluation.scores.density import density
+from aejax.evaluation.scores.likelihood import likelihood
+from aejax.evaluation.scores.retrieval import retrieval
+from aejax.evaluation.scores.sparsity import sparsity
+
+__all__ = [
+    "SCORES",
+    "Comparison",
+    "Score",
+    "TrainedRun",
+    "axes",
+    "classification",
+    "contraction",
+    "denoising",
+    "density",
+    "from_config",
+    "likelihood",
+    "retrieval",
+    "sparsity",
+]
 
 SCORES: dict[str, Callable[..., Score]] = {
-    score.__name__: score
-    for score in (axes, contraction, denoising, classification, density, likelihood, retrieval, sparsity)
+    "axes": axes,
+    "contraction": contraction,
+    "denoising": denoising,
+    "classification": classification,
+    "density": density,
+    "likelihood": likelihood,
+    "retrieval": retrieval,
+    "sparsity": sparsity,
 }
 """Every score by its name in stored configs."""
 

@@ -36,7 +36,7 @@ class TrainedRun:
     check_interrupt: Callable[[], None] = lambda: None
     _training_codings: dict[int, np.ndarray] = field(default_factory=dict, init=False, repr=False)
 
-    def reconstruct(self, x_nd: np.ndarray, *, unit: float = 1.0) -> list[np.ndarray]:
+    def reconstruct(self, x_nd: np.ndarray, *, unit: float = 1.0) -> tuple[np.ndarray, ...]:
         """Codings (n, k), reconstructions (n, d) and squared errors (n,) of the rows `x_nd / unit`."""
         return reconstruct(self.autoencoder, self.params, x_nd, unit=unit)
 

@@ -192,7 +192,7 @@ def estimate_log_likelihood(trained: TrainedRun, x_nd: np.ndarray, samples: int)
     """Estimate the log-likelihood of rows by `samples` importance samples per row, on all local devices.
 
     `x_nd` are rows as the model observes them. They are processed in blocks of ROWS_AT_ONCE rows per device, so that
-    another number of devices draws other samples. `trained.check_interrupt` is called before each block.
+    another number of devices draws other samples. `trained.check_interrupt` is called after each block.
     """
     devices = jax.local_devices()
     sharding = NamedSharding(Mesh(np.array(devices), ("rows",)), PartitionSpec("rows"))
@@ -200,10 +200,11 @@ def estimate_log_likelihood(trained: TrainedRun, x_nd: np.ndarray, samples: int)
     at_once = max(1, min(samples, passes // ROWS_AT_ONCE))
 
     def estimate_block(block_bd: np.ndarray, start: int) -> tuple[jax.Array, ...]:
-        trained.check_interrupt()
         key = jax.random.fold_in(trained.key, start)
         x_bd = jax.device_put(block_bd, sharding)
-        return _block(trained.autoencoder, trained.params, key, x_bd, samples, at_once)
+        sums = jax.block_until_ready(_block(trained.autoencoder, trained.params, key, x_bd, samples, at_once))
+        trained.check_interrupt()
+        return sums
 
     arrays = reconstruction.in_blocks(estimate_block, x_nd, ROWS_AT_ONCE * len(devices))
     largest, weights, squares, logs, mean_nk, kl_nk = (array.astype(np.float64) for array in arrays)

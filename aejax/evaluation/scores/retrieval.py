@@ -63,7 +63,8 @@ def retrieval(*, queries: int = 500, top: int = 100) -> Score:
     headers = [("distinct_codes", "codes", "distinct codes of the training rows, where they are bits")]
     headers += [("bit_entropy", "bit entropy", "mean entropy of a bit, in bits: 1 where it splits the rows in halves")]
     for suffix, of_features in _METHODS.items():
-        method = suffix.replace("_", ", ", 1).replace("_", " ")
+        method = suffix.replace("_", " ").strip()
+        method = f", {method}" if method else ""
         text = f"training rows ranked by distance {of_features}, for {queries} test rows; relevant: the same label"
         headers.append((f"mean_average_precision{suffix}", f"mAP{method}", f"mean average precision, {text}"))
         headers.append((f"precision_at_top{suffix}", f"P@{top}{method}", f"relevant share of the first {top}, {text}"))
@@ -144,9 +145,8 @@ def rank(
     squares_n = np.square(answers_nk, dtype=np.float32).sum(axis=1)
     for start in range(0, len(queries_qk), BLOCK):
         block_bk = queries_qk[start : start + BLOCK]
-        distance_bn = (
-            np.square(block_bk).sum(axis=1)[:, None] + squares_n - 2 * block_bk @ answers_nk.T
-        )  # exact if bits
+        # exact where the codings are bits
+        distance_bn = np.square(block_bk).sum(axis=1)[:, None] + squares_n - 2 * block_bk @ answers_nk.T
         for distance_n, label in zip(np.maximum(distance_bn, 0), labels_q[start : start + BLOCK], strict=True):
             order_n = np.argsort(distance_n)
             starts_g = np.flatnonzero(np.diff(distance_n[order_n], prepend=-1.0))

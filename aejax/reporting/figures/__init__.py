@@ -14,32 +14,63 @@ from aejax.reporting.settings import ArrayLoader, Setting, unique
 
 __all__ = ["FIGURES", "MissingArraysError", "draw"]
 
-_CHOSEN = "; runs chosen by validation."
-_CAPTIONS: dict[Callable[[Sequence[Setting], Styles, ArrayLoader], Figure | None], str] = {
-    best.error_against_codings: "Test error of the settings that are best by validation, mean and 95 % "
-    "interval; PCA in black.",
-    swept.swept: "Error against each swept hyper-parameter, mean and 95 % interval; PCA in black.",
-    sparsity.r2_against_l0: "Every setting's R² against its number of active codings; PCA against its number of "
-    "components in black.",
-    best.reconstructions: "Test images and their reconstructions" + _CHOSEN,
-    denoised.denoised: "Noisy test images and their reconstructions" + _CHOSEN,
-    best.learning_curves: "Error after each epoch of the settings that are best by validation.",
-    swept.swept_curves: "Validation error after each epoch, coloured by the value of a swept hyper-parameter.",
-    best.codings_2d: "Test rows in the plane of two codings, or in the plane in which more codings vary most, "
-    "beside PCA's" + _CHOSEN,
-    best.features: "Weights of the first layer at the most codings; weights of dense layers are multiplied by "
-    "their input's standard deviation where the title says so" + _CHOSEN,
-    generated.samples: "New images: decoded samples of the prior, or of a density of training codings" + _CHOSEN,
-    generated.interpolations: "Interpolations from one test row to another" + _CHOSEN,
-    generated.traversals: "Each coding moved over quantiles of training codings, or over standard deviations of the "
-    "prior" + _CHOSEN,
-    generated.activating: "Images that most activate a coding" + _CHOSEN,
-    latents.activations: "Distributions of the codings" + _CHOSEN,
-    latents.spectrum: "Variance of the codings in each direction, beside PCA's" + _CHOSEN,
+FIGURES: dict[str, tuple[Callable[[Sequence[Setting], Styles, ArrayLoader], Figure | None], str]] = {
+    "error_against_codings.png": (
+        best.error_against_codings,
+        "Test error of the settings that are best by validation, mean and 95 % interval; PCA in black.",
+    ),
+    "swept.png": (swept.swept, "Error against each swept hyper-parameter, mean and 95 % interval; PCA in black."),
+    "r2_against_l0.png": (
+        sparsity.r2_against_l0,
+        "Every setting's R² against its number of active codings; PCA against its number of components in black.",
+    ),
+    "reconstructions.png": (
+        best.reconstructions,
+        "Test images and their reconstructions; runs chosen by validation.",
+    ),
+    "denoised.png": (
+        denoised.denoised,
+        "Noisy test images and their reconstructions; runs chosen by validation.",
+    ),
+    "learning_curves.png": (
+        best.learning_curves,
+        "Error after each epoch of the settings that are best by validation.",
+    ),
+    "swept_curves.png": (
+        swept.swept_curves,
+        "Validation error after each epoch, coloured by the value of a swept hyper-parameter.",
+    ),
+    "codings_2d.png": (
+        best.codings_2d,
+        "Test rows in the plane of two codings, or in the plane in which more codings vary most, beside PCA's; runs "
+        "chosen by validation.",
+    ),
+    "features.png": (
+        best.features,
+        "Weights of the first layer at the most codings; weights of dense layers are multiplied by their input's "
+        "standard deviation where the title says so; runs chosen by validation.",
+    ),
+    "samples.png": (
+        generated.samples,
+        "New images: decoded samples of the prior, or of a density of training codings; runs chosen by validation.",
+    ),
+    "interpolations.png": (
+        generated.interpolations,
+        "Interpolations from one test row to another; runs chosen by validation.",
+    ),
+    "traversals.png": (
+        generated.traversals,
+        "Each coding moved over quantiles of training codings, or over standard deviations of the prior; runs chosen "
+        "by validation.",
+    ),
+    "activating.png": (generated.activating, "Images that most activate a coding; runs chosen by validation."),
+    "activations.png": (latents.activations, "Distributions of the codings; runs chosen by validation."),
+    "spectrum.png": (
+        latents.spectrum,
+        "Variance of the codings in each direction, beside PCA's; runs chosen by validation.",
+    ),
 }
-"""The function that draws each figure, and the figure's caption."""
-FIGURES = {f"{draw.__name__}.png": (draw, caption) for draw, caption in _CAPTIONS.items()}
-"""By file name, which is the function's name with .png: the function that draws a figure, and its caption."""
+"""File name of each figure, the function that draws it, and its caption."""
 _OF_MANY_IMAGES = ("samples.png", "interpolations.png", "traversals.png", "activating.png")
 _OF_ONE_RUN_A_LABEL = (*_OF_MANY_IMAGES, "activations.png", "spectrum.png")
 _FIRST_SPLIT = " Of data split in several ways the first split is drawn."

@@ -158,10 +158,12 @@ def draw_mean_and_range(ax: Axes, curve_pe: np.ndarray, shade: float, marker: st
 
 
 def range_of(curves: Sequence[np.ndarray]) -> tuple[float, float]:
-    """The lowest and highest value in all of these arrays, both at least 1e-30: the range of a logarithmic axis."""
-    low = min((curve.min() for curve in curves), default=0.0)
-    high = max((curve.max() for curve in curves), default=0.0)
-    return max(low, 1e-30), max(high, 1e-30)
+    """The lowest and highest finite value in all of these arrays, both at least 1e-30: a logarithmic axis' range."""
+    values = np.concatenate([np.zeros(0), *map(np.ravel, curves)])
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return 1e-30, 1e-30
+    return max(finite.min(), 1e-30), max(finite.max(), 1e-30)
 
 
 def log_axis(axis: Any, ratio: float, most: float = 500) -> None:
@@ -170,7 +172,8 @@ def log_axis(axis: Any, ratio: float, most: float = 500) -> None:
     `ratio` is the axis' highest value divided by its lowest: below `most` the ticks are 1, 2, 5, 10, …, else powers
     of 10.
     """
-    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    set_scale = axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale
+    set_scale("log")
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if ratio < most else (1.0,)))
     axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.set_minor_formatter(NullFormatter())

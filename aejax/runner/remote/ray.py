@@ -59,6 +59,7 @@ class Ray:
     @contextlib.contextmanager
     def open(self) -> Iterator[Tasks]:
         """Tasks of the cluster, which keeps running. Raises MachineError where it cannot be reached."""
+        self.check()
         import ray
 
         connected = ray.is_initialized()

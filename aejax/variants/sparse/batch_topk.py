@@ -57,7 +57,7 @@ def batch_topk(
         return jnp.where(units_bk > params["memory"]["threshold"], jax.nn.relu(units_bk), 0.0)
 
     def loss(
-        params: Params, _: jax.Array, x_bd: jax.Array, *, active: Scalar, revive: Scalar, l2: Scalar, progress: Scalar
+        params: Params, key: jax.Array, x_bd: jax.Array, *, active: Scalar, revive: Scalar, l2: Scalar, progress: Scalar
     ):
         units_bk = net.encode(params, centre(params, x_bd))
         kept_bk = largest(units_bk, active * len(x_bd), of_batch=True)

@@ -62,7 +62,7 @@ def gated(
         gate_bk, magnitude_bk = gate_and_magnitude(params, x_bd)
         return jnp.where(gate_bk > 0, magnitude_bk, 0.0)
 
-    def loss(params: Params, _: jax.Array, x_bd: jax.Array, *, l1: Scalar, revive: Scalar, l2: Scalar):
+    def loss(params: Params, key: jax.Array, x_bd: jax.Array, *, l1: Scalar, revive: Scalar, l2: Scalar):
         params = unit_columns(params)
         gate_bk, magnitude_bk = gate_and_magnitude(params, x_bd)
         z_bk = jnp.where(gate_bk > 0, magnitude_bk, 0.0)

@@ -59,7 +59,7 @@ def jump_relu(
         return jnp.where(units_bk > threshold_1k, units_bk, 0.0)
 
     def loss(
-        params: Params, _: jax.Array, x_bd: jax.Array, *, l0: Scalar, bandwidth: Scalar, revive: Scalar, l2: Scalar
+        params: Params, key: jax.Array, x_bd: jax.Array, *, l0: Scalar, bandwidth: Scalar, revive: Scalar, l2: Scalar
     ):
         params = unit_columns(params)
         units_bk, threshold_1k = units_and_thresholds(params, x_bd)

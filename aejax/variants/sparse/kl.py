@@ -37,7 +37,7 @@ def kl_sparse(
     def encode(params: Params, x_bd: jax.Array) -> jax.Array:
         return jax.nn.sigmoid(net.encode(params, x_bd))
 
-    def loss(params: Params, _: jax.Array, x_bd: jax.Array, *, sparsity: Scalar, target: Scalar, l2: Scalar):
+    def loss(params: Params, key: jax.Array, x_bd: jax.Array, *, sparsity: Scalar, target: Scalar, l2: Scalar):
         logits_bk = net.encode(params, x_bd)
         reconstruction_error = error(predict(params, jax.nn.sigmoid(logits_bk)), x_bd)
         kl_k = nets.coding_mask(params, net.coding_axes, net.codings) * kl_of_mean(logits_bk, target)

@@ -43,7 +43,7 @@ def l1_sparse(
     def encode(params: Params, x_bd: jax.Array) -> jax.Array:
         return jax.nn.relu(net.encode(params, centre(params, x_bd)))
 
-    def loss(params: Params, _: jax.Array, x_bd: jax.Array, *, l1: Scalar, revive: Scalar, l2: Scalar):
+    def loss(params: Params, key: jax.Array, x_bd: jax.Array, *, l1: Scalar, revive: Scalar, l2: Scalar):
         params = unit_columns(params)
         z_bk = encode(params, x_bd)
         reconstruction_error = error(predict(params, z_bk), x_bd)

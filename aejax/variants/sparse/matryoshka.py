@@ -55,7 +55,7 @@ def matryoshka(
     most = check_revival(net, dead_after, revived)
     decode, predict, centre = dictionary_decoder(net, output, error)
 
-    def loss(params: Params, _: jax.Array, x_bd: jax.Array, *, active: Scalar, revive: Scalar, l2: Scalar):
+    def loss(params: Params, key: jax.Array, x_bd: jax.Array, *, active: Scalar, revive: Scalar, l2: Scalar):
         units_bk = net.encode(params, centre(params, x_bd))
         z_bk = top_units(units_bk, active)
         reconstruction_error = error(predict(params, z_bk), x_bd)

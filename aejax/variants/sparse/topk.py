@@ -48,7 +48,7 @@ def topk(
     def encode(params: Params, x_bd: jax.Array) -> jax.Array:
         return top_units(net.encode(params, centre(params, x_bd)), params["memory"]["active"])
 
-    def loss(params: Params, _: jax.Array, x_bd: jax.Array, *, active: Scalar, revive: Scalar, l2: Scalar):
+    def loss(params: Params, key: jax.Array, x_bd: jax.Array, *, active: Scalar, revive: Scalar, l2: Scalar):
         units_bk = net.encode(params, centre(params, x_bd))
         z_bk = top_units(units_bk, active)
         reconstruction_error = error(predict(params, z_bk), x_bd)
