@@ -1,0 +1,80 @@
+"""The table of planted faults fits the source, and the tool tells killed faults from survivors."""
+
+from dataclasses import replace
+
+import pytest
+
+import planted_faults
+from planted_faults import Fault, TableError
+
+TEST = """
+import runpy
+
+def test_sum():
+    f = runpy.run_path("aejax/runtime/x.py")["f"]
+    assert f(1, 2)[0] == 3
+"""
+FAULT = Fault("runtime/x.py", "a + b", "a - b", "It subtracts.", ("test_x.py",))
+
+
+def test_every_fault_of_the_table_can_be_planted():
+    faults = planted_faults.read_table()
+    planted_faults.check_table(faults)
+    assert len(faults) >= 120
+    assert len({(fault.file, fault.text, fault.replacement) for fault in faults}) == len(faults)
+
+
+def test_a_faulty_source_still_compiles():
+    for fault in planted_faults.read_table():
+        source = (planted_faults.CHECKOUT / "aejax" / fault.file).read_text()
+        compile(planted_faults.planted(source, fault), fault.file, "exec")
+
+
+@pytest.mark.parametrize("source", ["", "a + b\na + b\n"])
+def test_a_text_that_does_not_stand_exactly_once_is_an_error(source):
+    with pytest.raises(TableError, match="expected once"):
+        planted_faults.planted(source, FAULT)
+
+
+def test_a_fault_that_changes_nothing_is_an_error():
+    with pytest.raises(TableError, match="replaced by itself"):
+        planted_faults.planted("a + b", replace(FAULT, replacement="a + b"))
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A tiny checkout: a function, and a test that looks at one of its two results."""
+    (tmp_path / "aejax/runtime").mkdir(parents=True)
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "aejax/runtime/x.py").write_text("def f(a, b):\n    return a + b, a * b\n")
+    (tmp_path / "tests/test_x.py").write_text(TEST)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("text", "replacement", "outcome", "by"),
+    [
+        ("a + b", "a - b", "killed", "test_x.py::test_sum"),
+        ("a * b", "a / b", "survived", ""),
+    ],
+)
+def test_a_fault_is_killed_where_a_test_looks_and_survives_elsewhere(copy, text, replacement, outcome, by):
+    source = (copy / "aejax/runtime/x.py").read_text()
+    result = planted_faults.try_fault(copy, replace(FAULT, text=text, replacement=replacement))
+    assert (result["outcome"], result["by"]) == (outcome, by)
+    assert (copy / "aejax/runtime/x.py").read_text() == source
+
+
+def test_a_fault_that_stops_pytest_is_undecided(copy):
+    result = planted_faults.try_fault(copy, replace(FAULT, tests=("test_absent.py",)))
+    assert result["outcome"] == "undecided"
+
+
+def test_the_summary_names_what_was_not_killed():
+    outcomes = [
+        {"file": "nets/a.py", "wrong": "One.", "outcome": "killed", "reason": ""},
+        {"file": "nets/a.py", "wrong": "Two.", "outcome": "survived", "reason": ""},
+    ]
+    text = planted_faults.summary(outcomes)
+    assert "all rooms: 1 of 2 killed" in text
+    assert "survived: nets/a.py: Two. (no reason given)" in text
