@@ -114,7 +114,7 @@ def test_fit_refuses_data_without_components(x_nd, problem):
 
 
 def test_truncate_refuses_more_components_than_exist():
-    with pytest.raises(DataError, match=r"16 components asked of data with 15 rows and 80 columns"):
+    with pytest.raises(DataError, match=r"16 components, but the data have 15 rows and 80 columns"):
         pca.truncate(pca.fit(SHAPES["wide"]), 16)
     with pytest.raises(DataError, match="ask for 0 to 15"):
         pca.truncate(pca.fit(SHAPES["wide"]), -1)
@@ -132,7 +132,7 @@ def test_encode_and_decode_refuse_integers():
 
 def test_truncate_warns_of_zero_components_beyond_the_rank():
     params = pca.fit(RANK_DEFICIENT)
-    with pytest.warns(UserWarning, match="7 components asked of data of rank 4"):
+    with pytest.warns(UserWarning, match="the data have rank 4: the last 3 of 7 components are zero"):
         assert not pca.truncate(params, 7).components_kd[4:].any()
 
 

@@ -76,7 +76,7 @@ def expectation(name: str) -> str:
 
 
 def fields(claim: Claim):
-    """(group, attributes) of every placeholder."""
+    """(group, attributes) of every replacement field."""
     for _, name, _, _ in string.Formatter().parse(claim.text):
         if name is not None:
             group, *attributes = re.split(r"[.\[]", name)

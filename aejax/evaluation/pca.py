@@ -131,10 +131,12 @@ def truncate(params: PCAParams, k: int) -> PCAParams:
     Raises DataError where k is below 0 or above min(rows, columns) of the fitted data.
     """
     if not 0 <= k <= len(params.components_kd):
-        problem = f"{k} components asked of data with {params.rows} rows and {len(params.mean_d)} columns"
+        problem = f"{k} components, but the data have {params.rows} rows and {len(params.mean_d)} columns"
         raise DataError("pca", problem, f"ask for 0 to {len(params.components_kd)}")
     if k > params.rank:
-        warnings.warn(f"{k} components asked of data of rank {params.rank}: the further ones are zero", stacklevel=2)
+        warnings.warn(
+            f"the data have rank {params.rank}: the last {k - params.rank} of {k} components are zero", stacklevel=2
+        )
     return params._replace(components_kd=params.components_kd[:k], variances_k=params.variances_k[:k])
 
 
