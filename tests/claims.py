@@ -1,8 +1,8 @@
 """Sentences of the READMEs and of the experiments' docstrings, with their numbers left open, and the committed rows.
 
-A claim is a sentence with replacement fields and the runs or records that fill them: `{ours.sse_test:.2f}` is the mean over
-the seeds of the runs `ours`, `{ours.low.sse_test:.2f}` the lowest, `{ours.seeds}` how many seeds there are. No number
-of a result is typed here. Rows are read as plain JSON: no code of aejax is needed to say what a row says.
+A claim is a sentence with replacement fields and the runs or records that fill them: `{ours.sse_test:.2f}` is the mean
+over the seeds of the runs `ours`, `{ours.low.sse_test:.2f}` the lowest, `{ours.seeds}` how many seeds there are. No
+number of a result is typed here. Rows are read as plain JSON: no code of aejax is needed to say what a row says.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ def slice_codings(params: Params, axes: CodingAxes, codings: int) -> Params:
 
 def coding_mask(params: Params, axes: CodingAxes, codings: int) -> jax.Array:
     """(k,) 1 for a coding that is trained, 0 for one that is masked: all parameters of a masked coding are zero."""
-    leaves = [(leaf_at(params, path), axis) for path, axis in sorted(axes)]
+    leaves = [(leaf_at(params, path), axis) for path, axis in sorted(axes)]  # in the order of the parameters' tree
     masks = [jnp.any(leaf != 0, axis=other_axes(leaf, axis)) for leaf, axis in leaves]
     return functools.reduce(jnp.logical_or, masks).astype(jnp.float32) if masks else jnp.ones(codings)
 

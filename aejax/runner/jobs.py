@@ -76,10 +76,18 @@ class Job:
         """The program to compile. Raises ConfigError where a member cannot be trained."""
         sweep = self.sweep
         runs = [member.run for member in self.members]
-        sizes = {"epochs": sweep.epochs, "batch_size": sweep.batch_size}
-        names = train.check_fit(self.autoencoder, self.training_data, runs, **sizes)
-        options = {name: getattr(sweep, name) for name in ("schedule", "optimiser", "full_batch_steps")}
-        return population.program_spec(self.autoencoder, self.training_data, names, **sizes, **options)
+        data = self.training_data
+        names = train.check_fit(self.autoencoder, data, runs, epochs=sweep.epochs, batch_size=sweep.batch_size)
+        return population.program_spec(
+            self.autoencoder,
+            data,
+            names,
+            epochs=sweep.epochs,
+            batch_size=sweep.batch_size,
+            schedule=sweep.schedule,
+            optimiser=sweep.optimiser,
+            full_batch_steps=sweep.full_batch_steps,
+        )
 
     @functools.cached_property
     def initialiser(self) -> Initialiser | None:

@@ -1,7 +1,7 @@
 """What a variant is: a record of pure functions with one loss signature,
 `loss(params, key, x_bd, **hyper) -> (scalar, metrics)`.
 
-A loss that draws nothing at random names its key `_`. The keyword-only arguments of `loss` are the variant's
+A loss takes its key even where it draws nothing at random. The keyword-only arguments of `loss` are the variant's
 hyper-parameters. None has a default, so a config states the value of each. `progress` is not a hyper-parameter:
 training passes to a loss that takes it the share of the training that is over, from 0 to 1, and evaluation passes 1.
 """
