@@ -171,12 +171,21 @@ def try_all(faults: Sequence[Fault], jobs: int) -> list[dict[str, object]]:
 
 
 def check_sound(faults: Sequence[Fault]) -> None:
-    """Run the tests of all faults on a copy without a fault. Raises TableError unless all of them pass."""
-    tests = sorted({test for fault in faults for test in fault.tests})
+    """Run the tests of all faults on a copy without a fault, one file after another.
+
+    Raises TableError naming the first file that does not pass, or does not end within TIMEOUT_SECONDS.
+    """
     with tempfile.TemporaryDirectory(prefix="planted-faults-") as temporary:
-        done = run_tests(copy_checkout(Path(temporary)), tests)
-    if done.returncode:
-        raise TableError(f"without a fault, pytest ended with {done.returncode}:\n{done.stdout[-2000:]}")
+        copy = copy_checkout(Path(temporary))
+        for test in sorted({test for fault in faults for test in fault.tests}):
+            try:
+                done = run_tests(copy, [test])
+            except subprocess.TimeoutExpired as error:
+                raise TableError(f"{test}, without a fault: no end within {TIMEOUT_SECONDS} s") from error
+            if done.returncode:
+                raise TableError(
+                    f"{test}, without a fault: pytest ended with {done.returncode}:\n{done.stdout[-2000:]}"
+                )
 
 
 def summary(outcomes: Sequence[Mapping[str, object]]) -> str:
@@ -201,6 +210,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="only check that every fault can be planted")
     parser.add_argument("--record", type=Path, help="write what came of every fault to this JSON file")
     options = parser.parse_args(arguments)
+    try:
+        return run(options)
+    except TableError as error:
+        parser.error(str(error))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check or try the faults that the options choose. Raises TableError."""
     faults = read_table()
     check_table(faults)
     if options.only is not None:

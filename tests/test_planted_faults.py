@@ -70,6 +70,17 @@ def test_a_fault_that_stops_pytest_is_undecided(copy):
     assert result["outcome"] == "undecided"
 
 
+@pytest.mark.parametrize("sound", [True, False])
+def test_tests_that_fail_without_a_fault_are_an_error(copy, monkeypatch, sound):
+    monkeypatch.setattr(planted_faults, "copy_checkout", lambda _: copy)
+    if sound:
+        planted_faults.check_sound([FAULT])
+    else:
+        (copy / "tests/test_x.py").write_text(TEST.replace("== 3", "== 4"))
+        with pytest.raises(TableError, match=r"test_x\.py, without a fault: pytest ended with 1"):
+            planted_faults.check_sound([FAULT])
+
+
 def test_the_summary_names_what_was_not_killed():
     outcomes = [
         {"file": "nets/a.py", "wrong": "One.", "outcome": "killed", "reason": ""},

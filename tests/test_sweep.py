@@ -1,6 +1,7 @@
 """`Sweep`, `--set` and experiment files: checks, identity, and one-line errors with field, value and fix."""
 
 import dataclasses
+import inspect
 import json
 import re
 from pathlib import Path
@@ -112,7 +113,7 @@ def test_the_error_of_a_bad_value_names_field_value_and_fix(name):
 
 
 def test_the_docstring_describes_every_field():
-    described = re.findall(r"^        (\w+): ", Sweep.__doc__ or "", re.MULTILINE)
+    described = re.findall(r"^    (\w+): ", inspect.getdoc(Sweep) or "", re.MULTILINE)
     assert described == [field.name for field in dataclasses.fields(Sweep)]
 
 
