@@ -4,14 +4,18 @@ import atexit
 import importlib.util
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
+import processes
 from aejax import cli
 from aejax.datasets import mnist
 from aejax.runtime.errors import AejaxError
@@ -26,13 +30,35 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # the first process of a run:
 if any(importlib.util.find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)):
     # on GPUs JAX multiplies float32 matrices in TF32 unless told otherwise; tests compare with float64
     os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
+DEFAULT_TIER = "not slow"
+QUICK_XLA = "--xla_cpu_use_fusion_emitters=false"
 _TFDS_DATA_DIR = os.environ.get("TFDS_DATA_DIR")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile quickly in the default tier: its many small programs run for a moment, and hold whatever their bits are.
+
+    All other tests, and all tests that are chosen with another `-m`, compile as a user's programs are compiled.
+    """
+    if config.option.markexpr != DEFAULT_TIER:
+        return
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # for processes that tests start
+    jax.config.update("jax_disable_most_optimizations", True)
+    if "PYTEST_XDIST_WORKER" not in os.environ and _xla_knows(QUICK_XLA):
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK_XLA}".strip()
+
+
+def _xla_knows(flag: str) -> bool:
+    """Whether XLA takes this flag: it ends a process that is given an unknown one."""
+    code = "import jax; jax.devices()"
+    environment = {**os.environ, "XLA_FLAGS": flag, "JAX_PLATFORMS": "cpu"}
+    return (
+        subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=False).returncode == 0
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)
 def strict_jax() -> None:
-    import jax
-
     jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
@@ -41,6 +67,16 @@ def forget_programs() -> Iterator[None]:
     """A process that kept the programs of all tests would run out of memory mappings, and be aborted."""
     yield
     population.clear_compiled_programs()
+
+
+@pytest.fixture(autouse=True)
+def end_what_was_started() -> Iterator[None]:
+    """End the processes of a test that failed before they did: they would take the cores from all later tests."""
+    yield
+    while processes.started:
+        with processes.started.pop() as process:
+            process.kill()
+            process.log.close()
 
 
 @pytest.fixture(scope="session", autouse=True)

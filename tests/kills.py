@@ -22,6 +22,8 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from processes import Logged
+
 SWEEP = """
 from aejax.training import loop
 from aejax import Sweep
@@ -42,13 +44,13 @@ NOTES = "trained.jsonl"
 PHASES = ("starting", "compiling the first", "training", "between programs")
 
 
-def start(experiment: Path, results: Path, *, save_every: float = 0, how: str = "auto") -> subprocess.Popen:
+def start(experiment: Path, results: Path, *, save_every: float = 0, how: str = "auto") -> Logged:
     """Start the sweep in another process."""
     command = [sys.executable, __file__, NOTE_BLOCKS, "run", str(experiment), "--results", str(results), "--how", how]
     command += ["--save-every", str(save_every)]
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a background process ignores SIGINT, and so would its child
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    return Logged(command)
 
 
 def run_and_note_blocks(arguments: Sequence[str]) -> int:
@@ -150,7 +152,7 @@ def torture(home: Path, kills: int, epochs: int, seed: int = 0, ways: Sequence[s
         while phase(folder, unkilled) == PHASES[0] and unkilled.poll() is None:
             time.sleep(0.005)
         began = time.monotonic()
-        _, errors = unkilled.communicate()
+        errors = unkilled.errors()
         assert unkilled.returncode == 3, errors  # some members diverge, which is a result too
         longest = max(longest, time.monotonic() - began)
         expected[how] = contents(folder)
@@ -175,7 +177,7 @@ def torture(home: Path, kills: int, epochs: int, seed: int = 0, ways: Sequence[s
                 early_seconds = rng.uniform(0, 1) ** 2 * epochs / 150  # small values are the most likely
                 seconds = early_seconds if is_early else rng.uniform(0, min(longest, 12.0))
                 phase_killed = kill(folder, process, ("training",) if is_early else PHASES[1:], seconds)
-            _, errors = process.communicate()
+            errors = process.errors()
             after = finished(folder)
             changed = {run_id for run_id in before if before[run_id] != after.get(run_id)}
             assert not changed, f"touched after they were finished: {changed}"

@@ -4,9 +4,10 @@
 
 `planted_faults.toml` holds the faults: a file, a text that stands in it exactly once, what replaces it, what is wrong
 then, and the tests that should fail. Each fault is planted in a temporary copy of the checkout, never in the checkout
-itself. A fault is killed when one of its tests fails, and survives when all of them pass.
+itself. A fault is killed when one of its tests fails, and survives when all of them pass. The default tier
+runs first; the slow tier runs where it sees nothing.
 
-Before any fault is planted, all named tests run on the copy as it is: a test that fails anyway kills nothing.
+Before any fault is planted, all named tests run on a copy as it is: a test that fails anyway kills nothing.
 """
 
 from __future__ import annotations
@@ -34,6 +35,15 @@ TIMEOUT_SECONDS = 900
 KILLED = "killed"
 SURVIVED = "survived"
 UNDECIDED = "undecided"
+TIERS = ("not slow", "slow")
+"""The default tier and the slow one, as pytest selects them."""
+NO_TESTS = 5
+"""pytest's exit code where no test is left."""
+
+
+def room_of(file: str) -> str:
+    """The folder below `aejax/` that a file is in."""
+    return file.split("/")[0]
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,7 @@ class Fault:
     @property
     def room(self) -> str:
         """The folder below `aejax/`."""
-        return self.file.split("/")[0]
+        return room_of(self.file)
 
 
 class TableError(Exception):
@@ -94,6 +104,7 @@ def check_table(faults: Sequence[Fault], checkout: Path = CHECKOUT) -> None:
 def copy_checkout(target: Path) -> Path:
     """Copy what the tests need to a new folder, and link the data beside it."""
     copy = target / "checkout"
+    copy.mkdir(parents=True)
     for name in COPIED:
         source = CHECKOUT / name
         if source.is_dir():
@@ -106,13 +117,21 @@ def copy_checkout(target: Path) -> Path:
     return copy
 
 
-def run_tests(copy: Path, tests: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """Run these tests in that copy, in one process, until the first failure."""
+def run_tests(
+    copy: Path, tests: Sequence[str], *options: str, timeout: float | None = TIMEOUT_SECONDS
+) -> subprocess.CompletedProcess[str]:
+    """Run these tests in that copy. Programs that XLA has compiled are kept beside the copies."""
     targets = [f"tests/{test}" for test in tests]
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n", "0", "-q", "-x", "--tb=line", *targets]
-    environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "--tb=line", *options, *targets]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(copy),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "JAX_COMPILATION_CACHE_DIR": str(copy.parents[1] / "programs"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    }
     return subprocess.run(
-        command, cwd=copy, env=environment, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
+        command, cwd=copy, env=environment, capture_output=True, text=True, timeout=timeout, check=False
     )
 
 
@@ -127,73 +146,69 @@ def failed_test(output: str) -> str:
 def try_fault(copy: Path, fault: Fault) -> dict[str, object]:
     """Plant the fault in the copy, run its tests, and take it out again. Returns the fault and what came of it.
 
-    It is undecided where pytest did not end in time, or stopped with another code than 0 or 1.
+    The slow tier runs only where the default tier lets the fault survive. A fault is undecided where pytest did not end
+    in time or could not run, or where no test was found.
     """
     path = copy / "aejax" / fault.file
     source = path.read_text()
     path.write_text(planted(source, fault))
     start = time.monotonic()
+    result = {"outcome": UNDECIDED, "by": "no test found", "tier": ""}
     try:
-        done = run_tests(copy, fault.tests)
+        for tier in TIERS:
+            done = run_tests(copy, fault.tests, "-n", "0", "-x", "-m", tier)
+            if done.returncode == NO_TESTS:
+                continue
+            result = {"outcome": SURVIVED, "by": "", "tier": ""}
+            if done.returncode == 1:
+                result = {"outcome": KILLED, "by": failed_test(done.stdout), "tier": tier}
+            elif done.returncode:
+                result = {"outcome": UNDECIDED, "by": done.stdout[-300:], "tier": tier}
+            if result["outcome"] != SURVIVED:
+                break
     except subprocess.TimeoutExpired:
-        outcome = UNDECIDED
-        by = f"no end within {TIMEOUT_SECONDS} s"
-    else:
-        outcome = {0: SURVIVED, 1: KILLED}.get(done.returncode, UNDECIDED)
-        by = {SURVIVED: "", KILLED: failed_test(done.stdout)}.get(outcome, done.stdout[-300:])
+        result = {"outcome": UNDECIDED, "by": f"no end within {TIMEOUT_SECONDS} s", "tier": ""}
     finally:
         path.write_text(source)
-    return {**asdict(fault), "outcome": outcome, "by": by, "seconds": round(time.monotonic() - start, 1)}
+    return {**asdict(fault), **result, "seconds": round(time.monotonic() - start, 1)}
 
 
-def try_all(faults: Sequence[Fault], jobs: int) -> list[dict[str, object]]:
-    """Try every fault, that many at a time, each in a copy of its own; prints a line for each."""
-    copies: SimpleQueue[Path] = SimpleQueue()
+def try_all(faults: Sequence[Fault], copies: Sequence[Path]) -> list[dict[str, object]]:
+    """Try every fault, one at a time in each of the copies; prints a line for each."""
+    free: SimpleQueue[Path] = SimpleQueue()
+    for copy in copies:
+        free.put(copy)
 
     def try_one(fault: Fault) -> dict[str, object]:
-        copy = copies.get()
+        copy = free.get()
         try:
             outcome = try_fault(copy, fault)
         finally:
-            copies.put(copy)
+            free.put(copy)
         print(
             f"{outcome['outcome']:9} {outcome['seconds']:6} s  {fault.file}: {fault.wrong} {outcome['by']}", flush=True
         )
         return outcome
 
-    with tempfile.TemporaryDirectory(prefix="planted-faults-") as temporary:
-        for i in range(jobs):
-            folder = Path(temporary) / str(i)
-            folder.mkdir()
-            copies.put(copy_checkout(folder))
-        with ThreadPoolExecutor(jobs) as pool:
-            return list(pool.map(try_one, faults))
+    with ThreadPoolExecutor(len(copies)) as pool:
+        return list(pool.map(try_one, faults))
 
 
-def check_sound(faults: Sequence[Fault]) -> None:
-    """Run the tests of all faults on a copy without a fault, one file after another.
-
-    Raises TableError naming the first file that does not pass, or does not end within TIMEOUT_SECONDS.
-    """
-    with tempfile.TemporaryDirectory(prefix="planted-faults-") as temporary:
-        copy = copy_checkout(Path(temporary))
-        for test in sorted({test for fault in faults for test in fault.tests}):
-            try:
-                done = run_tests(copy, [test])
-            except subprocess.TimeoutExpired as error:
-                raise TableError(f"{test}, without a fault: no end within {TIMEOUT_SECONDS} s") from error
-            if done.returncode:
-                raise TableError(
-                    f"{test}, without a fault: pytest ended with {done.returncode}:\n{done.stdout[-2000:]}"
-                )
+def check_sound(faults: Sequence[Fault], copies: Sequence[Path]) -> None:
+    """Run the tests of all faults on a copy without a fault. Raises TableError where one does not pass."""
+    tests = sorted({test for fault in faults for test in fault.tests})
+    done = run_tests(copies[0], tests, "-n", str(len(copies)), "-m", "slow or not slow", timeout=None)
+    if done.returncode:
+        raise TableError(f"without a fault pytest ended with {done.returncode}:\n{done.stdout[-2000:]}")
 
 
 def summary(outcomes: Sequence[Mapping[str, object]]) -> str:
     """How many faults each room has, how many were killed, and all others with the reason that the table gives."""
-    rooms = Counter(str(outcome["file"]).split("/")[0] for outcome in outcomes)
-    killed = Counter(str(outcome["file"]).split("/")[0] for outcome in outcomes if outcome["outcome"] == KILLED)
+    rooms = Counter(room_of(str(outcome["file"])) for outcome in outcomes)
+    killed = Counter(room_of(str(outcome["file"])) for outcome in outcomes if outcome["outcome"] == KILLED)
+    by_default = sum(outcome.get("tier") == TIERS[0] for outcome in outcomes if outcome["outcome"] == KILLED)
     lines = [f"{room}: {killed[room]} of {count} killed" for room, count in sorted(rooms.items())]
-    lines.append(f"all rooms: {killed.total()} of {rooms.total()} killed")
+    lines.append(f"all rooms: {killed.total()} of {rooms.total()} killed, {by_default} by the default tier alone")
     for outcome in outcomes:
         if outcome["outcome"] != KILLED:
             reason = outcome["reason"] or "(no reason given)"
@@ -227,8 +242,10 @@ def run(options: argparse.Namespace) -> int:
     if options.check:
         print(f"{len(faults)} faults can be planted")
         return 0
-    check_sound(faults)
-    outcomes = try_all(faults, options.jobs)
+    with tempfile.TemporaryDirectory(prefix="planted-faults-") as temporary:
+        copies = [copy_checkout(Path(temporary) / str(i)) for i in range(options.jobs)]
+        check_sound(faults, copies)
+        outcomes = try_all(faults, copies)
     if options.record is not None:
         options.record.write_text(json.dumps(outcomes, indent=1, ensure_ascii=False) + "\n")
     print(summary(outcomes))

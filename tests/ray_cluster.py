@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from pathlib import Path
 
 os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}
@@ -38,26 +37,31 @@ def tasks(node):
 
 
 class Seen(RunListener):
-    """Kills a node that works on a task, a moment after the first run has ended; the task is stopped before it is."""
+    """Stops the first task that it sees, and kills its node when another task has ended a run."""
 
     def __init__(self, nodes, kill):
         self.warned = []
         self.ids = []
         self.nodes = nodes
         self.kill = kill
+        self.stopped = None
         self.killed = False
-        self.after = None
 
     def check(self):
-        if self.after is None or self.killed or time.monotonic() < self.after:
-            return
+        if self.stopped is None:
+            self.stop_a_task()
+        elif self.ids and not self.killed:
+            node, process = self.stopped
+            self.killed = True
+            self.kill(node)
+            os.kill(process, signal.SIGKILL)  # stopped, it can't see that its node is gone
+
+    def stop_a_task(self):
         for node in self.nodes:
             for process in tasks(node):
                 os.kill(process, signal.SIGSTOP)  # it can't end any more
                 if process in tasks(node):
-                    self.killed = True
-                    self.kill(node)
-                    os.kill(process, signal.SIGKILL)  # stopped, it can't see that its node is gone
+                    self.stopped = (node, process)
                     return
                 os.kill(process, signal.SIGCONT)
 
@@ -66,8 +70,6 @@ class Seen(RunListener):
 
     def done(self, row, stored):
         self.ids.append(row["run_id"])
-        if self.after is None:
-            self.after = time.monotonic() + 0.5
 
 
 def train(path, root, place, **options):

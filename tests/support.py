@@ -16,6 +16,7 @@ import pytest
 
 from aejax import cli
 from aejax.datasets.base import Dataset, Scaling, fingerprint
+from aejax.runtime.signals import Interrupted
 from aejax.storage import run_folders
 from aejax.training import population
 
@@ -27,6 +28,14 @@ SWEEPS = [
     Sweep(dataset="digits", widths=(3,), epochs=2, batch_size=128, hyper=HYPER),
 ]
 """
+SWEEP = """
+from aejax import Sweep
+COMMON = {"dataset": "digits", "epochs": 3, "batch_size": 50, "seeds": (0, 1, 2)}
+SWEEPS = [
+    Sweep(**COMMON, widths=(12, 4), hyper={"learning_rate": (0.01, 1e30), "l2": 0.0, "codings": (2, 4)}),
+    Sweep(**COMMON, widths=(3,), hyper={"learning_rate": 0.01, "l2": 0.0}),
+]
+"""
 
 
 def write_record(record: Mapping[str, Any], folder: Path | None, name: str) -> None:
@@ -36,6 +45,47 @@ def write_record(record: Mapping[str, Any], folder: Path | None, name: str) -> N
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{name}.json").write_text(text + "\n")
+
+
+def same(a, b):
+    return jax.tree.all(jax.tree.map(lambda x, y: np.asarray(x).tobytes() == np.asarray(y).tobytes(), a, b))
+
+
+def identical(a, b):
+    """Every number of two fits, bit for bit."""
+    return same((a.params, a.last_params, a.history), (b.params, b.last_params, b.history)) and (
+        a.best_epoch,
+        a.best_error,
+        a.bad_step,
+        a.status,
+    ) == (b.best_epoch, b.best_error, b.bad_step, b.status)
+
+
+class Memory:
+    """Keeps the last state in memory; `every` asks for one after every chunk."""
+
+    def __init__(self, every=True):
+        self.steps = []
+        self.every = every
+        self.kept: Any = None
+
+    def load(self):
+        return self.kept
+
+    def due(self, unsaved_seconds):
+        return self.every
+
+    def save(self, step, arrays, seconds):
+        self.kept = ({name: np.array(array) for name, array in arrays().items()}, seconds)
+        self.steps.append(step)
+
+
+def stop_at(step):
+    def report(progress):
+        if progress.step >= step:
+            raise Interrupted(2)
+
+    return report
 
 
 class Killed(BaseException):

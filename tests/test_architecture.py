@@ -243,3 +243,15 @@ def test_no_file_imports_itself_by_way_of_others():
         for name in free:
             del left[name]
     assert left == {}
+
+
+def test_no_test_module_imports_another():
+    """What tests share is in modules of its own: a test module that is imported runs its module-wide set-up twice."""
+    tests = sorted((CHECKOUT / "tests").glob("*.py"))
+    found = [
+        f"{place(path)}:{line} imports {name}"
+        for path in tests
+        for line, name in imports(ast.parse(path.read_text()))
+        if name.split(".")[0].startswith(("test_", "conftest"))
+    ]
+    assert found == []

@@ -166,6 +166,7 @@ def test_fewer_labelled_rows_are_among_more_and_hold_every_class_in_proportion()
     assert not np.array_equal(order_n, stratified_order(y_n, np.random.default_rng(1)))
 
 
+@pytest.mark.slow
 def test_the_score_gives_every_method_a_number_and_none_where_there_are_too_few_rows():
     data = datasets.load("digits")
     autoencoder = variants.plain(nets.mlp(64, (24, 10)))
@@ -215,6 +216,7 @@ def test_the_record_of_neighbours_on_pca_codings_of_mnist_has_the_published_numb
     assert record == pytest.approx({"pca_10": 0.9259, "pca_30": 0.9755, "pca_50": 0.9760, "pixels": 0.9717}, abs=5e-5)
 
 
+@pytest.mark.slow
 def test_fine_tuning_reaches_the_encoder_of_bits_too():
     """Bits have no gradient: the classifier is trained through their sigmoids, and frozen it is given the bits."""
     autoencoder = variants.hashing(nets.mlp(6, (5, 3)))

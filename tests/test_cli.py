@@ -58,6 +58,7 @@ def test_run_writes_rows_parameters_summary_and_figures(finished):
         assert stored.params["encoder"]["layer_0"]["kernel"].shape == (64, row["widths"][0])
 
 
+@pytest.mark.slow
 def test_a_row_is_what_the_python_api_computes(finished):
     from aejax import nets, variants
     from aejax.evaluation import reconstruction
@@ -69,6 +70,7 @@ def test_a_row_is_what_the_python_api_computes(finished):
     assert reconstruction.score(autoencoder, fit.params, dataset)["sse_test"] == row["sse_test"]
 
 
+@pytest.mark.slow
 def test_running_again_trains_only_what_is_missing(tiny, tmp_path, capsys, finished):
     shutil.copytree(finished.parent, tmp_path / "results")
     run = ["run", str(tiny), "--results", str(tmp_path / "results")]
@@ -97,6 +99,7 @@ SWEEPS = [Sweep(dataset="digits", widths=(24, 6), epochs=1, batch_size=50, hyper
 """
 
 
+@pytest.mark.slow
 def test_vmapped_runs_have_the_same_bits_when_they_are_trained_again(tmp_path, monkeypatch):
     """The bits depend neither on how many runs of a sweep are missing nor on how much memory is free."""
     (tmp_path / "tiny.py").write_text(EIGHT)
@@ -129,6 +132,7 @@ def test_vmapped_runs_have_the_same_bits_when_they_are_trained_again(tmp_path, m
     assert {row["execution"]["width"] for row in rows_of(tmp_path / "tiny")} == widths
 
 
+@pytest.mark.slow
 def test_smoke_writes_into_a_folder_of_its_own(tiny, tmp_path):
     assert cli.main(["run", str(tiny), "--smoke", "--results", str(tmp_path / "results")]) == 0
     assert [path.name for path in (tmp_path / "results").iterdir()] == ["tiny-smoke"]
@@ -136,6 +140,7 @@ def test_smoke_writes_into_a_folder_of_its_own(tiny, tmp_path):
     assert [row["data"]["train_rows"] for row in rows] == [256, 256, 256]
 
 
+@pytest.mark.slow
 def test_report_rebuilds_summary_and_figures(tmp_path, finished, capsys):
     shutil.copytree(finished, tmp_path / "tiny")
     pictures = {path.name: path.read_bytes() for path in finished.glob("*.png")}
@@ -230,6 +235,7 @@ def test_debug_shows_the_traceback_and_keeps_the_exit_code(capsys):
     assert errors.splitlines()[-1].startswith("aejax: error: nowhere.py: no such file")
 
 
+@pytest.mark.slow
 def test_a_failed_run_does_not_affect_the_others(tiny, tmp_path, capsys, monkeypatch):
     train_block = loop.train_block
 
@@ -266,6 +272,7 @@ def test_a_run_that_cannot_be_scored_fails_and_does_not_affect_the_others(tiny, 
     assert (rows[3]["reason"], rows[3]["sse_test"]) == ("sse_test not finite", None)
 
 
+@pytest.mark.slow
 def test_a_diverged_run_is_recorded_and_never_ranked(tiny, tmp_path, capsys):
     arguments = ["run", str(tiny), "--results", str(tmp_path), "--set", "hyper.learning_rate=0.01,1e30"]
     assert cli.main([*arguments, "--set", "seeds=0"]) == 3
@@ -279,6 +286,7 @@ def test_a_diverged_run_is_recorded_and_never_ranked(tiny, tmp_path, capsys):
     )
 
 
+@pytest.mark.slow
 def test_a_warning_names_a_rank_below_the_number_of_codings(tiny, tmp_path, capsys):
     rng = np.random.default_rng(0)
     np.save(tmp_path / "flat.npy", rng.normal(size=(50, 2)) @ rng.normal(size=(2, 9)))
@@ -308,6 +316,7 @@ def test_an_absent_platform_is_named(tiny, tmp_path):
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.slow
 def test_an_interrupted_experiment_keeps_its_finished_runs(tmp_path):
     long = TINY.replace("epochs=2", "epochs=1000000", 2).replace("epochs=1000000", "epochs=2", 1)
     (tmp_path / "long.py").write_text(long)  # the first sweep ends at once, the second never

@@ -3,7 +3,6 @@
 import functools
 import inspect
 import itertools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,103 +15,47 @@ from aejax.runtime.errors import ConfigError
 from aejax.runtime.memoise import build_once
 from aejax.training import train
 from aejax.variants.penalties import cross_entropy
+from every_variant import (
+    EACH,
+    INPUTS,
+    LINEAR,
+    NETS,
+    ODD_NETS,
+    ON_ANY_NET,
+    ON_DICTIONARIES,
+    STACKED,
+    VARIANTS,
+    WITH_A_LIKELIHOOD_OF_THEIR_OWN,
+    net_of,
+)
 from support import compiles, quickly_compiled, small_dataset
 
-INPUTS = 12
-NETS = {
-    "linear": lambda: nets.mlp(INPUTS, (3,)),
-    "stacked": lambda: nets.mlp(INPUTS, (8, 3)),
-    "deep": lambda: nets.mlp(INPUTS, (9, 7, 5, 3), activation=jax.nn.gelu, coding_activation=jax.nn.tanh),
-}
-NETS |= {f"tied {name}": (lambda build=build: nets.tied(build())) for name, build in NETS.items()}
-ODD_NETS = {
-    "overlong": lambda: nets.mlp(INPUTS, (6, 3), decoder_widths=(10, 7)),
-    "precise": lambda: nets.mlp(INPUTS, (8, 3), precision="highest"),
-    "convolutional": lambda: nets.conv(INPUTS, (4, 3), image_shape=(2, 2, 3)),
-    "tied convolutional": lambda: nets.tied(nets.conv(INPUTS, (4, 3), image_shape=(2, 2, 3))),
-    "recurrent": lambda: nets.recurrent(INPUTS, (8, 3), image_shape=(3, 4)),
-    "one-layer decoder": lambda: nets.mlp(INPUTS, (8, 3), decoder_widths=()),
-}
-LIKELIHOODS: dict[str, dict[str, Any]] = {
-    "": {},
-    " cross-entropy": {"output": jax.nn.sigmoid, "error": cross_entropy},
-}
-TOPK = {"active": 2.0, "revive": 0.03, "l2": 1e-3}
-VARIATIONAL = {"beta": 1.0, "warmup": 0.5, "free_bits": 0.01, "l2": 1e-3}
-ON_ANY_NET: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, float]]] = {
-    "plain": (variants.plain, {}, {"l2": 1e-3}),
-    "denoising": (variants.denoising, {}, {"level": 0.5, "l2": 1e-3}),
-    "denoising masking": (variants.denoising, {"noise": "masking"}, {"level": 0.5, "l2": 1e-3}),
-    "denoising salt and pepper": (variants.denoising, {"noise": "salt_and_pepper"}, {"level": 0.3, "l2": 1e-3}),
-    "hashing": (variants.hashing, {}, {"noise": 1.0, "l2": 1e-3}),
-    "kl_sparse": (variants.kl_sparse, {}, {"sparsity": 1e-3, "target": 0.2, "l2": 1e-3}),
-    "contractive": (variants.contractive, {}, {"contraction": 1e-3, "l2": 1e-3}),
-    "nonuniform L2": (variants.nonuniform_l2, {}, {"l2": 1e-3, "l2_spread": 1e-2}),
-    "nested dropout": (variants.nested_dropout, {}, {"continuation": 0.7, "l2": 1e-3}),
-    "nested dropout sampled": (variants.nested_dropout, {"prefixes": "sampled"}, {"continuation": 0.7, "l2": 1e-3}),
-    "rotation-augmented": (variants.rotation_augmented, {}, {"rotation": 1.0, "l2": 1e-3}),
-}
-ON_DICTIONARIES = {  # these need a decoder of one dense layer
-    "l1_sparse": (variants.l1_sparse, {"dead_after": 2}, {"l1": 1e-3, "revive": 0.1, "l2": 1e-3}),
-    "topk": (variants.topk, {"dead_after": 2}, TOPK),
-    "batch_topk": (variants.batch_topk, {"dead_after": 2}, TOPK),
-    "jump_relu": (variants.jump_relu, {"dead_after": 2}, {"l0": 1e-3, "bandwidth": 0.5, "revive": 0.1, "l2": 1e-3}),
-    "gated": (variants.gated, {"dead_after": 2}, {"l1": 1e-3, "revive": 0.1, "l2": 1e-3}),
-    "matryoshka": (variants.matryoshka, {}, TOPK),
-}
-ON_AFFINE_NETS = {
-    "marginalised masking": (
-        functools.partial(variants.marginalised_denoising, noise="masking"),
-        {"level": 0.3, "l2": 1e-3},
-    ),
-    "marginalised Gaussian": (variants.marginalised_denoising, {"level": 0.3, "l2": 1e-3}),
-}
-WITH_A_LIKELIHOOD_OF_THEIR_OWN = {
-    "variational": (variants.variational, VARIATIONAL | {"sigma": 0.5}),
-    "variational learned": (functools.partial(variants.variational, variance="learned"), VARIATIONAL),
-    "variational optimal": (
-        functools.partial(variants.variational, variance="optimal", output=jax.nn.sigmoid),
-        VARIATIONAL,
-    ),
-    "variational cross-entropy": (
-        functools.partial(variants.variational, binarise=True, **LIKELIHOODS[" cross-entropy"]),
-        VARIATIONAL,
-    ),
-    "importance-weighted": (
-        functools.partial(variants.variational, samples=3, variance="learned"),
-        {name: value for name, value in VARIATIONAL.items() if name != "free_bits"},
-    ),
-    "importance-weighted cross-entropy": (
-        functools.partial(variants.variational, samples=3, **LIKELIHOODS[" cross-entropy"]),
-        {name: value for name, value in VARIATIONAL.items() if name != "free_bits"},
-    ),
-}
-
-
-def with_every_likelihood(table):
-    """A dict from name to (build, hyper), for each entry of the table with each likelihood."""
-    return {
-        name + likelihood: (functools.partial(function, **options, **arguments), hyper)
-        for name, (function, options, hyper) in table.items()
-        for likelihood, arguments in LIKELIHOODS.items()
-    }
-
-
-STACKED = with_every_likelihood(ON_ANY_NET) | WITH_A_LIKELIHOOD_OF_THEIR_OWN
-LINEAR = with_every_likelihood(ON_DICTIONARIES) | ON_AFFINE_NETS
-VARIANTS = STACKED | LINEAR
-PAIRS = [
+EACH_VARIANT = [(net_of(name), name) for name in EACH]
+ONCE = list(EACH_VARIANT)
+ONCE += [(net, "topk" if net == "one-layer decoder" else "plain") for net in NETS | ODD_NETS if net != "stacked"]
+ONCE += [("stacked", "plain cross-entropy")]
+"""Every variant on one net, and every net with one variant."""
+PRODUCT = {
     *itertools.product(("stacked", "tied stacked"), STACKED),
     *itertools.product(("linear", "tied linear"), LINEAR),
-]
-PAIRS += itertools.product(NETS.keys() - {"stacked", "tied stacked"}, ("plain", "plain cross-entropy"))
-PAIRS += itertools.product(("linear", "tied linear"), ("nested dropout",))  # computed from moments
-PAIRS += [(net, "plain") for net in ODD_NETS if net != "one-layer decoder"] + [("one-layer decoder", "topk")]
-PAIRS += itertools.product(("recurrent", "tied convolutional"), ("contractive", "variational optimal"))
-PAIRS += itertools.product(("recurrent", "convolutional"), ("denoising cross-entropy", "hashing"))
-PAIRS.sort()  # the same order in every process of a parallel test run
-TABLE = [pytest.param((NETS | ODD_NETS)[net], *VARIANTS[name], id=f"{net} × {name}") for net, name in PAIRS]
-contract = pytest.mark.parametrize(("net", "build", "hyper"), TABLE)
+    *itertools.product(NETS, ("plain", "plain cross-entropy")),
+    *itertools.product(("linear", "tied linear"), ("nested dropout",)),  # computed from moments
+    *itertools.product(("recurrent", "tied convolutional"), ("contractive", "variational optimal")),
+    *itertools.product(("recurrent", "convolutional"), ("denoising cross-entropy", "hashing")),
+}
+REST = sorted(PRODUCT - set(ONCE))  # the same order in every process of a parallel test run
+
+
+def parameter(net, name, marks=()):
+    return pytest.param((NETS | ODD_NETS)[net], *VARIANTS[name], id=f"{net} × {name}", marks=marks)
+
+
+ROWS_ONCE = [parameter(net, name) for net, name in ONCE]
+ROWS_OF_VARIANTS = [parameter(net, name) for net, name in EACH_VARIANT]
+ROWS_OF_THE_REST = [parameter(net, name, pytest.mark.slow) for net, name in REST]
+contract = pytest.mark.parametrize(("net", "build", "hyper"), ROWS_ONCE + ROWS_OF_THE_REST)
+once = pytest.mark.parametrize(("net", "build", "hyper"), ROWS_ONCE)
+each_variant = pytest.mark.parametrize(("net", "build", "hyper"), ROWS_OF_VARIANTS)
 
 
 COMPILER_OPTIONS: dict[str, Any] = {}
@@ -180,7 +123,7 @@ def test_every_parameter_gets_a_gradient(net, build, hyper, x_bd):
         assert np.any(gradient), path
 
 
-@contract
+@once
 def test_loss_falls_and_the_second_fit_compiles_nothing(net, build, hyper):
     autoencoder = build(net())
     dataset = small_dataset(inputs=INPUTS)
@@ -226,7 +169,7 @@ def test_losses_are_finite_for_log_variances_of_1e4(name, sign):
     check_finite_at_1e4(NETS["stacked"], build, hyper, sign, "posterior")
 
 
-@contract
+@each_variant
 def test_unknown_or_missing_hyper_parameters_are_named_before_anything_compiles(net, build, hyper):
     autoencoder = build(net())
     dataset = small_dataset(inputs=INPUTS)
@@ -254,11 +197,12 @@ def test_every_variant_and_net_is_built_once_for_equal_arguments():
         assert build(net()) is build(net())
 
 
-@pytest.mark.parametrize("name", [*ON_ANY_NET, *ON_DICTIONARIES, *ON_AFFINE_NETS, *WITH_A_LIKELIHOOD_OF_THEIR_OWN])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EACH)
 def test_a_population_trains_under_one_vmap(name):
     """The members differ in seed and in every hyper-parameter, all of which are traced."""
     build, hyper = VARIANTS[name]
-    autoencoder = build(NETS["linear" if name in LINEAR else "stacked"]())
+    autoencoder = build(NETS[net_of(name)]())
     dataset = small_dataset(inputs=INPUTS)
     points: list[dict[str, Any]] = [
         {"learning_rate": 0.01 * (1 + seed), **{n: v * (1 + seed) / 2 for n, v in hyper.items()}} for seed in (0, 1)

@@ -242,6 +242,7 @@ def test_tensorflow_is_not_needed(prepared):
     assert {split: len(builder.as_data_source(split=split)) for split in ("train", "test")} == {"train": 60, "test": 10}
 
 
+@pytest.mark.slow
 def test_centred_rows_are_the_pixels_minus_the_training_mean(mnist_dir, prepared):
     data, centred = (datasets.load(name, mnist_dir, seed=3) for name in ("mnist", "mnist_centred"))
     assert datasets.known_shape("mnist_centred") == centred.x_train.shape

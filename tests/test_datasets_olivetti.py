@@ -114,6 +114,7 @@ def test_augmented_has_every_shift_of_every_training_picture_and_of_its_mirror_i
     np.testing.assert_array_equal(data.y_train.reshape(50, 280), np.tile(plain.y_train, (50, 1)))
 
 
+@pytest.mark.slow
 def test_patches_are_rotated_and_scaled_parts_of_the_pictures_of_their_split(olivetti_path):
     data = datasets.load("olivetti_patches", olivetti_path.parent, seed=2)
     plain = datasets.load("olivetti", olivetti_path.parent, seed=2)
@@ -146,6 +147,7 @@ def test_patches_are_rotated_and_scaled_parts_of_the_pictures_of_their_split(oli
     np.testing.assert_array_equal(other.x_train[other.y_train == person], data.x_test[data.y_test == person])
 
 
+@pytest.mark.slow
 def test_a_patch_equals_a_rotation_by_scipy(olivetti_path, monkeypatch):
     """The patch has the pixel size of the picture here.
 

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from kills import contents
-from support import rows_of
-from test_hosts import SWEEP
+from processes import Logged
+from support import SWEEP, rows_of
+
+pytestmark = pytest.mark.slow
 
 TESTS = Path(__file__).resolve().parent
 
@@ -50,11 +52,11 @@ def test_a_sweep_on_eight_devices_stores_the_same_rows_as_on_one(tmp_path):
     def start(count):
         environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={count}"}
         command = [sys.executable, "-m", "aejax", "run", "two.py", "--results", str(count)]
-        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path)
+        return Logged(command, env=environment, cwd=tmp_path)
 
     running = {count: start(count) for count in (1, 8)}
     for process in running.values():
-        errors = process.communicate(timeout=300)[1]
+        errors = process.errors(timeout=300)
         assert process.returncode == 3, errors  # some members diverge, and that is a result
     on_one, on_eight = (contents(tmp_path / f"{count}/two") for count in running)
     assert {name: params for name, (_, params) in on_eight.items()} == {name: p for name, (_, p) in on_one.items()}

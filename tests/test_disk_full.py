@@ -16,6 +16,8 @@ import small_disk
 from aejax.runtime.errors import MachineError
 from aejax.storage import run_folders
 
+pytestmark = pytest.mark.slow
+
 FULL = r"(\S+): no space left on device: (\d+) bytes needed, (\d+) free; free space .*"
 
 

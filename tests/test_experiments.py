@@ -42,8 +42,14 @@ def test_the_configs_pass_every_check(path):
 PLAIN_SMOKE = {"conv", "denoising", "linear_pca", "population", "quickstart"}
 """Experiments tested with plain `--smoke`. The others are tested with their first seed and a faster compiler."""
 
+IN_SECONDS = {"linear_pca"}
+"""Experiments that are run in the default tier, too."""
 
-@every
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, id=path.stem, marks=() if path.stem in IN_SECONDS else pytest.mark.slow) for path in FILES],
+)
 def test_the_experiment_runs(path, tmp_path, request):
     _, sweeps = experiment_file.load(path)
     arguments = ["run", str(path), "--smoke", "--results", str(tmp_path)]
@@ -84,6 +90,7 @@ def test_the_chapters_settings_are_those_of_the_book():
     assert len(linear.seeds) == 10
 
 
+@pytest.mark.slow
 def test_linear_pca_finds_the_plane_from_the_slowest_seeds(tmp_path):
     path = CHECKOUT / "experiments/linear_pca.py"
     assert cli.main(["run", str(path), "--set", "seeds=3,9", "--results", str(tmp_path)]) == 0

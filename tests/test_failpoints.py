@@ -11,6 +11,8 @@ import crash
 from aejax.runtime.errors import AejaxError
 from aejax.storage import checkpoints, lock, run_folders
 
+pytestmark = pytest.mark.slow
+
 BROKEN_AFTER_A_KILL = [
     "store:in_place",
     "replace:in_place",

@@ -17,6 +17,7 @@ from aejax.reporting.settings import group_settings
 from fabricated import FIGURES, SWEPT, arrays_of, blank, falling, make, population, write
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shape", "epochs"), [([4, 3], 300), ([4, 3, 1], 2), ([2, 2, 3], 1), (None, 1)])
 def test_figures(tmp_path, shape, epochs):
     data = make()["data"] | {"image_shape": shape}
@@ -215,6 +216,7 @@ def test_curves_of_a_population_are_those_of_its_rows():
     assert names == ["0.001 (1 of 2 lost)", "0.01 ★", "0.1 (2 of 2 lost)"]
 
 
+@pytest.mark.slow
 def test_the_caption_says_how_many_of_too_many_panels_and_values_are_drawn(tmp_path):
     rows = population(1, learning_rate=(0.01, 0.001), codings=tuple(range(1, 12)), l2=(0.0, 0.1))
     text, _ = write(tmp_path, rows, falling(rows))

@@ -43,6 +43,7 @@ def drawn(draw, rows, arrays):
     return draw(best_settings, {setting.label: ("#0072B2", "o") for setting in best_settings}, arrays.get)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [[4, 3], [2, 2, 3], None])
 def test_all_are_drawn_where_the_rows_are_images(tmp_path, shape):
     data = make()["data"] | {"image_shape": shape}
@@ -105,12 +106,14 @@ def test_spectra_are_shares_beside_those_of_pca():
     np.testing.assert_allclose(ours, (np.linspace(3, 0, 7) / 10.5)[:-1])  # a direction of no variance is not drawn
 
 
+@pytest.mark.slow
 def test_the_caption_says_how_many_of_too_many_labels_are_drawn(tmp_path):
     rows = [make(f"label {i}", health=HEALTH) for i in range(10)]
     text, _ = write(tmp_path, rows, codings_arrays(rows))
     assert text.count("Only the first 8 labels are drawn.") == 6
 
 
+@pytest.mark.slow
 def test_the_first_of_several_splits_of_a_dataset_is_drawn_and_the_caption_says_so(tmp_path):
     facts = make()["provenance"]
     splits = [facts | {"dataset_fingerprint": fingerprint} for fingerprint in ("a" * 16, "b" * 16)]

@@ -184,6 +184,7 @@ def test_a_run_without_the_needed_arrays_is_refused(run, tmp_path, capsys, monke
     check_refused(capsys, ["traverse", run, *out], 2, "codings/quantiles", "--again")
 
 
+@pytest.mark.slow
 def test_rows_that_are_not_images_give_a_table_in_raw_units(tmp_path, capsys):
     rng = np.random.default_rng(0)
     table = rng.normal(size=(90, 2)) @ rng.normal(size=(2, 5)) * 40 + 1000 + rng.normal(size=(90, 5))

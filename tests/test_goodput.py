@@ -22,6 +22,7 @@ def check_sums(call):
     assert all(call[name] >= 0 for name in time_budget.SPENT), call
 
 
+@pytest.mark.slow
 def test_the_parts_sum_to_the_wall_time(tiny, tmp_path):
     began = time.perf_counter()
     assert cli.main(["run", str(tiny), "--results", str(tmp_path), "--set", "epochs=20"]) == 0
@@ -42,6 +43,7 @@ def test_the_parts_sum_to_the_wall_time(tiny, tmp_path):
     assert "1 call of `aejax run`" in (tmp_path / "tiny/summary.md").read_text(), "two lines, one call"
 
 
+@pytest.mark.slow
 def test_the_saved_training_of_an_interrupted_call_is_useful(tiny, tmp_path, monkeypatch):
     """The call stops in its third chunk, before any run is finished, and saves a checkpoint."""
     train_block = loop.train_block

@@ -27,9 +27,7 @@ from aejax.runtime.signals import Interrupted
 from aejax.training import greedy, loop, population, schedules, train
 from aejax.training.greedy import Greedy, Stack
 from aejax.training.layout import make_layout, place_data
-from support import small_dataset
-from test_population import identical
-from test_resume import Memory, stop_at
+from support import Memory, identical, small_dataset, stop_at
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 DATASET = small_dataset()
@@ -53,6 +51,7 @@ def same(one, other):
     return jax.tree.all(jax.tree.map(np.array_equal, one, other))
 
 
+@pytest.mark.slow
 def test_a_later_phase_leaves_the_layers_outside_it_as_they_are():
     stack = DEEP
     made = phases(DEEP, "inner")
@@ -85,6 +84,7 @@ def test_a_phase_is_trained_on_what_the_frozen_layers_give(stack, way):
     assert all(fit.history["validation_error"][-1] < fit.history["validation_error"][0] for fit in made.fits)
 
 
+@pytest.mark.slow
 def test_the_ways_agree_where_they_start_from_the_same_layers():
     stack = DEEP
     inner = phases(DEEP, "inner")
@@ -127,6 +127,7 @@ def test_a_tied_linear_stack_is_pca():
     assert sse(stack, made.params, x_nd) == pytest.approx(curve[2], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_an_untied_linear_stack_is_pca_of_its_codings_and_only_fine_tuning_makes_it_pca():
     """Untied, the first phase leaves the codings' metric open, and the second is the PCA of codings in that metric."""
     stack, made, x_nd = linear("separate", tied=False)
@@ -265,6 +266,7 @@ DIGITS: dict[str, Any] = {"dataset": "digits", "widths": (16, 4), "epochs": 2, "
 DIGITS |= {"hyper": {"learning_rate": 0.01, "l2": 0.0}}
 
 
+@pytest.mark.slow
 def test_a_sweep_trains_it_and_says_the_same_again(tmp_path, monkeypatch):
     monkeypatch.setattr(summary, "write", lambda *_: [])
     pretraining = Greedy(epochs=2, learning_rate=0.01)

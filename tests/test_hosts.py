@@ -12,16 +12,10 @@ from aejax import cli
 from aejax.runtime import distributed
 from aejax.runtime.errors import ConfigError
 from kills import contents
-from support import rows_of, wait_for
+from processes import Logged
+from support import SWEEP, rows_of, wait_for
 
-SWEEP = """
-from aejax import Sweep
-COMMON = {"dataset": "digits", "epochs": 3, "batch_size": 50, "seeds": (0, 1, 2)}
-SWEEPS = [
-    Sweep(**COMMON, widths=(12, 4), hyper={"learning_rate": (0.01, 1e30), "l2": 0.0, "codings": (2, 4)}),
-    Sweep(**COMMON, widths=(3,), hyper={"learning_rate": 0.01, "l2": 0.0}),
-]
-"""
+pytestmark = pytest.mark.slow
 
 
 def free_port():
@@ -46,14 +40,14 @@ def test_two_processes_store_the_same_rows_as_one(tmp_path):
     (tmp_path / "two.py").write_text(SWEEP)
     run = ["run", str(tmp_path / "two.py"), "--results"]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True, "env": environment}
     job = ["--coordinator", f"127.0.0.1:{free_port()}", "--processes", "2", "--process"]
     short = [sys.executable, "-c", SHORT_OF_MAPPINGS]
-    both = [subprocess.Popen([*short, str(i), *run, str(tmp_path / "both"), *job, str(i)], **options) for i in (0, 1)]
-    errors = [process.communicate(timeout=240)[1] for process in both]
+    both = [Logged([*short, str(i), *run, str(tmp_path / "both"), *job, str(i)], env=environment) for i in (0, 1)]
+    errors = [process.errors(timeout=240) for process in both]
     assert [process.returncode for process in both] == [3, 0], errors  # only the first reports failed runs
-    alone = subprocess.run([sys.executable, "-m", "aejax", *run, str(tmp_path / "alone")], check=False, **options)
-    assert alone.returncode == 3
+    alone = Logged([sys.executable, "-m", "aejax", *run, str(tmp_path / "alone")], env=environment)
+    errors = alone.errors(timeout=240)
+    assert alone.returncode == 3, errors
     assert contents(tmp_path / "both" / "two") == contents(tmp_path / "alone" / "two")
     rows = rows_of(tmp_path / "both" / "two")
     assert len(rows) == 15
@@ -79,18 +73,17 @@ def test_a_signal_to_one_of_two_processes_stops_both_while_they_score(tmp_path):
     """No state was saved before the signal, so both processes save one; two new processes resume from it."""
     (tmp_path / "two.py").write_text(SWEEP + "SWEEPS = SWEEPS[1:]\n")
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
-    options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True, "env": environment}
     run = ["run", str(tmp_path / "two.py"), "--results", str(tmp_path), "--processes", "2"]
 
     def start_both(*command):
         job = ["--coordinator", f"127.0.0.1:{free_port()}", "--process"]
-        return [subprocess.Popen([sys.executable, *command, *run, *job, str(i)], **options) for i in (0, 1)]
+        return [Logged([sys.executable, *command, *run, *job, str(i)], env=environment) for i in (0, 1)]
 
     processes = start_both("-c", SCORING, str(tmp_path / "scores"))
     wait_for((tmp_path / "scores").exists)
     processes[0].send_signal(signal.SIGTERM)
     try:
-        errors = [process.communicate(timeout=100)[1] for process in processes]
+        errors = [process.errors(timeout=100) for process in processes]
     finally:
         for process in processes:
             process.kill()
@@ -99,7 +92,7 @@ def test_a_signal_to_one_of_two_processes_stops_both_while_they_score(tmp_path):
     assert len(list(tmp_path.glob("two/states/*/*"))) == 1
     assert len(rows_of(tmp_path / "two")) < 3
     processes = start_both("-m", "aejax")
-    errors = [process.communicate(timeout=240)[1] for process in processes]
+    errors = [process.errors(timeout=240) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], errors
     assert len(rows_of(tmp_path / "two")) == 3
     assert not list(tmp_path.glob("two/states/*"))

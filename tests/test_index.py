@@ -96,6 +96,7 @@ def damaged_copy(finished, tmp_path):
     return folder, rows, lines
 
 
+@pytest.mark.slow
 def test_a_sweep_repairs_a_damaged_index_before_it_trains(tiny, finished, tmp_path, capsys, monkeypatch):
     folder, rows, lines = damaged_copy(finished, tmp_path)
     train_block = loop.train_block

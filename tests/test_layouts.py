@@ -6,6 +6,8 @@ from aejax import Sweep
 from aejax.runner import jobs, run_experiment
 from aejax.training import loop
 
+pytestmark = pytest.mark.slow
+
 HYPER = {"learning_rate": 0.01, "l2": 0.0}
 
 

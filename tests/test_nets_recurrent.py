@@ -107,6 +107,7 @@ def waves(rows, steps, seed=0):
     return np.sin(2 * np.pi * cycles_n[:, None] * t + phase_n[:, None]).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_two_codings_of_sine_waves_reconstruct_much_better_than_two_components():
     steps = 16
     x = {split: waves(rows, steps, seed) for seed, (split, rows) in enumerate(SPLITS.items())}

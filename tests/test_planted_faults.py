@@ -44,11 +44,12 @@ def test_a_fault_that_changes_nothing_is_an_error():
 @pytest.fixture
 def copy(tmp_path):
     """A tiny checkout: a function, and a test that looks at one of its two results."""
-    (tmp_path / "aejax/runtime").mkdir(parents=True)
-    (tmp_path / "tests").mkdir()
-    (tmp_path / "aejax/runtime/x.py").write_text("def f(a, b):\n    return a + b, a * b\n")
-    (tmp_path / "tests/test_x.py").write_text(TEST)
-    return tmp_path
+    copy = tmp_path / "0/checkout"
+    (copy / "aejax/runtime").mkdir(parents=True)
+    (copy / "tests").mkdir()
+    (copy / "aejax/runtime/x.py").write_text("def f(a, b):\n    return a + b, a * b\n")
+    (copy / "tests/test_x.py").write_text(TEST)
+    return copy
 
 
 @pytest.mark.parametrize(
@@ -71,14 +72,13 @@ def test_a_fault_that_stops_pytest_is_undecided(copy):
 
 
 @pytest.mark.parametrize("sound", [True, False])
-def test_tests_that_fail_without_a_fault_are_an_error(copy, monkeypatch, sound):
-    monkeypatch.setattr(planted_faults, "copy_checkout", lambda _: copy)
+def test_tests_that_fail_without_a_fault_are_an_error(copy, sound):
     if sound:
-        planted_faults.check_sound([FAULT])
+        planted_faults.check_sound([FAULT], [copy])
     else:
         (copy / "tests/test_x.py").write_text(TEST.replace("== 3", "== 4"))
-        with pytest.raises(TableError, match=r"test_x\.py, without a fault: pytest ended with 1"):
-            planted_faults.check_sound([FAULT])
+        with pytest.raises(TableError, match=r"without a fault pytest ended with 1"):
+            planted_faults.check_sound([FAULT], [copy])
 
 
 def test_the_summary_names_what_was_not_killed():

@@ -2,14 +2,14 @@
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from aejax.storage import run_folders
+from processes import finish, start, stored
 from support import rows_of, wait_for
+
+pytestmark = pytest.mark.slow
 
 TINY_FOUR = """
 import jax.numpy as jnp
@@ -45,39 +45,6 @@ SWEEPS = [
 ]
 """
 
-started = []
-
-
-@pytest.fixture(autouse=True)
-def end_what_was_started():
-    """End the processes of a test that failed before they did: they would take the cores from all later tests."""
-    yield
-    while started:
-        with started.pop() as process:
-            process.kill()
-
-
-def start(text, folder, *arguments, cache=None):
-    """`aejax run` of that experiment, in a process of its own with one thread; `cache` is where XLA's programs go."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "x.py"
-    path.write_text(text)
-    command = [sys.executable, "-m", "aejax", "run", str(path), "--results", str(folder), *arguments]
-    environment = {**os.environ, "NPROC": "1"}
-    if cache is not None:
-        environment |= {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    started.append(subprocess.Popen(command, env=environment, cwd=folder, **pipes))
-    return started[-1]
-
-
-def finish(process, code=0):
-    """What it wrote to standard error."""
-    _, errors = process.communicate(timeout=180)
-    assert process.returncode == code, errors
-    assert "Traceback" not in errors
-    return errors
-
 
 def workers_of(process):
     """Process ids of the workers."""
@@ -91,18 +58,6 @@ def workers_of(process):
         if stat.rpartition(")")[2].split()[1] == str(process.pid) and "aejax.runner.remote" in command:
             workers.append(int(path.name))
     return workers
-
-
-def stored(folder):
-    """Every run's parameters as bytes and the numbers of its row, by id."""
-    runs = {}
-    for row in rows_of(folder):
-        run = run_folders.read_run(folder / "runs" / row["run_id"])
-        assert run.row == row
-        leaves = [leaf.tobytes() for _, leaf in sorted(run_folders.flatten_tree(run.params).items())]
-        timed = ("compile_seconds", "train_seconds", "score_seconds", "pca_seconds", "provenance", "execution")
-        runs[row["run_id"]] = (leaves, {name: value for name, value in row.items() if name not in timed})
-    return runs
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +114,7 @@ def test_workers_leave_with_a_driver_that_is_killed(tmp_path, cache):
     wait_for(lambda: len(workers_of(process)) == 2)
     workers = workers_of(process)
     process.kill()
-    process.communicate()
+    process.errors()
     wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
 
 

@@ -15,7 +15,7 @@ from aejax.runtime.signals import Interrupted
 from aejax.training import autotune, population, schedules, train
 from aejax.training.layout import Data, Layout, make_layout
 from aejax.training.loop import fit_program
-from support import compiles, small_dataset
+from support import compiles, identical, same, small_dataset
 
 DATASET = small_dataset(rows=50)
 NET = nets.mlp(12, (8, 3))
@@ -24,20 +24,6 @@ SETTINGS: dict[str, Any] = {"epochs": 4, "batch_size": 10}
 RUNS: list[tuple[int, dict[str, Any]]] = [
     (seed, {"learning_rate": rate, "l2": 0.001}) for rate in (0.01, 0.003) for seed in range(3)
 ]
-
-
-def same(a, b):
-    return jax.tree.all(jax.tree.map(lambda x, y: np.asarray(x).tobytes() == np.asarray(y).tobytes(), a, b))
-
-
-def identical(a, b):
-    """Every number of two fits, bit for bit."""
-    return same((a.params, a.last_params, a.history), (b.params, b.last_params, b.history)) and (
-        a.best_epoch,
-        a.best_error,
-        a.bad_step,
-        a.status,
-    ) == (b.best_epoch, b.best_error, b.bad_step, b.status)
 
 
 def together(runs=RUNS, autoencoder=AUTOENCODER, **options):
@@ -49,6 +35,7 @@ def alone():
     return [train.fit(AUTOENCODER, DATASET, seed=seed, **(SETTINGS | hyper)) for seed, hyper in RUNS]
 
 
+@pytest.mark.slow
 def test_programs_are_forgotten_before_they_take_the_last_memory_mapping(monkeypatch):
     """XLA aborts a process at Linux's limit, 65 530; a program takes hundreds."""
     first = together(RUNS[:1], how="loop").fits[0]
@@ -76,6 +63,7 @@ def test_where_the_system_does_not_say_nothing_is_forgotten(monkeypatch):
     assert hardware.memory_map_usage() == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["map", "loop"])
 @pytest.mark.parametrize("batch_size", [10, 16])  # the last of 16 is smaller
 def test_without_vmap_a_member_is_bit_for_bit_the_fit_alone(alone, how, batch_size):
@@ -87,6 +75,7 @@ def test_without_vmap_a_member_is_bit_for_bit_the_fit_alone(alone, how, batch_si
     assert all(identical(a, b) for a, b in zip(alone, result.fits, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("net", "codings", "width"),
     [
@@ -129,6 +118,7 @@ def test_a_vmapped_member_agrees_with_the_fit_alone(alone):
     np.testing.assert_allclose(errors[:, 0].mean(), errors[:, 1].mean(), rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [2, 4])
 def test_a_member_has_the_same_bits_whatever_its_neighbours_and_their_order(width):
     fits = together(how="vmap", width=width).fits
@@ -239,6 +229,7 @@ def test_a_vmapped_program_still_skips_what_it_need_not_do():
     assert " conditional(" in advance.as_text()
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_into_memory_is_trained_in_blocks(alone, monkeypatch):
     what = population.program_spec(AUTOENCODER, DATASET, ("learning_rate", "l2"), **SETTINGS)
     whole = together(how="map")

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from test_pool import finish, start, stored
+from processes import finish, start, stored
+
+pytestmark = pytest.mark.slow
 
 pytest.importorskip("ray", reason="Ray is not installed (it is in the extras ray and dev)")
 

@@ -39,6 +39,7 @@ def test_the_python_api_fits_in_ten_lines_and_runs():
     assert 0.3 < ratio < 1  # the README says that it beats PCA
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "code"), PYTHON[1:], ids=[f"{i}-{name}" for i, (name, _) in enumerate(PYTHON[1:])])
 def test_python_blocks_run(name, code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -49,6 +50,7 @@ def test_python_blocks_run(name, code, tmp_path, monkeypatch):
         subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_the_shell_lines_on_embedded_data_run_in_order(tmp_path):
     """The READMEs' lines, with the experiment cut small; set-up lines are what CI itself runs."""
     lines = [line for line in SHELL if line.startswith(("aejax ", "RUN=")) and "DIR" not in line]

@@ -145,6 +145,7 @@ def test_seeds_are_not_options_and_of_equal_run_ids_the_last_row_counts(tmp_path
     assert (line["seeds_total"], float(line["sse_test"])) == ("2", 7.5)
 
 
+@pytest.mark.slow
 def test_many_settings_and_missing_numbers(tmp_path):
     hypers = [
         {"learning_rate": 0.1 / (i + 1), **{f"a_very_long_name_{j}": i * j / 7 for j in range(12)}} for i in range(3)

@@ -1,7 +1,5 @@
 """Resumed equals uninterrupted, bit for bit, wherever it was stopped; a state that lacks anything is noticed."""
 
-from typing import Any
-
 import jax
 import numpy as np
 import pytest
@@ -9,63 +7,16 @@ import pytest
 from aejax import nets, variants
 from aejax.runtime.errors import ResultsError
 from aejax.runtime.signals import Interrupted
-from aejax.training import loop, population, schedules
-from aejax.training.layout import make_layout, place_data
 from aejax.variants import penalties
-from support import small_dataset
-from test_population import identical
+from small_blocks import STEPS, block
+from support import Memory, identical, stop_at
 
-DATASET = small_dataset(rows=50)
 NET = nets.mlp(12, (8, 3))
 VARIANTS = {
     "plain": variants.plain(NET),
     "tied": variants.plain(nets.tied(NET)),
     "cross-entropy": variants.plain(NET, output=jax.nn.sigmoid, error=penalties.cross_entropy),
 }
-RATES = [(0, 0.02), (4, 0.05), (2, 0.1), (0, 0.2), (0, 1e25), (1, 0.02)]  # some are best early, one diverges
-RUNS = [(seed, {"learning_rate": rate, "l2": 0.001}) for seed, rate in RATES]
-STEPS = 3 * 4
-
-
-class Memory:
-    """Keeps the last state in memory; `every` asks for one after every chunk."""
-
-    def __init__(self, every=True):
-        self.steps = []
-        self.every = every
-        self.kept: Any = None
-
-    def load(self):
-        return self.kept
-
-    def due(self, unsaved_seconds):
-        return self.every
-
-    def save(self, step, arrays, seconds):
-        self.kept = ({name: np.array(array) for name, array in arrays().items()}, seconds)
-        self.steps.append(step)
-
-
-def block(autoencoder, *, how="vmap", checkpointer=None, report=None, chunk_seconds=0.0, more=None):
-    """The fits of a block of RUNS, three epochs of four steps each, a step a chunk; `more` is added to their hypers."""
-    runs = [(seed, {**hyper, **(more or {})}) for seed, hyper in RUNS]
-    what = population.program_spec(
-        autoencoder, DATASET, tuple(runs[0][1]), epochs=3, batch_size=16, schedule=schedules.cosine
-    )
-    layout = make_layout(how, len(RUNS), width=6 if how == "vmap" else None, devices=1)
-    data = place_data(DATASET, layout)
-    runs = runs[: layout.block]
-    compiled = population.compile_population(what, layout)
-    options = {"report": report, "checkpointer": checkpointer, "chunk_seconds": chunk_seconds}
-    return loop.train_block(compiled, data, runs, **options)
-
-
-def stop_at(step):
-    def report(progress):
-        if progress.step >= step:
-            raise Interrupted(2)
-
-    return report
 
 
 def saved_at(autoencoder, step, how="vmap"):
@@ -83,6 +34,7 @@ def seen(autoencoder, how):
     return steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["vmap", "map", "loop"])
 @pytest.mark.parametrize("name", VARIANTS)
 def test_resumed_after_any_chunk_is_uninterrupted(name, how):

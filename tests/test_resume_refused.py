@@ -65,6 +65,7 @@ def check_not_used(command, state, seen, capsys, *parts):
     seen.clear()
 
 
+@pytest.mark.slow
 def test_another_config(stopped, seen, capsys):
     command, state, _ = stopped
     changed = [*command, "--set", "epochs=3", "--set", "batch_size=10"]

@@ -3,18 +3,11 @@
 import pytest
 
 from aejax.runtime.signals import Interrupted
-from support import quickly_compiled
-from test_contract import (
-    LINEAR,
-    NETS,
-    ON_AFFINE_NETS,
-    ON_ANY_NET,
-    ON_DICTIONARIES,
-    VARIANTS,
-    WITH_A_LIKELIHOOD_OF_THEIR_OWN,
-)
-from test_population import identical
-from test_resume import STEPS, Memory, block, stop_at
+from every_variant import EACH, NETS, VARIANTS, net_of
+from small_blocks import STEPS, block
+from support import Memory, identical, quickly_compiled, stop_at
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -23,11 +16,11 @@ def quickly():
         yield
 
 
-@pytest.mark.parametrize("name", [*ON_ANY_NET, *ON_DICTIONARIES, *ON_AFFINE_NETS, *WITH_A_LIKELIHOOD_OF_THEIR_OWN])
+@pytest.mark.parametrize("name", EACH)
 def test_every_variant_resumes_as_if_it_had_never_stopped(name):
     """In the second epoch, after its second step: what a variant draws or remembers must come from the state."""
     build, more = VARIANTS[name]
-    autoencoder = build(NETS["linear" if name in LINEAR else "stacked"]())
+    autoencoder = build(NETS[net_of(name)]())
     whole = block(autoencoder, more=more)
     checkpointer = Memory(every=False)
     with pytest.raises(Interrupted):

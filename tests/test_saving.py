@@ -11,6 +11,8 @@ from aejax.storage import checkpoints, run_folders
 from aejax.training import loop
 from support import Killed
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def clock(monkeypatch):

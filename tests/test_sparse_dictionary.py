@@ -30,6 +30,7 @@ def known_dictionary(inputs=24, atoms=32, together=2, train_rows=4096):
     return atoms_ad, Dataset(name="known", **x, **y, image_shape=None, scaling=scaling, unit=1.0, fingerprint=hashed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "hyper"),
     [("topk", {"active": 2.0, "revive": 0.03}), ("batch_topk", {"active": 2.0, "revive": 0.03})],

@@ -10,8 +10,8 @@ from aejax.evaluation import reconstruction
 from aejax.evaluation.scores.sparsity import counts
 from aejax.training import train
 from aejax.variants.sparse.dictionary import unit_columns
+from sparse_nets import CODINGS, INPUTS, KEY, NET, ROWS, moved, thresholded, top, units_of
 from support import small_dataset
-from test_sparse import CODINGS, INPUTS, KEY, NET, ROWS, moved, thresholded, top, units_of
 
 
 @pytest.fixture

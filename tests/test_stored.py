@@ -83,6 +83,7 @@ class TestEncodeAndDecode:
         assert cli.main(["encode", str(run.parents[1] / run.name), "digits:validation", str(tmp_path / "z.npy")]) == 0
         assert np.load(tmp_path / "z.npy", allow_pickle=False).shape == (180, 3)
 
+    @pytest.mark.slow
     def test_a_split_of_a_dataset_is_cut_with_the_data_seed_of_the_run(self, tmp_path):
         path = tmp_path / "three.py"
         path.write_text(TINY.replace("widths=(3,),", "widths=(3,), data_seed=3,"))

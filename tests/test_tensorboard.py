@@ -148,6 +148,7 @@ def test_no_run_id_leads_out_of_the_folder(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_command_line_writes_events_and_all_else_while_it_holds_the_lock(tiny, tmp_path, monkeypatch):
     folder = tmp_path / "tiny"
     unlocked = []

@@ -159,6 +159,7 @@ def test_the_public_train_step_is_compiled_once():
     assert len(data.x_train) == 50
 
 
+@pytest.mark.slow
 def test_a_population_is_a_vmap_of_fit():
     run, data = make()
     keys = jax.random.split(jax.random.key(0), 3)
@@ -230,6 +231,7 @@ def test_schedules_peak_at_one_and_the_falling_ones_end_at_zero(name):
     assert (values[0] < 0.2) == (name == "warmup_cosine")
 
 
+@pytest.mark.slow
 def test_a_linear_autoencoder_finds_pca_on_mnist(mnist_dir):
     from aejax import datasets
     from aejax.evaluation import reconstruction

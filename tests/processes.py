@@ -1,0 +1,59 @@
+"""Processes of `aejax run` that tests start, and what they stored."""
+
+import os
+import subprocess
+import sys
+import tempfile
+
+from aejax.storage import run_folders
+from support import rows_of
+
+started = []
+
+
+class Logged(subprocess.Popen):
+    """A process that writes its standard error to a file: a full pipe that nobody reads would stop it."""
+
+    def __init__(self, command, **options):
+        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        super().__init__(command, stdout=subprocess.DEVNULL, stderr=self.log, text=True, **options)
+
+    def errors(self, timeout=None):
+        """Wait until it ends. What it wrote to standard error."""
+        self.wait(timeout)
+        with self.log:
+            self.log.seek(0)
+            return self.log.read()
+
+
+def start(text, folder, *arguments, cache=None):
+    """`aejax run` of that experiment, in a process of its own with one thread; `cache` is where XLA's programs go."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "x.py"
+    path.write_text(text)
+    command = [sys.executable, "-m", "aejax", "run", str(path), "--results", str(folder), *arguments]
+    environment = {**os.environ, "NPROC": "1"}
+    if cache is not None:
+        environment |= {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    started.append(Logged(command, env=environment, cwd=folder))
+    return started[-1]
+
+
+def finish(process, code=0):
+    """What it wrote to standard error."""
+    errors = process.errors(timeout=180)
+    assert process.returncode == code, errors
+    assert "Traceback" not in errors
+    return errors
+
+
+def stored(folder):
+    """Every run's parameters as bytes and the numbers of its row, by id."""
+    runs = {}
+    for row in rows_of(folder):
+        run = run_folders.read_run(folder / "runs" / row["run_id"])
+        assert run.row == row
+        leaves = [leaf.tobytes() for _, leaf in sorted(run_folders.flatten_tree(run.params).items())]
+        timed = ("compile_seconds", "train_seconds", "score_seconds", "pca_seconds", "provenance", "execution")
+        runs[row["run_id"]] = (leaves, {name: value for name, value in row.items() if name not in timed})
+    return runs
