@@ -66,6 +66,32 @@ def test_a_fault_is_killed_where_a_test_looks_and_survives_elsewhere(copy, text,
     assert (copy / "aejax/runtime/x.py").read_text() == source
 
 
+SLOW_TEST = """
+
+import pytest
+
+@pytest.mark.slow
+def test_product():
+    f = runpy.run_path("aejax/runtime/x.py")["f"]
+    assert f(1, 2)[1] == 2
+"""
+
+
+def test_the_slow_tier_runs_where_the_default_tier_sees_nothing(copy):
+    (copy / "tests/test_x.py").write_text(TEST + SLOW_TEST)
+    result = planted_faults.try_fault(copy, replace(FAULT, text="a * b", replacement="a / b"))
+    assert (result["outcome"], result["by"], result["tier"]) == ("killed", "test_x.py::test_product", "slow")
+    result = planted_faults.try_fault(copy, FAULT)
+    assert (result["outcome"], result["by"], result["tier"]) == ("killed", "test_x.py::test_sum", "not slow")
+
+
+def test_a_slow_test_that_fails_without_the_fault_kills_nothing(copy):
+    (copy / "tests/test_x.py").write_text(TEST + SLOW_TEST.replace("== 2", "== 5"))
+    result = planted_faults.try_fault(copy, replace(FAULT, text="a * b", replacement="a / b"))
+    assert result["outcome"] == "undecided"
+    assert "without the fault" in result["by"]
+
+
 def test_a_fault_that_stops_pytest_is_undecided(copy):
     result = planted_faults.try_fault(copy, replace(FAULT, tests=("test_absent.py",)))
     assert result["outcome"] == "undecided"
