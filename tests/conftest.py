@@ -76,7 +76,7 @@ def end_what_was_started() -> Iterator[None]:
     while processes.started:
         with processes.started.pop() as process:
             process.kill()
-            process.log.close()
+            process.log.unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -152,7 +152,7 @@ def torture(home: Path, kills: int, epochs: int, seed: int = 0, ways: Sequence[s
         while phase(folder, unkilled) == PHASES[0] and unkilled.poll() is None:
             time.sleep(0.005)
         began = time.monotonic()
-        errors = unkilled.errors()
+        errors = unkilled.messages()
         assert unkilled.returncode == 3, errors  # some members diverge, which is a result too
         longest = max(longest, time.monotonic() - began)
         expected[how] = contents(folder)
@@ -177,7 +177,7 @@ def torture(home: Path, kills: int, epochs: int, seed: int = 0, ways: Sequence[s
                 early_seconds = rng.uniform(0, 1) ** 2 * epochs / 150  # small values are the most likely
                 seconds = early_seconds if is_early else rng.uniform(0, min(longest, 12.0))
                 phase_killed = kill(folder, process, ("training",) if is_early else PHASES[1:], seconds)
-            errors = process.errors()
+            errors = process.messages()
             after = finished(folder)
             changed = {run_id for run_id in before if before[run_id] != after.get(run_id)}
             assert not changed, f"touched after they were finished: {changed}"

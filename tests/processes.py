@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 from aejax.storage import run_folders
 from support import rows_of
@@ -15,15 +16,17 @@ class Logged(subprocess.Popen):
     """A process that writes its standard error to a file: a full pipe that nobody reads would stop it."""
 
     def __init__(self, command, **options):
-        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115
-        super().__init__(command, stdout=subprocess.DEVNULL, stderr=self.log, text=True, **options)
+        handle, name = tempfile.mkstemp(prefix="aejax-tests-")
+        self.log = Path(name)
+        with os.fdopen(handle, "w") as log:
+            super().__init__(command, stdout=subprocess.DEVNULL, stderr=log, text=True, **options)
 
-    def errors(self, timeout=None):
+    def messages(self, timeout=None):
         """Wait until it ends. What it wrote to standard error."""
         self.wait(timeout)
-        with self.log:
-            self.log.seek(0)
-            return self.log.read()
+        text = self.log.read_text()
+        self.log.unlink()
+        return text
 
 
 def start(text, folder, *arguments, cache=None):
@@ -41,7 +44,7 @@ def start(text, folder, *arguments, cache=None):
 
 def finish(process, code=0):
     """What it wrote to standard error."""
-    errors = process.errors(timeout=180)
+    errors = process.messages(timeout=180)
     assert process.returncode == code, errors
     assert "Traceback" not in errors
     return errors

@@ -56,7 +56,7 @@ def test_a_sweep_on_eight_devices_stores_the_same_rows_as_on_one(tmp_path):
 
     running = {count: start(count) for count in (1, 8)}
     for process in running.values():
-        errors = process.errors(timeout=300)
+        errors = process.messages(timeout=300)
         assert process.returncode == 3, errors  # some members diverge, and that is a result
     on_one, on_eight = (contents(tmp_path / f"{count}/two") for count in running)
     assert {name: params for name, (_, params) in on_eight.items()} == {name: p for name, (_, p) in on_one.items()}

@@ -95,6 +95,12 @@ def test_dead_and_active_units_are_counted():
     ]
 
 
+def test_a_small_coding_that_varies_is_not_dead_beside_a_large_one():
+    """Dead means the same for every row, up to rounding of that coding's own size."""
+    z_nk = RNG.normal(size=(80, 2)).astype(np.float32) * np.array([1e9, 1e-3], np.float32)
+    assert diagnostics.examine(z_nk, CURVE, 4.0)["dead_units"] == 0
+
+
 def test_active_threshold_is_absolute_with_a_prior():
     z_nk = RNG.normal(size=(500, 3)) * np.array([0.2, 0.05, 1.0])  # variances .04, .0025, 1
     assert diagnostics.examine(z_nk, CURVE, 4.0, prior=True)["active_units"] == 2
@@ -201,6 +207,22 @@ def test_warnings_of_one_kind_are_reported_in_one_line():
     settings = group_settings([make(seed=i, health=make_panel(warnings=[rank.format(i)])) for i in range(3)])
     (line,) = health_table.warnings(settings)
     assert line.startswith("stacked, 7 codings, 3 of 3 runs, for example: Collapsed: the 7 codings vary")
+
+
+def test_the_table_holds_the_setting_that_is_best_on_validation_alone():
+    rows = [
+        make(sse=8.0, hyper={"learning_rate": 0.1}, health=make_panel(active_units=3)),
+        make(sse=9.0, hyper={"learning_rate": 0.2}, health=make_panel(active_units=4)),
+    ]
+    table = health_table.paragraphs(group_settings(rows))[2]
+    assert [line.split("|")[4].strip() for line in table.splitlines()[2:]] == ["3.00"]
+
+
+def test_warnings_are_counted_out_of_completed_runs():
+    """A run that diverged has no diagnostics: it could not have the warning."""
+    warning = "Collapsed: every test row has the same codings."
+    rows = [make(seed=0, health=make_panel(warnings=[warning])), make(seed=1, status="diverged")]
+    assert health_table.warnings(group_settings(rows)) == [f"stacked, 7 codings, 1 of 1 runs: {warning}"]
 
 
 def test_runs_without_a_panel_have_no_health_section(tmp_path):

@@ -43,10 +43,10 @@ def test_two_processes_store_the_same_rows_as_one(tmp_path):
     job = ["--coordinator", f"127.0.0.1:{free_port()}", "--processes", "2", "--process"]
     short = [sys.executable, "-c", SHORT_OF_MAPPINGS]
     both = [Logged([*short, str(i), *run, str(tmp_path / "both"), *job, str(i)], env=environment) for i in (0, 1)]
-    errors = [process.errors(timeout=240) for process in both]
+    errors = [process.messages(timeout=240) for process in both]
     assert [process.returncode for process in both] == [3, 0], errors  # only the first reports failed runs
     alone = Logged([sys.executable, "-m", "aejax", *run, str(tmp_path / "alone")], env=environment)
-    errors = alone.errors(timeout=240)
+    errors = alone.messages(timeout=240)
     assert alone.returncode == 3, errors
     assert contents(tmp_path / "both" / "two") == contents(tmp_path / "alone" / "two")
     rows = rows_of(tmp_path / "both" / "two")
@@ -83,7 +83,7 @@ def test_a_signal_to_one_of_two_processes_stops_both_while_they_score(tmp_path):
     wait_for((tmp_path / "scores").exists)
     processes[0].send_signal(signal.SIGTERM)
     try:
-        errors = [process.errors(timeout=100) for process in processes]
+        errors = [process.messages(timeout=100) for process in processes]
     finally:
         for process in processes:
             process.kill()
@@ -92,7 +92,7 @@ def test_a_signal_to_one_of_two_processes_stops_both_while_they_score(tmp_path):
     assert len(list(tmp_path.glob("two/states/*/*"))) == 1
     assert len(rows_of(tmp_path / "two")) < 3
     processes = start_both("-m", "aejax")
-    errors = [process.errors(timeout=240) for process in processes]
+    errors = [process.messages(timeout=240) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], errors
     assert len(rows_of(tmp_path / "two")) == 3
     assert not list(tmp_path.glob("two/states/*"))

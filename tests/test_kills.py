@@ -48,7 +48,7 @@ def test_a_signal_stops_within_a_chunk_saves_and_says_how_to_continue(tmp_path, 
     process.send_signal(number)
     signalled = time.monotonic()
     try:
-        errors = process.errors(timeout=60)
+        errors = process.messages(timeout=60)
     except subprocess.TimeoutExpired:
         process.kill()
         raise
@@ -86,7 +86,7 @@ def start_slow_sweep(tmp_path, seeds):
     experiment.write_text(SLOW.format(began=str(began), seeds=seeds))
     process = kills.start(experiment, tmp_path / "results")
     wait_for(lambda: began.exists() or process.poll() is not None)
-    assert process.poll() is None, process.errors()
+    assert process.poll() is None, process.messages()
     return process
 
 
@@ -97,7 +97,7 @@ def test_a_second_signal_leaves_at_once(tmp_path):
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
     signalled = time.monotonic()
-    errors = process.errors(timeout=60)
+    errors = process.messages(timeout=60)
     assert time.monotonic() - signalled < 2
     assert process.returncode == 130
     assert "stopping after this chunk" in errors
@@ -108,7 +108,7 @@ def test_a_signal_stops_the_measurement_of_layouts(tmp_path):
     """The first steps of a sweep measure how fast each layout is. A signal then leaves no layout chosen."""
     process = start_slow_sweep(tmp_path, seeds=(0, 1))
     process.send_signal(signal.SIGTERM)
-    errors = process.errors(timeout=120)
+    errors = process.messages(timeout=120)
     assert process.returncode == 143
     assert errors.splitlines()[-1].startswith("aejax: interrupted")
     folder = tmp_path / "results" / "slow"
@@ -132,7 +132,7 @@ def test_a_signal_at_any_moment_stops_the_sweep(tmp_path):
         time.sleep(max(0.0, began + delay - time.monotonic()))
         process.send_signal((signal.SIGINT, signal.SIGTERM)[i % 2])
     for i, process in enumerate(processes):
-        errors = process.errors(timeout=60)
+        errors = process.messages(timeout=60)
         folder = tmp_path / str(i)
         number = (signal.SIGINT, signal.SIGTERM)[i % 2]
         if process.returncode == -number:
@@ -153,13 +153,13 @@ def test_an_interrupted_sweep_resumes_from_its_saved_state(tmp_path):
     folder = tmp_path / "results" / "stopped"
     assert wait_for(lambda: list(folder.glob("states/*/*/manifest.json")))
     process.send_signal(signal.SIGTERM)
-    process.errors(timeout=60)
+    process.messages(timeout=60)
     steps = [int(path.parent.name) for path in folder.glob("states/*/*/manifest.json")]
     assert process.returncode == 143
     assert max(steps) > 0
     for results in ("results", "uninterrupted"):
         process = kills.start(experiment, tmp_path / results)
-        process.errors()
+        process.messages()
         assert process.returncode == 0
     assert kills.contents(folder) == kills.contents(tmp_path / "uninterrupted" / "stopped")
     assert not list(folder.glob("states/*"))

@@ -114,7 +114,7 @@ def test_workers_leave_with_a_driver_that_is_killed(tmp_path, cache):
     wait_for(lambda: len(workers_of(process)) == 2)
     workers = workers_of(process)
     process.kill()
-    process.errors()
+    process.messages()
     wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
 
 

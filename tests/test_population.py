@@ -106,6 +106,28 @@ def test_a_member_begins_with_the_same_bits_alone_and_in_a_map(net, codings, wid
         assert same(expected, result)
 
 
+def test_masked_codings_that_are_not_zero_at_zero_are_not_trained():
+    """A sigmoid is 0.5 at 0, so the loss has gradients for the decoder's masked weights: they are masked, too."""
+    wide, small = (variants.plain(nets.mlp(12, (8, k), coding_activation=jax.nn.sigmoid)) for k in (5, 3))
+    hyper = {"learning_rate": jnp.float32(0.01), "l2": jnp.float32(0.0)}
+    start = wide.init(jax.random.key(0), jnp.asarray(3))
+    x_bd = jnp.asarray(DATASET.floats(DATASET.x_train[:10]))
+    states = []
+    for autoencoder, params, own in (
+        (wide, start, {**hyper, "codings": jnp.asarray(3)}),
+        (small, nets.slice_codings(start, wide.coding_axes, 3), hyper),
+    ):
+        program = fit_program(autoencoder, rows=10, batch_size=10, epochs=5)
+        state = program.init(jax.random.key(1), own, params)
+        for _ in range(5):
+            state = program.train_step(state, jax.random.key(1), x_bd, own)
+        states.append(state.params)
+    sliced = nets.slice_codings(states[0], wide.coding_axes, 3)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), sliced, states[1])
+    masked = nets.mask_codings(states[0], wide.coding_axes, 3)
+    jax.tree.map(np.testing.assert_array_equal, masked, states[0])
+
+
 def test_a_vmapped_member_agrees_with_the_fit_alone(alone):
     fits = together(how="vmap", width=6).fits
     differences = []
