@@ -47,7 +47,7 @@ class Seen(RunListener):
         self.stopped = None
         self.killed = False
 
-    def check(self):
+    def check_interrupt(self):
         if self.stopped is None:
             self.stop_a_task()
         elif self.ids and not self.killed:
