@@ -15,12 +15,12 @@ import jax
 import numpy as np
 import pytest
 
-import processes
 from aejax import cli
 from aejax.datasets import mnist
 from aejax.runtime.errors import AejaxError
 from aejax.training import population
-from support import TINY
+from logged import Logged
+from support import QUICK_OPTION, TINY
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # the first process of a run: its workers, and theirs, inherit it
@@ -31,7 +31,7 @@ if any(importlib.util.find_spec(f"jax_cuda{version}_plugin") for version in (12,
     # on GPUs JAX multiplies float32 matrices in TF32 unless told otherwise; tests compare with float64
     os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
 DEFAULT_TIER = "not slow"
-QUICK_XLA = "--xla_cpu_use_fusion_emitters=false"
+QUICK_XLA = f"--{QUICK_OPTION}=false"
 _TFDS_DATA_DIR = os.environ.get("TFDS_DATA_DIR")
 
 
@@ -52,9 +52,8 @@ def _xla_knows(flag: str) -> bool:
     """Whether XLA takes this flag: it ends a process that is given an unknown one."""
     code = "import jax; jax.devices()"
     environment = {**os.environ, "XLA_FLAGS": flag, "JAX_PLATFORMS": "cpu"}
-    return (
-        subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=False).returncode == 0
-    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=False)
+    return done.returncode == 0
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -73,8 +72,8 @@ def forget_programs() -> Iterator[None]:
 def end_what_was_started() -> Iterator[None]:
     """End the processes of a test that failed before they did: they would take the cores from all later tests."""
     yield
-    while processes.started:
-        with processes.started.pop() as process:
+    while Logged.started:
+        with Logged.started.pop() as process:
             process.kill()
             process.log.unlink(missing_ok=True)
 

@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from processes import Logged
+from logged import Logged
 
 SWEEP = """
 from aejax.training import loop

@@ -4,8 +4,8 @@
 
 `planted_faults.toml` holds the faults: a file, a text that stands in it exactly once, what replaces it, what is wrong
 then, and the tests that should fail. Each fault is planted in a temporary copy of the checkout, never in the checkout
-itself. A fault is killed when one of its tests fails, and survives when all of them pass. The default tier
-runs first; the slow tier runs where it sees nothing.
+itself. A fault is killed when one of its tests fails, and survives when all of them pass. The default
+tier runs first; the slow tier runs where it sees nothing.
 
 Before any fault is planted, the default tier of all named files runs on a copy as it is. A slow test that saw a fault
 runs once more without it. So a test that fails anyway kills nothing.
@@ -144,37 +144,42 @@ def failed_test(output: str) -> str:
     return "?"
 
 
+def run_tiers(copy: Path, tests: Sequence[str]) -> dict[str, str]:
+    """What came of the tests: the outcome, the test or the problem that decided it, and the tier that it is in.
+
+    The slow tier runs only where no test of the default tier fails.
+    """
+    ran = False
+    for tier in TIERS:
+        done = run_tests(copy, tests, "-n", "0", "-x", "-m", tier)
+        if done.returncode == 1:
+            return {"outcome": KILLED, "by": failed_test(done.stdout), "tier": tier}
+        if done.returncode not in (0, NO_TESTS):
+            return {"outcome": UNDECIDED, "by": done.stdout[-300:], "tier": tier}
+        ran = ran or done.returncode == 0
+    return {"outcome": SURVIVED if ran else UNDECIDED, "by": "" if ran else "no test found", "tier": ""}
+
+
 def try_fault(copy: Path, fault: Fault) -> dict[str, object]:
     """Plant the fault in the copy, run its tests, and take it out again. Returns the fault and what came of it.
 
-    The slow tier runs only where the default tier lets the fault survive. A fault is undecided where pytest did not end
-    in time or could not run, or where no test was found.
+    It is undecided where pytest did not end in time or could not run, where no test was found, and where the slow test
+    that failed also fails without the fault.
     """
     path = copy / "aejax" / fault.file
     source = path.read_text()
     path.write_text(planted(source, fault))
     start = time.monotonic()
-    result = {"outcome": UNDECIDED, "by": "no test found", "tier": ""}
     try:
-        for tier in TIERS:
-            done = run_tests(copy, fault.tests, "-n", "0", "-x", "-m", tier)
-            if done.returncode == NO_TESTS:
-                continue
-            result = {"outcome": SURVIVED, "by": "", "tier": ""}
-            if done.returncode == 1:
-                result = {"outcome": KILLED, "by": failed_test(done.stdout), "tier": tier}
-            elif done.returncode:
-                result = {"outcome": UNDECIDED, "by": done.stdout[-300:], "tier": tier}
-            if result["outcome"] != SURVIVED:
-                break
+        result = run_tiers(copy, fault.tests)
     except subprocess.TimeoutExpired:
         result = {"outcome": UNDECIDED, "by": f"no end within {TIMEOUT_SECONDS} s", "tier": ""}
     finally:
         path.write_text(source)
-    if result["outcome"] == KILLED and result["tier"] == TIERS[1]:
+    if (result["outcome"], result["tier"]) == (KILLED, TIERS[1]):
         sound = run_tests(copy, [result["by"]], "-n", "0", "-m", TIERS[1])
         if sound.returncode:
-            result = {"outcome": UNDECIDED, "by": f"{result['by']} fails without the fault, too", "tier": TIERS[1]}
+            result = {**result, "outcome": UNDECIDED, "by": f"{result['by']} fails without the fault, too"}
     return {**asdict(fault), **result, "seconds": round(time.monotonic() - start, 1)}
 
 
@@ -211,7 +216,7 @@ def summary(outcomes: Sequence[Mapping[str, object]]) -> str:
     """How many faults each room has, how many were killed, and all others with the reason that the table gives."""
     rooms = Counter(room_of(str(outcome["file"])) for outcome in outcomes)
     killed = Counter(room_of(str(outcome["file"])) for outcome in outcomes if outcome["outcome"] == KILLED)
-    by_default = sum(outcome.get("tier") == TIERS[0] for outcome in outcomes if outcome["outcome"] == KILLED)
+    by_default = sum(outcome["tier"] == TIERS[0] for outcome in outcomes if outcome["outcome"] == KILLED)
     lines = [f"{room}: {killed[room]} of {count} killed" for room, count in sorted(rooms.items())]
     lines.append(f"all rooms: {killed.total()} of {rooms.total()} killed, {by_default} by the default tier alone")
     for outcome in outcomes:

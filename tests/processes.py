@@ -1,32 +1,11 @@
 """Processes of `aejax run` that tests start, and what they stored."""
 
 import os
-import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
 from aejax.storage import run_folders
+from logged import Logged
 from support import rows_of
-
-started = []
-
-
-class Logged(subprocess.Popen):
-    """A process that writes its standard error to a file: a full pipe that nobody reads would stop it."""
-
-    def __init__(self, command, **options):
-        handle, name = tempfile.mkstemp(prefix="aejax-tests-")
-        self.log = Path(name)
-        with os.fdopen(handle, "w") as log:
-            super().__init__(command, stdout=subprocess.DEVNULL, stderr=log, text=True, **options)
-
-    def messages(self, timeout=None):
-        """Wait until it ends. What it wrote to standard error."""
-        self.wait(timeout)
-        text = self.log.read_text()
-        self.log.unlink()
-        return text
 
 
 def start(text, folder, *arguments, cache=None):
@@ -38,8 +17,7 @@ def start(text, folder, *arguments, cache=None):
     environment = {**os.environ, "NPROC": "1"}
     if cache is not None:
         environment |= {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    started.append(Logged(command, env=environment, cwd=folder))
-    return started[-1]
+    return Logged(command, env=environment, cwd=folder)
 
 
 def finish(process, code=0):

@@ -38,6 +38,10 @@ SWEEPS = [
 """
 
 
+QUICK_OPTION = "xla_cpu_use_fusion_emitters"
+"""XLA compiles a small program much faster with this option off."""
+
+
 def write_record(record: Mapping[str, Any], folder: Path | None, name: str) -> None:
     """Print what a script measured, and write it to NAME.json in a folder where there is one."""
     text = json.dumps(record, indent=1, allow_nan=False)
@@ -48,11 +52,12 @@ def write_record(record: Mapping[str, Any], folder: Path | None, name: str) -> N
 
 
 def same(a, b):
+    """Whether two trees hold the same arrays, bit for bit."""
     return jax.tree.all(jax.tree.map(lambda x, y: np.asarray(x).tobytes() == np.asarray(y).tobytes(), a, b))
 
 
 def identical(a, b):
-    """Every number of two fits, bit for bit."""
+    """Whether two fits have the same numbers, bit for bit."""
     return same((a.params, a.last_params, a.history), (b.params, b.last_params, b.history)) and (
         a.best_epoch,
         a.best_error,
@@ -81,6 +86,8 @@ class Memory:
 
 
 def stop_at(step):
+    """A report that interrupts a fit after the first chunk that ends at this step or later."""
+
     def report(progress):
         if progress.step >= step:
             raise Interrupted(2)
@@ -139,7 +146,7 @@ def quickly_compiled() -> Iterator[dict[str, Any]]:
     For tests of what holds whatever the bits are, over more programs than could be compiled as a user's are. Gives
     the `compiler_options` that programs of the test's own can be compiled with, too.
     """
-    options = {"xla_cpu_use_fusion_emitters": False}
+    options = {QUICK_OPTION: False}
     try:
         jax.jit(lambda x: x + 1, compiler_options=options)(0.0)
     except jax.errors.JaxRuntimeError:  # an XLA that has no such option: it takes longer

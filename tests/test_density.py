@@ -152,7 +152,9 @@ def test_score_stores_the_density_of_training_codings():
     assert run_identity.decode_config(sweep.config())["scores"] == measured
     autoencoder = sweep.build(12)
     fit = train.fit(autoencoder, dataset, seed=0, epochs=1, batch_size=18, learning_rate=0.01, l2=0.0)
-    row, _, arrays = scoring.score_run(sweep, 0, hyper, dataset, fit)
+    scored = scoring.score_run(sweep, 0, hyper, dataset, fit)
+    row = scored.row
+    arrays = scored.arrays
     assert set(row["scores"]) == {"mixture_log_likelihood", "gaussian_log_likelihood"}
     mixture, gaussian = (density.from_arrays(arrays, f"density/{kind}") for kind in ("mixture", "gaussian"))
     assert mixture is not None

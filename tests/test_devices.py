@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kills import contents
-from processes import Logged
+from logged import Logged
 from support import SWEEP, rows_of
 
 pytestmark = pytest.mark.slow

@@ -131,7 +131,9 @@ def test_every_completed_run_has_a_panel():
     hyper = {"learning_rate": 0.01, "l2": 0.0}
     sweep = Sweep(dataset="digits", widths=(4, 3), epochs=1, batch_size=64, hyper=hyper)
     fit = train.fit(sweep.build(12), dataset, seed=0, epochs=1, batch_size=18, learning_rate=0.01, l2=0.0)
-    row, _, arrays = scoring.score_run(sweep, 0, hyper, dataset, fit)
+    scored = scoring.score_run(sweep, 0, hyper, dataset, fit)
+    row = scored.row
+    arrays = scored.arrays
     assert row["status"] == "completed"
     assert row["health"]["codings"] == 3
     assert 1 <= row["health"]["effective_rank"] <= 3
@@ -139,7 +141,7 @@ def test_every_completed_run_has_a_panel():
     np.testing.assert_allclose(arrays["activations/counts"].sum(axis=1), len(dataset.x_test))
     assert arrays["codings/test"].shape == (len(dataset.x_test), 2)
     dead = fit._replace(params={**fit.params, "encoder": {n: _zero(v) for n, v in fit.params["encoder"].items()}})
-    row, _, _ = scoring.score_run(sweep, 0, hyper, dataset, dead)
+    row = scoring.score_run(sweep, 0, hyper, dataset, dead).row
     assert row["status"] == "completed"
     assert "Collapsed: every test row has the same codings." in row["health"]["warnings"]
 
@@ -151,7 +153,7 @@ def test_histogram_of_a_sparse_coding_leaves_out_zeros():
     sweep = Sweep(dataset="digits", hyper=hyper, **fields)
     autoencoder = sweep.build(12)
     fit = train.fit(autoencoder, dataset, seed=0, epochs=1, batch_size=18, **hyper)
-    _, _, arrays = scoring.score_run(sweep, 0, hyper, dataset, fit)
+    arrays = scoring.score_run(sweep, 0, hyper, dataset, fit).arrays
     z_nk = np.asarray(autoencoder.encode(fit.params, jnp.asarray(dataset.floats(dataset.x_test))))
     share_k = (z_nk != 0).mean(axis=0)
     assert (share_k < 0.9).any()
@@ -169,7 +171,7 @@ def test_map_of_many_codings_shows_the_plane_in_which_they_vary_most():
     sweep = Sweep(dataset="digits", widths=(5,), epochs=1, batch_size=64, hyper=hyper)
     autoencoder = sweep.build(12)
     fit = train.fit(autoencoder, dataset, seed=0, epochs=1, batch_size=18, **hyper)
-    _, _, arrays = scoring.score_run(sweep, 0, hyper, dataset, fit)
+    arrays = scoring.score_run(sweep, 0, hyper, dataset, fit).arrays
     z_nk = np.asarray(autoencoder.encode(fit.params, jnp.asarray(dataset.floats(dataset.x_test))), np.float64)
     plane_n2 = PCA(2).fit_transform(z_nk)
     signs_2 = np.sign((plane_n2 * arrays["codings/test"]).sum(axis=0))

@@ -115,7 +115,9 @@ def test_scores_are_stored_in_the_row_and_in_the_config(monkeypatch):
     assert sweep.config()["scores"] == [{"name": "halved", "power": 4}]
     assert run_identity.decode_config(sweep.config())["scores"] == (halved(4),)
     fit = train.fit(sweep.build(12), DATASET, seed=0, epochs=1, batch_size=18, learning_rate=0.01, l2=0.0)
-    row, _, arrays = scoring.score_run(sweep, 0, {"learning_rate": 0.01, "l2": 0.0}, DATASET, fit)
+    scored = scoring.score_run(sweep, 0, {"learning_rate": 0.01, "l2": 0.0}, DATASET, fit)
+    row = scored.row
+    arrays = scored.arrays
     assert row["scores"] == {"half_codings": 0.75}
     assert arrays["score/one"].shape == (2,)
 
@@ -124,7 +126,7 @@ def test_a_score_that_is_not_finite_fails_the_run(monkeypatch):
     broken = Score("halved", (), lambda trained: ({"half_codings": float("nan")}, {}))
     sweep = Sweep(**TINY, scores=(broken,))
     fit = train.fit(sweep.build(12), DATASET, seed=0, epochs=1, batch_size=18, learning_rate=0.01, l2=0.0)
-    row, _, _ = scoring.score_run(sweep, 0, {"learning_rate": 0.01, "l2": 0.0}, DATASET, fit)
+    row = scoring.score_run(sweep, 0, {"learning_rate": 0.01, "l2": 0.0}, DATASET, fit).row
     assert (row["status"], row["reason"]) == ("failed", "half_codings not finite")
 
 
@@ -141,7 +143,7 @@ def test_a_running_score_can_be_interrupted():
     arguments = sweep, 0, {"learning_rate": 0.01, "l2": 0.0}, DATASET, fit
     with pytest.raises(Interrupted):
         scoring.score_run(*arguments, stop)
-    assert scoring.score_run(*arguments)[0]["status"] == "completed"
+    assert scoring.score_run(*arguments).row["status"] == "completed"
 
 
 def test_invalid_scores_and_options_are_refused(refused):
@@ -155,16 +157,18 @@ def test_invalid_scores_and_options_are_refused(refused):
 
 
 def test_a_run_that_keeps_the_last_epoch_is_scored_with_its_parameters():
-    numbers = {}
+    scored = {}
     hyper: dict[str, Any] = {"learning_rate": 0.01, "l2": 0.0}
     for keep in ("best", "last"):
         sweep = Sweep(**{**TINY, "epochs": 3}, keep=keep)
         fit = train.fit(sweep.build(12), DATASET, seed=0, epochs=3, batch_size=18, **hyper)
         worse = fit._replace(best_epoch=0, params=sweep.build(12).init(jax.random.key(0)))
-        numbers[keep], params, _ = scoring.score_run(sweep, 0, hyper, DATASET, worse)
-    np.testing.assert_array_equal(params["encoder"]["layer_0"]["bias"], fit.last_params["encoder"]["layer_0"]["bias"])
-    assert (numbers["best"]["best_epoch"], numbers["last"]["best_epoch"]) == (1, 3)
-    assert numbers["last"]["sse_test"] < numbers["best"]["sse_test"]
+        scored[keep] = scoring.score_run(sweep, 0, hyper, DATASET, worse)
+    np.testing.assert_array_equal(
+        scored["last"].params["encoder"]["layer_0"]["bias"], fit.last_params["encoder"]["layer_0"]["bias"]
+    )
+    assert (scored["best"].row["best_epoch"], scored["last"].row["best_epoch"]) == (1, 3)
+    assert scored["last"].row["sse_test"] < scored["best"].row["sse_test"]
 
 
 def test_default_fields_and_no_scores_are_left_out_of_the_config():

@@ -12,7 +12,7 @@ from aejax import cli
 from aejax.runtime import distributed
 from aejax.runtime.errors import ConfigError
 from kills import contents
-from processes import Logged
+from logged import Logged
 from support import SWEEP, rows_of, wait_for
 
 pytestmark = pytest.mark.slow
@@ -82,11 +82,7 @@ def test_a_signal_to_one_of_two_processes_stops_both_while_they_score(tmp_path):
     processes = start_both("-c", SCORING, str(tmp_path / "scores"))
     wait_for((tmp_path / "scores").exists)
     processes[0].send_signal(signal.SIGTERM)
-    try:
-        errors = [process.messages(timeout=100) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
+    errors = [process.messages(timeout=100) for process in processes]
     assert [process.returncode for process in processes] == [143, 143], errors
     assert "run the same command again to continue" in errors[0]
     assert len(list(tmp_path.glob("two/states/*/*"))) == 1

@@ -109,9 +109,9 @@ def test_tests_that_fail_without_a_fault_are_an_error(copy, sound):
 
 def test_the_summary_names_what_was_not_killed():
     outcomes = [
-        {"file": "nets/a.py", "wrong": "One.", "outcome": "killed", "reason": ""},
-        {"file": "nets/a.py", "wrong": "Two.", "outcome": "survived", "reason": ""},
+        {"file": "nets/a.py", "wrong": "One.", "outcome": "killed", "tier": "slow", "reason": ""},
+        {"file": "nets/a.py", "wrong": "Two.", "outcome": "survived", "tier": "", "reason": ""},
     ]
     text = planted_faults.summary(outcomes)
-    assert "all rooms: 1 of 2 killed" in text
+    assert "all rooms: 1 of 2 killed, 0 by the default tier alone" in text
     assert "survived: nets/a.py: Two. (no reason given)" in text

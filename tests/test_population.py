@@ -108,7 +108,8 @@ def test_a_member_begins_with_the_same_bits_alone_and_in_a_map(net, codings, wid
 
 def test_masked_codings_that_are_not_zero_at_zero_are_not_trained():
     """A sigmoid is 0.5 at 0, so the loss has gradients for the decoder's masked weights: they are masked, too."""
-    wide, small = (variants.plain(nets.mlp(12, (8, k), coding_activation=jax.nn.sigmoid)) for k in (5, 3))
+    wide = variants.plain(nets.mlp(12, (8, 5), coding_activation=jax.nn.sigmoid))
+    small = variants.plain(nets.mlp(12, (8, 3), coding_activation=jax.nn.sigmoid))
     hyper = {"learning_rate": jnp.float32(0.01), "l2": jnp.float32(0.0)}
     start = wide.init(jax.random.key(0), jnp.asarray(3))
     x_bd = jnp.asarray(DATASET.floats(DATASET.x_train[:10]))

@@ -39,7 +39,9 @@ def test_row_holds_the_numbers_of_the_score():
     sweep = Sweep(**shape, variant=variants.topk, hyper=hyper, scores=(scores.sparsity(),))
     assert (sweep.linear, sweep.name) == (False, "topk shallow")
     fit = train.fit(sweep.build(dataset.x_train.shape[1]), dataset, seed=0, epochs=2, batch_size=18, **hyper)
-    row, _, arrays = scoring.score_run(sweep, 0, hyper, dataset, fit)
+    scored = scoring.score_run(sweep, 0, hyper, dataset, fit)
+    row = scored.row
+    arrays = scored.arrays
     assert row["status"] == "completed"
     assert 0 < row["scores"]["l0"] <= 3
     assert arrays["sparsity/activity"].sum() == pytest.approx(row["scores"]["l0"], rel=1e-5)

@@ -22,7 +22,9 @@ def test_errors_are_those_of_their_split_and_pca_has_as_many_components_as_the_r
     hyper = HYPER if codings == 4 else {**HYPER, "codings": codings}
     autoencoder = sweep.build(DATASET.inputs)
     fit = train.fit_population(autoencoder, DATASET, [(0, hyper)], **SETTINGS, how="loop").fits[0]
-    row, params, _ = scoring.score_run(sweep, 0, hyper, DATASET, fit)
+    scored = scoring.score_run(sweep, 0, hyper, DATASET, fit)
+    row = scored.row
+    params = scored.params
     small = Sweep(dataset="digits", widths=(8, codings), hyper=HYPER, **SETTINGS).build(DATASET.inputs)
     rows = {split: getattr(DATASET, f"x_{split}") / 255.0 for split in ("train", "validation", "test")}
     for split in ("validation", "test"):
