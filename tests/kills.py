@@ -44,9 +44,12 @@ NOTES = "trained.jsonl"
 PHASES = ("starting", "compiling the first", "training", "between programs")
 
 
-def start(experiment: Path, results: Path, *, save_every: float = 0, how: str = "auto") -> Logged:
-    """Start the sweep in another process."""
-    command = [sys.executable, __file__, NOTE_BLOCKS, "run", str(experiment), "--results", str(results), "--how", how]
+def start(
+    experiment: Path, results: Path, *, save_every: float = 0, how: str = "auto", notes_blocks: bool = False
+) -> Logged:
+    """Start the sweep in another process: `aejax run`, or this script, which notes the blocks that it trains."""
+    program = [__file__, NOTE_BLOCKS] if notes_blocks else ["-m", "aejax"]
+    command = [sys.executable, *program, "run", str(experiment), "--results", str(results), "--how", how]
     command += ["--save-every", str(save_every)]
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a background process ignores SIGINT, and so would its child
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -148,7 +151,7 @@ def torture(home: Path, kills: int, epochs: int, seed: int = 0, ways: Sequence[s
     longest = 0.0
     for how in ways:
         folder = home / f"alone-{how}" / "killed"
-        unkilled = start(experiment, folder.parent, how=how)
+        unkilled = start(experiment, folder.parent, how=how, notes_blocks=True)
         while phase(folder, unkilled) == PHASES[0] and unkilled.poll() is None:
             time.sleep(0.005)
         began = time.monotonic()
@@ -170,7 +173,7 @@ def torture(home: Path, kills: int, epochs: int, seed: int = 0, ways: Sequence[s
         before = {}
         last = min(kills, done + KILLS_PER_SWEEP)
         while True:
-            process = start(experiment, results, how=how)
+            process = start(experiment, results, how=how, notes_blocks=True)
             phase_killed = None
             if done < last:
                 is_early = done % 2 == 0
