@@ -17,21 +17,24 @@ import pytest
 
 from aejax import cli
 from aejax.datasets import mnist
+from aejax.reporting import images
 from aejax.runtime.errors import AejaxError
 from aejax.training import population
 from logged import Logged
 from support import QUICK_OPTION, TINY
+from unrendered import blank
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # the first process of a run: its workers, and theirs, inherit it
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="aejax-tests-")
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 if any(importlib.util.find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)):
     # on GPUs JAX multiplies float32 matrices in TF32 unless told otherwise; tests compare with float64
     os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
 DEFAULT_TIER = "not slow"
 QUICK_XLA = f"--{QUICK_OPTION}=false"
+_RENDER = images.render
 _TFDS_DATA_DIR = os.environ.get("TFDS_DATA_DIR")
 
 
@@ -59,6 +62,20 @@ def _xla_knows(flag: str) -> bool:
 @pytest.fixture(scope="session", autouse=True)
 def strict_jax() -> None:
     jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unrendered() -> Iterator[None]:
+    """Figures are built, but not rendered, unless a test asks for `rendered`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(images, "render", blank)
+        yield
+
+
+@pytest.fixture
+def rendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that look at figures."""
+    monkeypatch.setattr(images, "render", _RENDER)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+import unrendered
 from logged import Logged
 
 SWEEP = """
@@ -40,16 +41,22 @@ RUNS = 20
 KILLS_PER_SWEEP = 10
 NOTE_BLOCKS = "--note-blocks"
 """First argument of this script when it runs aejax and notes the blocks that it trains."""
+NOTING = (sys.executable, __file__, NOTE_BLOCKS)
+"""The beginning of its command line then."""
 NOTES = "trained.jsonl"
 PHASES = ("starting", "compiling the first", "training", "between programs")
 
 
 def start(
-    experiment: Path, results: Path, *, save_every: float = 0, how: str = "auto", notes_blocks: bool = False
+    experiment: Path,
+    results: Path,
+    *,
+    save_every: float = 0,
+    how: str = "auto",
+    program: Sequence[str] = unrendered.AEJAX,
 ) -> Logged:
-    """Start the sweep in another process: `aejax run`, or this script, which notes the blocks that it trains."""
-    program = [__file__, NOTE_BLOCKS] if notes_blocks else ["-m", "aejax"]
-    command = [sys.executable, *program, "run", str(experiment), "--results", str(results), "--how", how]
+    """Start the sweep in another process of this program."""
+    command = [*program, "run", str(experiment), "--results", str(results), "--how", how]
     command += ["--save-every", str(save_every)]
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a background process ignores SIGINT, and so would its child
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -58,7 +65,6 @@ def start(
 
 def run_and_note_blocks(arguments: Sequence[str]) -> int:
     """Run `aejax`. After the first chunk of each block, note the runs of the block in the results folder."""
-    from aejax import cli
     from aejax.runner import train_job
     from aejax.training import loop
 
@@ -88,7 +94,7 @@ def run_and_note_blocks(arguments: Sequence[str]) -> int:
 
     train_job._train_block = train_noted_members
     loop.train_block = train_noted_block
-    return cli.main(arguments)
+    return unrendered.main(arguments)
 
 
 def finished(folder: Path) -> dict[str, tuple]:
@@ -151,7 +157,7 @@ def torture(home: Path, kills: int, epochs: int, seed: int = 0, ways: Sequence[s
     longest = 0.0
     for how in ways:
         folder = home / f"alone-{how}" / "killed"
-        unkilled = start(experiment, folder.parent, how=how, notes_blocks=True)
+        unkilled = start(experiment, folder.parent, how=how, program=NOTING)
         while phase(folder, unkilled) == PHASES[0] and unkilled.poll() is None:
             time.sleep(0.005)
         began = time.monotonic()
@@ -173,7 +179,7 @@ def torture(home: Path, kills: int, epochs: int, seed: int = 0, ways: Sequence[s
         before = {}
         last = min(kills, done + KILLS_PER_SWEEP)
         while True:
-            process = start(experiment, results, how=how, notes_blocks=True)
+            process = start(experiment, results, how=how, program=NOTING)
             phase_killed = None
             if done < last:
                 is_early = done % 2 == 0

@@ -1,23 +1,20 @@
 """Processes of `aejax run` that tests start, and what they stored."""
 
 import os
-import sys
 
 from aejax.storage import run_folders
 from logged import Logged
 from support import rows_of
+from unrendered import AEJAX
 
 
-def start(text, folder, *arguments, cache=None):
-    """`aejax run` of that experiment, in a process of its own with one thread; `cache` is where XLA's programs go."""
+def start(text, folder, *arguments):
+    """`aejax run` of that experiment, in a process of its own with one thread."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "x.py"
     path.write_text(text)
-    command = [sys.executable, "-m", "aejax", "run", str(path), "--results", str(folder), *arguments]
-    environment = {**os.environ, "NPROC": "1"}
-    if cache is not None:
-        environment |= {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    return Logged(command, env=environment, cwd=folder)
+    command = [*AEJAX, "run", str(path), "--results", str(folder), *arguments]
+    return Logged(command, env={**os.environ, "NPROC": "1"}, cwd=folder)
 
 
 def finish(process, code=0):

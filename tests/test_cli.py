@@ -141,19 +141,21 @@ def test_smoke_writes_into_a_folder_of_its_own(tiny, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("rendered")
 def test_report_rebuilds_summary_and_figures(tmp_path, finished, capsys):
-    shutil.copytree(finished, tmp_path / "tiny")
-    pictures = {path.name: path.read_bytes() for path in finished.glob("*.png")}
-    for path in [
-        *(tmp_path / "tiny").glob("*.png"),
-        *(tmp_path / "tiny").glob("summary.*"),
-        tmp_path / "tiny/runs.jsonl",
-    ]:
-        path.unlink()
-    assert cli.main(["report", str(tmp_path / "tiny")]) == 0
+    folder = tmp_path / "tiny"
+    shutil.copytree(finished, folder)
+    names = {path.name for path in folder.glob("*.png")}
+    pictures = []
+    for _ in range(2):
+        for path in [*folder.glob("*.png"), *folder.glob("summary.*"), folder / "runs.jsonl"]:
+            path.unlink()
+        assert cli.main(["report", str(folder)]) == 0
+        pictures.append({path.name: path.read_bytes() for path in folder.glob("*.png")})
     for name in ("summary.md", "summary.csv", "runs.jsonl"):
-        assert (tmp_path / "tiny" / name).read_bytes() == (finished / name).read_bytes()
-    assert {path.name: path.read_bytes() for path in (tmp_path / "tiny").glob("*.png")} == pictures
+        assert (folder / name).read_bytes() == (finished / name).read_bytes()
+    assert pictures[0] == pictures[1]
+    assert set(pictures[0]) == names
     check_refused(capsys, ["report", tmp_path / "nowhere"], 4, "nowhere", "no runs there")
 
 

@@ -12,6 +12,7 @@ import pytest
 from kills import contents
 from logged import Logged
 from support import SWEEP, rows_of
+from unrendered import AEJAX
 
 pytestmark = pytest.mark.slow
 
@@ -51,7 +52,7 @@ def test_a_sweep_on_eight_devices_stores_the_same_rows_as_on_one(tmp_path):
 
     def start(count):
         environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={count}"}
-        command = [sys.executable, "-m", "aejax", "run", "two.py", "--results", str(count)]
+        command = [*AEJAX, "run", "two.py", "--results", str(count)]
         return Logged(command, env=environment, cwd=tmp_path)
 
     running = {count: start(count) for count in (1, 8)}

@@ -18,6 +18,7 @@ from fabricated import FIGURES, SWEPT, arrays_of, blank, falling, make, populati
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("rendered")
 @pytest.mark.parametrize(("shape", "epochs"), [([4, 3], 300), ([4, 3, 1], 2), ([2, 2, 3], 1), (None, 1)])
 def test_figures(tmp_path, shape, epochs):
     data = make()["data"] | {"image_shape": shape}

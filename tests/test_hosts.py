@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,8 +15,11 @@ from aejax.runtime.errors import ConfigError
 from kills import contents
 from logged import Logged
 from support import SWEEP, rows_of, wait_for
+from unrendered import AEJAX
 
 pytestmark = pytest.mark.slow
+
+TESTS = Path(__file__).resolve().parent
 
 
 def free_port():
@@ -26,12 +30,12 @@ def free_port():
 
 SHORT_OF_MAPPINGS = """
 import sys
-from aejax import cli
+import unrendered
 from aejax.runtime import hardware
 from aejax.training import population
 population.MIN_PROGRAMS_TO_CLEAR = 1
 hardware.memory_map_usage = lambda: float(sys.argv[1])
-sys.exit(cli.main(sys.argv[2:]))
+sys.exit(unrendered.main(sys.argv[2:]))
 """
 
 
@@ -42,10 +46,12 @@ def test_two_processes_store_the_same_rows_as_one(tmp_path):
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     job = ["--coordinator", f"127.0.0.1:{free_port()}", "--processes", "2", "--process"]
     short = [sys.executable, "-c", SHORT_OF_MAPPINGS]
-    both = [Logged([*short, str(i), *run, str(tmp_path / "both"), *job, str(i)], env=environment) for i in (0, 1)]
+    both = [
+        Logged([*short, str(i), *run, str(tmp_path / "both"), *job, str(i)], env=environment, cwd=TESTS) for i in (0, 1)
+    ]
     errors = [process.messages(timeout=240) for process in both]
     assert [process.returncode for process in both] == [3, 0], errors  # only the first reports failed runs
-    alone = Logged([sys.executable, "-m", "aejax", *run, str(tmp_path / "alone")], env=environment)
+    alone = Logged([*AEJAX, *run, str(tmp_path / "alone")], env=environment)
     errors = alone.messages(timeout=240)
     assert alone.returncode == 3, errors
     assert contents(tmp_path / "both" / "two") == contents(tmp_path / "alone" / "two")
@@ -57,7 +63,7 @@ def test_two_processes_store_the_same_rows_as_one(tmp_path):
 
 SCORING = """
 import pathlib, sys, time
-from aejax import cli
+import unrendered
 from aejax.runner import scoring
 score = scoring.score_run
 def slow(*arguments):
@@ -65,7 +71,7 @@ def slow(*arguments):
     time.sleep(0.5)
     return score(*arguments)
 scoring.score_run = slow
-sys.exit(cli.main(sys.argv[2:]))
+sys.exit(unrendered.main(sys.argv[2:]))
 """
 
 
@@ -77,9 +83,9 @@ def test_a_signal_to_one_of_two_processes_stops_both_while_they_score(tmp_path):
 
     def start_both(*command):
         job = ["--coordinator", f"127.0.0.1:{free_port()}", "--process"]
-        return [Logged([sys.executable, *command, *run, *job, str(i)], env=environment) for i in (0, 1)]
+        return [Logged([*command, *run, *job, str(i)], env=environment, cwd=TESTS) for i in (0, 1)]
 
-    processes = start_both("-c", SCORING, str(tmp_path / "scores"))
+    processes = start_both(sys.executable, "-c", SCORING, str(tmp_path / "scores"))
     wait_for((tmp_path / "scores").exists)
     processes[0].send_signal(signal.SIGTERM)
     errors = [process.messages(timeout=100) for process in processes]
@@ -87,7 +93,7 @@ def test_a_signal_to_one_of_two_processes_stops_both_while_they_score(tmp_path):
     assert "run the same command again to continue" in errors[0]
     assert len(list(tmp_path.glob("two/states/*/*"))) == 1
     assert len(rows_of(tmp_path / "two")) < 3
-    processes = start_both("-m", "aejax")
+    processes = start_both(*AEJAX)
     errors = [process.messages(timeout=240) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], errors
     assert len(rows_of(tmp_path / "two")) == 3

@@ -4,6 +4,7 @@ import json
 import random
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -15,14 +16,6 @@ from support import rows_of, wait_for
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def compilation_cache(tmp_path, monkeypatch):
-    """A compilation cache that the processes of a test share."""
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-
-
-@pytest.mark.usefixtures("compilation_cache")
 def test_kill_9_at_random_moments_loses_nothing(tmp_path):
     """With vmapped members, whose bits depend on the size of their block, unlike those of mapped members."""
     record = kills.torture(tmp_path, kills=3, epochs=40, ways=["vmap"])
@@ -125,9 +118,10 @@ def test_a_signal_at_any_moment_stops_the_sweep(tmp_path):
     rng = random.Random(0)
     experiment = tmp_path / "stopped.py"
     experiment.write_text(kills.SWEEP.format(epochs=1_000_000))
+    aejax = (sys.executable, "-m", "aejax")  # as users start it
     delays = sorted(rng.uniform(0.5, 9) for _ in range(4))
     began = time.monotonic()
-    processes = [kills.start(experiment, tmp_path / str(i)) for i in range(len(delays))]
+    processes = [kills.start(experiment, tmp_path / str(i), program=aejax) for i in range(len(delays))]
     for i, (delay, process) in enumerate(zip(delays, processes, strict=True)):
         time.sleep(max(0.0, began + delay - time.monotonic()))
         process.send_signal((signal.SIGINT, signal.SIGTERM)[i % 2])
@@ -144,7 +138,6 @@ def test_a_signal_at_any_moment_stops_the_sweep(tmp_path):
         assert not list(folder.rglob(".partial-*"))
 
 
-@pytest.mark.usefixtures("compilation_cache")
 def test_an_interrupted_sweep_resumes_from_its_saved_state(tmp_path):
     """Training continues from the step of the state, and ends with the members of an uninterrupted sweep."""
     experiment = tmp_path / "stopped.py"

@@ -61,21 +61,16 @@ def workers_of(process):
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
-def long_here(tmp_path_factory, cache):
+def long_here(tmp_path_factory):
     """The rows of LONG, trained by one process."""
     folder = tmp_path_factory.mktemp("long")
-    finish(start(LONG, folder, cache=cache))
+    finish(start(LONG, folder))
     return stored(folder / "x")
 
 
-def test_two_workers_give_the_rows_of_one_process(tmp_path, cache):
-    finish(start(TINY_FOUR, tmp_path / "here", cache=cache))
-    errors = finish(start(TINY_FOUR, tmp_path / "pool", "--on", "pool", "--workers", "2", cache=cache))
+def test_two_workers_give_the_rows_of_one_process(tmp_path):
+    finish(start(TINY_FOUR, tmp_path / "here"))
+    errors = finish(start(TINY_FOUR, tmp_path / "pool", "--on", "pool", "--workers", "2"))
     assert "12 runs on a pool of 2 workers with NPROC=1" in errors
     here = stored(tmp_path / "here/x")
     pool = stored(tmp_path / "pool/x")
@@ -85,8 +80,8 @@ def test_two_workers_give_the_rows_of_one_process(tmp_path, cache):
     assert not any((tmp_path / "pool/x/states").glob("*"))
 
 
-def test_a_worker_that_is_killed_is_replaced_and_no_run_is_lost(tmp_path, long_here, cache):
-    process = start(LONG, tmp_path, "--on", "pool", "--workers", "2", "--save-every", "0.2", cache=cache)
+def test_a_worker_that_is_killed_is_replaced_and_no_run_is_lost(tmp_path, long_here):
+    process = start(LONG, tmp_path, "--on", "pool", "--workers", "2", "--save-every", "0.2")
     wait_for(lambda: any((tmp_path / "x/states").glob("[!.]*/[!.]*")) or process.poll() is not None)
     os.kill(workers_of(process)[0], signal.SIGKILL)
     errors = finish(process)
@@ -95,9 +90,9 @@ def test_a_worker_that_is_killed_is_replaced_and_no_run_is_lost(tmp_path, long_h
     assert not any((tmp_path / "x/states").glob("*"))
 
 
-def test_ctrl_c_stops_the_pool_and_the_same_command_continues(tmp_path, long_here, cache):
+def test_ctrl_c_stops_the_pool_and_the_same_command_continues(tmp_path, long_here):
     arguments = ("--on", "pool", "--workers", "2", "--save-every", "0.2")
-    process = start(LONG, tmp_path, *arguments, cache=cache)
+    process = start(LONG, tmp_path, *arguments)
     wait_for(lambda: any((tmp_path / "x/states").glob("[!.]*/[!.]*")))
     workers = workers_of(process)
     process.send_signal(signal.SIGINT)
@@ -105,12 +100,12 @@ def test_ctrl_c_stops_the_pool_and_the_same_command_continues(tmp_path, long_her
     assert len(rows_of(tmp_path / "x")) < 4
     assert any((tmp_path / "x/states").glob("[!.]*/[!.]*"))
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
-    finish(start(LONG, tmp_path, *arguments, cache=cache))
+    finish(start(LONG, tmp_path, *arguments))
     assert stored(tmp_path / "x") == long_here
 
 
-def test_workers_leave_with_a_driver_that_is_killed(tmp_path, cache):
-    process = start(LONG, tmp_path, "--on", "pool", "--workers", "2", "--set", "epochs=1000000", cache=cache)
+def test_workers_leave_with_a_driver_that_is_killed(tmp_path):
+    process = start(LONG, tmp_path, "--on", "pool", "--workers", "2", "--set", "epochs=1000000")
     wait_for(lambda: len(workers_of(process)) == 2)
     workers = workers_of(process)
     process.kill()
@@ -118,8 +113,8 @@ def test_workers_leave_with_a_driver_that_is_killed(tmp_path, cache):
     wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
 
 
-def test_a_run_that_kills_its_worker_fails_and_harms_no_other(tmp_path, cache):
-    errors = finish(start(DEADLY, tmp_path, "--on", "pool", "--workers", "2", cache=cache), 3)
+def test_a_run_that_kills_its_worker_fails_and_harms_no_other(tmp_path):
+    errors = finish(start(DEADLY, tmp_path, "--on", "pool", "--workers", "2"), 3)
     rows = {(row["codings"], row["hyper"]["learning_rate"]): row for row in rows_of(tmp_path / "x")}
     failed = rows.pop((3, 1e20))
     assert (failed["status"], failed["reason"]) == ("failed", "worker killed by signal 9, 3 times"), errors

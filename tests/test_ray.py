@@ -45,19 +45,11 @@ SWEEPS = [Sweep(dataset="digits", epochs=2, batch_size=128, widths=(8, 5), activ
 def cluster_run(tmp_path_factory):
     """What tests/ray_cluster.py prints, the rows it stored, and those of a single process."""
     folder = tmp_path_factory.mktemp("ray")
-    layout = (
-        "--how",
-        "map",
-    )  # as in ray_cluster.py: on a busy machine the choice by measurement may differ, and its bits
-    here = start(EXPERIMENT, folder / "here", *layout, cache=folder / "cache")  # beside the start of the cluster
+    # the layout is that of ray_cluster.py: a busy machine may choose another one by measurement, which has other bits
+    here = start(EXPERIMENT, folder / "here", "--how", "map")  # beside the start of the cluster
     (folder / "here/gpu.py").write_text(ON_GPU)
     with tempfile.TemporaryDirectory(dir="/tmp") as short:  # the paths of Ray's sockets may not be long
-        environment = {
-            **os.environ,
-            "RAY_TMPDIR": short,
-            "NPROC": "1",
-            "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
-        }
+        environment = {**os.environ, "RAY_TMPDIR": short, "NPROC": "1"}
         command = [sys.executable, str(TESTS / "ray_cluster.py"), str(folder / "here/x.py"), str(folder / "ray")]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         with subprocess.Popen(command, env=environment, cwd=TESTS, **pipes) as process:

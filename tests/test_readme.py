@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from aejax import cli
+from unrendered import AEJAX
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 FIRST = ("README.md", "experiments/README.md", "results/README.md")
@@ -58,7 +59,7 @@ def test_the_shell_lines_on_embedded_data_run_in_order(tmp_path):
     script = "\n".join(dict.fromkeys(lines))  # each once, where it is shown first
     script = script.replace("quickstart.py --smoke", "quickstart.py").replace("quickstart.py", "quickstart.py --smoke")
     script = script.replace("results/quickstart", "results/quickstart-smoke")
-    script = f'set -euo pipefail\naejax() {{ {sys.executable} -m aejax "$@"; }}\n{script}\n'
+    script = f'set -euo pipefail\naejax() {{ {" ".join(AEJAX)} "$@"; }}\n{script}\n'
     (tmp_path / "experiments").symlink_to(CHECKOUT / "experiments")
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

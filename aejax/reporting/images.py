@@ -5,8 +5,12 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def tile_images(
@@ -31,6 +35,14 @@ def tile_images(
 def to_pixels(image: np.ndarray) -> np.ndarray:
     """Values between 0 and 1 as bytes, rounded to the nearest; values outside are clipped, NaN is 0."""
     return np.rint(np.clip(np.nan_to_num(np.asarray(image, np.float64)), 0, 1) * 255).astype(np.uint8)
+
+
+def render(figure: Figure, colours: int) -> bytes:
+    """The figure as a PNG with a palette of `colours` colours, with fewer pixels an inch if it is large."""
+    buffer = io.BytesIO()
+    large = figure.get_figwidth() * figure.get_figheight() >= 120  # a page shows many panels small anyway
+    figure.savefig(buffer, format="png", dpi=75 if large else 120, bbox_inches="tight", metadata={"Software": None})
+    return reduce_colours(buffer.getvalue(), colours)
 
 
 def reduce_colours(png: bytes, colours: int) -> bytes:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 
 from matplotlib.figure import Figure
 
+from aejax.reporting import images
 from aejax.reporting.figures import best, denoised, drawing, generated, latents, sparsity, swept
 from aejax.reporting.figures.drawing import COLOURS, MARKERS, MissingArraysError, Styles
-from aejax.reporting.images import reduce_colours
 from aejax.reporting.settings import ArrayLoader, Setting, unique
 
 __all__ = ["FIGURES", "MissingArraysError", "draw"]
@@ -89,10 +88,8 @@ def draw(name: str, settings: Sequence[Setting], load_arrays: ArrayLoader) -> tu
     figure = FIGURES[name][0](settings_to_draw, styles, load_arrays) if settings_to_draw else None
     if figure is None:
         return None
-    buffer = io.BytesIO()
-    large = figure.get_figwidth() * figure.get_figheight() >= 120  # a page shows many panels small anyway
-    figure.savefig(buffer, format="png", dpi=75 if large else 120, bbox_inches="tight", metadata={"Software": None})
-    return reduce_colours(buffer.getvalue(), GREYS if name in _OF_MANY_IMAGES else 256), _note(name, settings_to_draw)
+    png = images.render(figure, colours=GREYS if name in _OF_MANY_IMAGES else 256)
+    return png, _note(name, settings_to_draw)
 
 
 def _note(name: str, settings_to_draw: Sequence[Setting]) -> str:
