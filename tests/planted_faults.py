@@ -140,7 +140,8 @@ def failed_test(output: str) -> str:
     """The name of the first failed test in pytest's closing lines."""
     for line in output.splitlines():
         if line.startswith(("FAILED ", "ERROR ")):
-            return line.split()[1].removeprefix("tests/")
+            name, _, _ = line.partition(" - ")
+            return name.split(maxsplit=1)[1].removeprefix("tests/")
     return "?"
 
 

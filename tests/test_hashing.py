@@ -42,6 +42,15 @@ def test_codings_are_the_signs_of_the_logits_and_binary_error_is_their_error(x_b
     np.testing.assert_allclose(binary, [expected, expected], rtol=1e-6)
 
 
+@pytest.mark.parametrize("codings", [3, 2])
+def test_fuzziness_is_that_of_the_sigmoids_of_all_trained_codings(codings, x_bd):
+    """It is the mean of 4 s (1 - s) without noise. Of masked codings, for which s is a half, it says nothing."""
+    params = jax.tree.map(lambda leaf: 3 * leaf, NET.init(jax.random.key(0), codings))
+    metrics = HASHING.loss(params, jax.random.key(1), x_bd, noise=3.0, l2=0.0)[1]
+    s_bk = 1 / (1 + np.exp(-np.asarray(NET.encode(params, x_bd), np.float64)[:, :codings]))
+    np.testing.assert_allclose(metrics["fuzziness"], (4 * s_bk * (1 - s_bk)).mean(), rtol=1e-5)
+
+
 def test_the_mean_of_the_noisy_loss_agrees_with_quadrature():
     """With a linear decoder the expected squared error depends only on mean and variance of each noisy sigmoid."""
     net = nets.mlp(6, (2,))

@@ -102,6 +102,22 @@ def test_nonuniform_l2_finds_the_components_in_order_with_kunins_values():
     np.testing.assert_allclose(encoder_dk, decoder_kd.T, atol=1e-4)
 
 
+@pytest.mark.parametrize("codings", [K, 2, 1])
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_growing_penalty_rises_from_the_first_to_the_last_trained_coding(tied, codings):
+    net = nets.mlp(D, (5, K))
+    net = nets.tied(net) if tied else net
+    params = net.init(jax.random.key(0), codings)
+    kernels = [np.asarray(params["encoder"]["layer_1"]["kernel"], np.float64)]
+    kernels += [] if tied else [np.asarray(params["decoder"]["layer_0"]["kernel"], np.float64).T]
+    shares = np.linspace(0, 1, codings)
+    expected = sum(share * np.square(kernel[:, j]).sum() / 2 for kernel in kernels for j, share in enumerate(shares))
+    loss = variants.nonuniform_l2(net).loss
+    x_bd = jnp.asarray(dataset().x_train[:5])
+    metrics = loss(params, jax.random.key(0), x_bd, l2=0.0, l2_spread=0.3)[1]
+    assert float(metrics["penalty"]) == pytest.approx(0.3 * expected, rel=1e-5)
+
+
 def test_nested_dropout_finds_the_components_in_order_at_the_error_of_pca():
     error, _, decoder_kd = trained(variants.nested_dropout, continuation=0.5, l2=0.0)
     assert_in_order(decoder_kd, 1e-6)
@@ -205,14 +221,15 @@ def test_the_loss_with_sampled_prefixes_has_the_same_expectation():
 def test_the_marginalised_loss_is_the_mean_of_the_denoising_loss(kind, noise, level):
     net, params, x_bd = started(kind)
     denoising = jax.jit(variants.denoising(net, noise=noise).loss)
-    drawn = jax.vmap(lambda key: denoising(params, key, x_bd, level=level, l2=0.01)[0])(
+    drawn, of_draws = jax.vmap(lambda key: denoising(params, key, x_bd, level=level, l2=0.01))(
         jax.random.split(jax.random.key(1), 4000)
     )
-    expected_loss, _ = variants.marginalised_denoising(net, noise=noise).loss(
+    expected_loss, metrics = variants.marginalised_denoising(net, noise=noise).loss(
         params, jax.random.key(0), x_bd, level=level, l2=0.01
     )
     spread = float(drawn.std()) / np.sqrt(len(drawn))
     assert float(expected_loss) == pytest.approx(float(drawn.mean()), abs=4 * spread)
+    assert float(metrics["error"]) == pytest.approx(float(of_draws["error"].mean()), abs=4 * spread)
     assert spread < 0.01 * float(expected_loss)
 
 

@@ -1,6 +1,7 @@
 """Convolutional nets: adjoints, equal dense nets, restored sizes, tied weights and refused arguments."""
 
 import itertools
+import math
 from pathlib import Path
 
 import jax
@@ -62,6 +63,42 @@ def test_convolve_equals_a_loop_over_values_and_convolve_back_is_its_adjoint(siz
     back = convolve_back(jnp.float32(y_bhwd), jnp.float32(kernel), stride, size)
     assert back.shape == x_bhwc.shape
     np.testing.assert_allclose((expected * y_bhwd).sum((1, 2, 3)), (x_bhwc * back).sum((1, 2, 3)), atol=2e-4)
+
+
+def back_by_hand(y_hwd, kernel, stride, size):
+    """The adjoint of `by_hand`: a value is the product of y and the correlation of an image of this pixel alone."""
+    pixels = np.eye(math.prod(size)).reshape(-1, *size)
+    return np.reshape([np.sum(by_hand(pixel, kernel, stride) * y_hwd) for pixel in pixels], size)
+
+
+def reconstruction_by_hand(params, x_hwc, stride):
+    """Codings and reconstruction of one image with tanh, layer by layer in float64."""
+    params = jax.tree.map(np.float64, params)
+    encoder = params["encoder"]
+    decoder = params["decoder"]
+    convolutions = len(encoder) - 1
+    maps = [x_hwc]
+    for i in range(convolutions):
+        maps.append(np.tanh(by_hand(maps[-1], encoder[f"layer_{i}"]["kernel"], stride) + encoder[f"layer_{i}"]["bias"]))
+    dense = encoder[f"layer_{convolutions}"]
+    z_k = maps[-1].ravel() @ dense["kernel"] + dense["bias"]
+    h_hwc = (z_k @ decoder["layer_0"]["kernel"] + decoder["layer_0"]["bias"]).reshape(maps[-1].shape)
+    for i in range(convolutions):
+        layer = decoder[f"layer_{i + 1}"]
+        h_hwc = back_by_hand(np.tanh(h_hwc), layer["kernel"], stride, maps[-2 - i].shape) + layer["bias"]
+    return z_k, h_hwc.ravel()
+
+
+@pytest.mark.parametrize(("image_shape", "stride"), [((6, 3), 2), ((3, 5, 2), 2), ((4, 3, 2), 1)])
+def test_codings_and_reconstruction_follow_the_layers_by_hand(image_shape, stride):
+    """On images that are not square, with biases that are not zero."""
+    size = (*image_shape, 1)[:3]
+    net = nets.conv(math.prod(size), (4, 3, 2), image_shape=image_shape, stride=stride, activation=jnp.tanh)
+    params = jax.tree.map(lambda leaf: leaf + 0.1, jax.jit(net.init)(jax.random.key(0)))
+    x_bd = np.random.default_rng(0).normal(size=(2, math.prod(size)))
+    expected = [reconstruction_by_hand(params, x_d.reshape(size), stride) for x_d in x_bd]
+    for found, by_layers in zip(code(net, params, jnp.float32(x_bd)), zip(*expected, strict=True), strict=True):
+        np.testing.assert_allclose(found, np.stack(by_layers), atol=1e-5)
 
 
 def matrix(function, inputs):

@@ -25,7 +25,11 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-def states_by_hand(cell, x_btf, h_bh):
+def relu(x):
+    return np.maximum(x, 0)
+
+
+def states_by_hand(cell, x_btf, h_bh, activation=np.tanh):
     """The states after each step of a gated recurrent unit (Cho et al. 2014), in float64."""
     w = jax.tree.map(np.float64, cell)
     states = []
@@ -34,13 +38,13 @@ def states_by_hand(cell, x_btf, h_bh):
         r = sigmoid(x_bf @ w["ir"]["kernel"] + w["ir"]["bias"] + h_bh @ w["hr"]["kernel"])
         z = sigmoid(x_bf @ w["iz"]["kernel"] + w["iz"]["bias"] + h_bh @ w["hz"]["kernel"])
         recalled = h_bh @ w["hn"]["kernel"] + w["hn"]["bias"]
-        n = np.tanh(x_bf @ w["in"]["kernel"] + w["in"]["bias"] + r * recalled)
+        n = activation(x_bf @ w["in"]["kernel"] + w["in"]["bias"] + r * recalled)
         h_bh = (1 - z) * n + z * h_bh
         states.append(h_bh)
     return np.stack(states, axis=1)
 
 
-def by_hand(params, x_btf, units, decoder_units):
+def by_hand(params, x_btf, units, decoder_units, activation):
     """Codings and reconstruction by the equations; `units` and `decoder_units` are the units of each layer."""
     params = jax.tree.map(np.float64, params)
     rows = len(x_btf)
@@ -48,25 +52,32 @@ def by_hand(params, x_btf, units, decoder_units):
     decoder = params["decoder"]
     h_bth = x_btf
     for i, width in enumerate(units):
-        h_bth = states_by_hand(encoder[f"layer_{i}"], h_bth, np.zeros((rows, width)))
+        h_bth = states_by_hand(encoder[f"layer_{i}"], h_bth, np.zeros((rows, width)), activation)
     layer = encoder[f"layer_{len(units)}"]
     z_bk = h_bth[:, -1] @ layer["kernel"] + layer["bias"]
     h_bth = np.repeat(z_bk[:, None], x_btf.shape[1], axis=1)
     for i, width in enumerate(decoder_units):
         first = np.tanh(z_bk @ decoder["layer_0"]["kernel"] + decoder["layer_0"]["bias"])
-        h_bth = states_by_hand(decoder[f"layer_{i + 1}"], h_bth, first if i == 0 else np.zeros((rows, width)))
+        h_bth = states_by_hand(
+            decoder[f"layer_{i + 1}"], h_bth, first if i == 0 else np.zeros((rows, width)), activation
+        )
     layer = decoder[f"layer_{len(decoder_units) + 1}"]
     return z_bk, (h_bth @ layer["kernel"] + layer["bias"]).reshape(rows, -1)
 
 
-@pytest.mark.parametrize(("widths", "decoder_widths"), [((5, 2), None), ((5, 4, 2), (6,))])
-def test_codings_and_reconstruction_follow_the_units_equations(widths, decoder_widths):
-    net = nets.recurrent(6 * 3, widths, image_shape=(6, 3), decoder_widths=decoder_widths)
+@pytest.mark.parametrize(
+    ("widths", "decoder_widths", "activation", "activation_by_numpy"),
+    [((5, 2), None, jnp.tanh, np.tanh), ((5, 4, 2), (6,), jnp.tanh, np.tanh), ((5, 2), None, jax.nn.relu, relu)],
+)
+def test_codings_and_reconstruction_follow_the_units_equations(widths, decoder_widths, activation, activation_by_numpy):
+    options = {"decoder_widths": decoder_widths, "activation": activation}
+    net = nets.recurrent(6 * 3, widths, image_shape=(6, 3), **options)
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda leaf: leaf + 0.1 * rng.normal(size=leaf.shape), jax.jit(net.init)(jax.random.key(0)))
     params = jax.tree.map(jnp.float32, params)
     x_bd = rng.normal(size=(4, 18))
-    z_bk, expected_bd = by_hand(params, x_bd.reshape(4, 6, 3), widths[:-1], decoder_widths or widths[-2::-1])
+    units = (widths[:-1], decoder_widths or widths[-2::-1])
+    z_bk, expected_bd = by_hand(params, x_bd.reshape(4, 6, 3), *units, activation_by_numpy)
     found_bk, found_bd = code(net, params, x_bd)
     np.testing.assert_allclose(found_bk, z_bk, atol=1e-5)
     np.testing.assert_allclose(found_bd, expected_bd, atol=1e-5)

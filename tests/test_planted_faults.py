@@ -92,6 +92,11 @@ def test_a_slow_test_that_fails_without_the_fault_kills_nothing(copy):
     assert "without the fault" in str(result["by"])
 
 
+def test_the_failed_test_is_named_with_all_of_its_parameters():
+    output = "FAILED tests/test_x.py::test_sum[one layer] - assert 2 - 1 == 3\n1 failed in 0.1s"
+    assert planted_faults.failed_test(output) == "test_x.py::test_sum[one layer]"
+
+
 def test_a_fault_that_stops_pytest_is_undecided(copy):
     result = planted_faults.try_fault(copy, replace(FAULT, tests=("test_absent.py",)))
     assert result["outcome"] == "undecided"

@@ -16,6 +16,7 @@ from aejax.variants.sparse.dictionary import unit_columns
 from aejax.variants.sparse.jump_relu import jump, step
 from aejax.variants.sparse.kl import kl_of_mean
 from aejax.variants.sparse.selection import largest
+from every_variant import ON_DICTIONARIES
 from sparse_nets import CODINGS, INPUTS, KEY, NET, ROWS, TIED, TOPK, error_of, moved, thresholded, top, units_of
 from support import small_dataset
 
@@ -50,6 +51,30 @@ def test_largest_takes_a_traced_count_and_infinite_values():
         [[False, True, True, True], [True, True, True, False]],
     ]
     np.testing.assert_array_equal(masks, expected)
+
+
+@pytest.mark.parametrize("net", [NET, TIED], ids=["untied", "tied"])
+@pytest.mark.parametrize("name", ON_DICTIONARIES)
+def test_a_dictionary_starts_with_columns_of_length_1_and_its_encoder_as_their_transpose(name, net):
+    function, options, _ = ON_DICTIONARIES[name]
+    params = function(net, **options).init(KEY)
+    kernel_dk = params["encoder"]["layer_0"]["kernel"]
+    np.testing.assert_allclose(np.linalg.norm(kernel_dk, axis=0), 1.0, rtol=1e-5)
+    np.testing.assert_array_equal(kernel_dk.T, columns(params))
+
+
+@pytest.mark.parametrize("name", ON_DICTIONARIES)
+def test_rows_are_centred_by_the_reconstruction_of_codings_of_zero(name, x_bd):
+    """With a sigmoid this is the sigmoid of the decoder's bias; without an output activation it is the bias itself."""
+    function, options, _ = ON_DICTIONARIES[name]
+    linear = function(NET, **options)
+    squashed = function(NET, **options, output=jax.nn.sigmoid)
+    params = moved(squashed)
+    bias_d = params["decoder"]["layer_0"]["bias"]
+    moved_bd = x_bd + (bias_d - scipy.special.expit(np.asarray(bias_d)))[None, :]
+    z_bk = squashed.encode(params, x_bd)
+    np.testing.assert_allclose(z_bk, linear.encode(params, moved_bd), atol=1e-5)
+    assert np.any(z_bk)
 
 
 def test_topk_keeps_the_largest_units_and_remembers_their_number(x_bd):
@@ -236,6 +261,17 @@ def test_matryoshka_without_prefixes_is_topk_and_each_prefix_adds_its_error(x_bd
     assert float(loss) == pytest.approx(sum(errors), rel=1e-5)
     assert float(metrics["error"]) == pytest.approx(errors[-1], rel=1e-5)
     assert nested.coding_axes == ()
+
+
+@pytest.mark.parametrize(("codings", "prefixes"), [(CODINGS, (1, 2, 4, 8)), (40, (2, 5, 10, 20)), (4, (1, 2))])
+def test_the_default_prefixes_of_matryoshka_are_a_sixteenth_to_a_half_of_the_codings(codings, prefixes, x_bd):
+    autoencoder = variants.matryoshka(nets.mlp(INPUTS, (codings,)))
+    params = moved(autoencoder)
+    units_bk, kernel_kd, bias_d = units_of(params, x_bd)
+    z_bk = top(units_bk, 3)
+    expected = sum(error_of(z_bk[:, :m], kernel_kd[:m], bias_d, x_bd) for m in prefixes)
+    metrics = autoencoder.loss(params, KEY, x_bd, **TOPK)[1]
+    assert float(metrics["nested_error"]) == pytest.approx(expected, rel=1e-5)
 
 
 SWEEP = {"dataset": "digits", "widths": (80,), "epochs": 1, "batch_size": 64, "variant": variants.topk}

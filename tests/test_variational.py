@@ -1,5 +1,6 @@
 """Variational: every formula compared with a second derivation, and refused options."""
 
+import itertools
 from typing import Any
 
 import jax
@@ -183,6 +184,50 @@ def test_optimal_and_learned_variances_have_the_same_fixed_point():
     assert remembered == 0.25
 
 
+@pytest.mark.parametrize("remembered", [0.0, 0.1, 2.0])
+def test_the_loss_takes_the_optimal_variance_of_the_batch_and_the_bound_the_remembered_one(remembered):
+    """Both by SciPy, from the same draws. Where none is remembered yet, the bound takes that of the batch, too."""
+    autoencoder = build(variance="optimal")
+    params = initial(autoencoder, memory={"variance": jnp.float32(remembered)})
+    value, metrics = metrics_of(autoencoder, params)
+    mean_bk, log_variance_bk = autoencoder.generative.posterior(params, X_BD)
+    noise_bk = jax.random.normal(jax.random.split(jax.random.key(0))[1], (1, 16, 3))[0]
+    decoded_bd = np.asarray(autoencoder.decode(params, mean_bk + jnp.exp(log_variance_bk / 2) * noise_bk), np.float64)
+    optimal = np.square(decoded_bd - X_BD).mean()
+
+    def distortion(variance):
+        return -scipy.stats.norm.logpdf(X_BD, decoded_bd, np.sqrt(variance)).sum(axis=1).mean()
+
+    assert value - metrics["kl"] == pytest.approx(distortion(optimal), rel=1e-5)
+    assert metrics["nelbo"] - metrics["kl"] == pytest.approx(distortion(remembered or optimal), rel=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"output": jax.nn.sigmoid}, {"variance": "learned", "samples": 3}, BERNOULLI])
+def test_the_recorded_error_is_that_of_the_decoded_mean(options):
+    autoencoder = build(**options)
+    params = initial(autoencoder)
+    hyper = {name: PLAIN.get(name, 1.0) for name in variants.hyper_names(autoencoder)}
+    metrics = jax.jit(autoencoder.loss)(params, jax.random.key(0), X_BD, progress=1.0, **hyper)[1]
+    decoded_bd = np.asarray(autoencoder.decode(params, autoencoder.encode(params, X_BD)), np.float64)
+    expected_bd = np.square(decoded_bd - X_BD)
+    if options is BERNOULLI:
+        expected_bd = -(X_BD * np.log(decoded_bd) + (1 - X_BD) * np.log1p(-decoded_bd))
+    assert float(metrics["error"]) == pytest.approx(float(expected_bd.mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize("variance", ["fixed", "learned", "optimal"])
+def test_sampled_rows_have_the_variance_of_the_density(variance):
+    autoencoder = build(variance=variance)
+    params = initial(autoencoder, memory={"variance": jnp.float32(0.04)})
+    if variance == "learned":
+        params = initial(autoencoder, likelihood={"log_sigma": jnp.log(0.2)})
+    z_bk = jnp.tile(jnp.asarray([[0.5, -1.0, 0.0]]), (2000, 1))
+    drawn_bd = autoencoder.generative.sample(params, jax.random.key(0), z_bk)
+    noise_bd = np.asarray(drawn_bd - autoencoder.decode(params, z_bk))
+    assert noise_bd.std() == pytest.approx(0.2, rel=4 / np.sqrt(2 * noise_bd.size))
+    assert noise_bd.mean() == pytest.approx(0, abs=4 * 0.2 / np.sqrt(noise_bd.size))
+
+
 @pytest.mark.parametrize("options", [{"variance": "learned"}, {"variance": "optimal", "samples": 2}, BERNOULLI])
 def test_log_variances_and_means_of_1e4_are_finite(options):
     autoencoder = build(**options)
@@ -230,6 +275,25 @@ def test_binarised_rows_are_draws_of_their_probabilities():
     assert metrics_of(autoencoder, params, 0)[1]["nelbo"] != metrics_of(autoencoder, params, 1)[1]["nelbo"]
     drawn = autoencoder.generative.sample(params, jax.random.key(0), jnp.zeros((7, 3)))
     assert set(np.unique(drawn)) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+def test_with_binarised_rows_the_posterior_is_that_of_the_drawn_rows(samples):
+    """The mean KL divergence over draws is that of all eight rows of three zeros and ones, by their probabilities."""
+    autoencoder = build(nets.mlp(3, (4, 3), activation=jnp.tanh), **BERNOULLI, binarise=True, samples=samples)
+    params = jax.tree.map(lambda leaf: 3 * leaf, initial(autoencoder))
+    x_bd = jnp.asarray([[0.2, 0.5, 0.7]])
+    rows_nd = np.array(list(itertools.product((0.0, 1.0), repeat=3)))
+    chances_n = np.prod(np.where(rows_nd == 1, x_bd, 1 - x_bd), axis=1)
+    posterior = autoencoder.generative.posterior(params, jnp.float32(rows_nd))
+    mean_nk, log_variance_nk = (np.asarray(array, np.float64) for array in posterior)
+    kl_n = 0.5 * (np.exp(log_variance_nk) + mean_nk**2 - 1 - log_variance_nk).sum(axis=1)
+    hyper = {name: PLAIN[name] for name in variants.hyper_names(autoencoder)}
+    loss = jax.jit(jax.vmap(lambda key: autoencoder.loss(params, key, x_bd, progress=1.0, **hyper)[1]["kl"]))
+    drawn = np.asarray(loss(jax.random.split(jax.random.key(0), 2000)))
+    spread = drawn.std() / np.sqrt(len(drawn))
+    assert drawn.mean() == pytest.approx(chances_n @ kl_n, abs=4 * spread)
+    assert 0 < spread < 0.03 * drawn.mean()
 
 
 def test_options_that_do_not_fit_each_other_are_refused(refused):
