@@ -21,7 +21,7 @@ from aejax.reporting import images
 from aejax.runtime.errors import AejaxError
 from aejax.training import population
 from logged import Logged
-from support import QUICK_OPTION, TINY
+from support import QUICK_OPTION, TINY, quickly_compiled
 from unrendered import blank
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -39,16 +39,17 @@ _TFDS_DATA_DIR = os.environ.get("TFDS_DATA_DIR")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compile quickly in the default tier: its many small programs run for a moment, and hold whatever their bits are.
+    """Compile every program quickly in the default tier, in processes that tests start, too.
 
-    All other tests, and all tests that are chosen with another `-m`, compile as a user's programs are compiled.
+    Where tests are chosen with another `-m`, `compiled_programs` decides for each module.
     """
     if config.option.markexpr != DEFAULT_TIER:
         return
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # for processes that tests start
     jax.config.update("jax_disable_most_optimizations", True)
-    if "PYTEST_XDIST_WORKER" not in os.environ and _xla_knows(QUICK_XLA):
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK_XLA}".strip()
+    flags = os.environ.get("XLA_FLAGS", "")
+    if QUICK_XLA not in flags and _xla_knows(QUICK_XLA):  # the workers of a run inherit it
+        os.environ["XLA_FLAGS"] = f"{flags} {QUICK_XLA}".strip()
 
 
 def _xla_knows(flag: str) -> bool:
@@ -79,9 +80,16 @@ def rendered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def forget_programs() -> Iterator[None]:
-    """A process that kept the programs of all tests would run out of memory mappings, and be aborted."""
-    yield
+def compiled_programs(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Programs are compiled quickly, unless the module is marked as `optimised`, and forgotten after each module.
+
+    A process that kept the programs of all tests would run out of memory mappings, and be aborted.
+    """
+    if request.node.get_closest_marker("optimised") is None:
+        with quickly_compiled():
+            yield
+    else:
+        yield
     population.clear_compiled_programs()
 
 

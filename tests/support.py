@@ -139,25 +139,27 @@ def compiles() -> Iterator[Callable[[], int]]:
         listening = False
 
 
-@contextlib.contextmanager
-def quickly_compiled() -> Iterator[dict[str, Any]]:
-    """Programs that run for a moment are compiled in a third of the time, with other bits than a user's.
-
-    For tests of what holds whatever the bits are, over more programs than could be compiled as a user's are. Gives
-    the `compiler_options` that programs of the test's own can be compiled with, too.
-    """
+@functools.cache
+def quick_options() -> dict[str, Any]:
+    """Those `compiler_options` with which XLA compiles small programs quickly that it knows."""
     options = {QUICK_OPTION: False}
     try:
         jax.jit(lambda x: x + 1, compiler_options=options)(0.0)
     except jax.errors.JaxRuntimeError:  # an XLA that has no such option: it takes longer
-        options = {}
+        return {}
+    return options
+
+
+@contextlib.contextmanager
+def quickly_compiled() -> Iterator[None]:
+    """Programs that run for a moment are compiled in a third of the time, with other bits than a user's."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(population, "_jit", functools.partial(population._jit, compiler_options=options))
+        patch.setattr(population, "_jit", functools.partial(population._jit, compiler_options=quick_options()))
         before = jax.config.read("jax_disable_most_optimizations")
         population.clear_compiled_programs()
         jax.config.update("jax_disable_most_optimizations", True)
         try:
-            yield options
+            yield
         finally:
             jax.config.update("jax_disable_most_optimizations", before)
             population.clear_compiled_programs()

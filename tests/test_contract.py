@@ -28,7 +28,7 @@ from every_variant import (
     WITH_A_LIKELIHOOD_OF_THEIR_OWN,
     net_of,
 )
-from support import compiles, quickly_compiled, small_dataset
+from support import compiles, quick_options, small_dataset
 
 EACH_VARIANT = [(net_of(name), name) for name in EACH]
 ONCE = list(EACH_VARIANT)
@@ -58,17 +58,6 @@ once = pytest.mark.parametrize(("net", "build", "hyper"), ROWS_ONCE)
 each_variant = pytest.mark.parametrize(("net", "build", "hyper"), ROWS_OF_VARIANTS)
 
 
-COMPILER_OPTIONS: dict[str, Any] = {}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiler_options():
-    """Compile quickly: there are hundreds of small programs, and none runs for long."""
-    with quickly_compiled() as options:
-        COMPILER_OPTIONS.update(options)
-        yield
-
-
 @functools.cache
 def made(net, build):
     """The autoencoder, its compiled `init`, and its compiled loss with gradients, halfway through training."""
@@ -78,7 +67,7 @@ def made(net, build):
     def loss(params, x_bd, hyper):
         return autoencoder.loss(params, jax.random.key(1), x_bd, **hyper, **progress)
 
-    quickly = functools.partial(jax.jit, compiler_options=COMPILER_OPTIONS)
+    quickly = functools.partial(jax.jit, compiler_options=quick_options())
     return autoencoder, quickly(autoencoder.init), quickly(jax.value_and_grad(loss, has_aux=True))
 
 

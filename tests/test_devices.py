@@ -14,7 +14,7 @@ from logged import Logged
 from support import SWEEP, rows_of
 from unrendered import AEJAX
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.optimised]
 
 TESTS = Path(__file__).resolve().parent
 

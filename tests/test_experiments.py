@@ -13,7 +13,6 @@ from aejax import cli
 from aejax.config import experiment_file, run_identity
 from aejax.config.sweep import check_all
 from aejax.datasets import smoke
-from support import quickly_compiled
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 FILES = sorted((CHECKOUT / "experiments").glob("*.py"))
@@ -49,7 +48,7 @@ IN_SECONDS = {"linear_pca"}
     [pytest.param(path, id=path.stem, marks=() if path.stem in IN_SECONDS else pytest.mark.slow) for path in FILES],
 )
 def test_the_experiment_runs(path, tmp_path, request, monkeypatch):
-    """With `--smoke`, half of its rows, its first seed and quick compiling."""
+    """With `--smoke`, half of its rows and its first seed."""
     monkeypatch.setattr(smoke, "ROWS", {"train": 128, "validation": 64, "test": 64})
     _, sweeps = experiment_file.load(path)
     arguments = ["run", str(path), "--smoke", "--results", str(tmp_path)]
@@ -58,8 +57,7 @@ def test_the_experiment_runs(path, tmp_path, request, monkeypatch):
     if any(sweep.dataset.startswith("olivetti") for sweep in sweeps):
         arguments += ["--data-dir", str(request.getfixturevalue("olivetti_path").parent)]
     sweeps = [dataclasses.replace(sweep, seeds=sweeps[0].seeds[:1]) for sweep in sweeps]
-    with quickly_compiled():
-        assert cli.main([*arguments, "--how", "map", "--set", f"seeds={sweeps[0].seeds[0]}"]) == 0
+    assert cli.main([*arguments, "--how", "map", "--set", f"seeds={sweeps[0].seeds[0]}"]) == 0
     folder = tmp_path / f"{path.stem}-smoke"
     rows = [json.loads(line) for line in (folder / "runs.jsonl").read_text().splitlines()]
     assert len(rows) == sum(len(sweep.smoke().runs()) for sweep in sweeps)

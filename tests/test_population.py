@@ -17,6 +17,8 @@ from aejax.training.layout import Data, Layout, make_layout
 from aejax.training.loop import fit_program
 from support import compiles, identical, same, small_dataset
 
+pytestmark = pytest.mark.optimised
+
 DATASET = small_dataset(rows=50)
 NET = nets.mlp(12, (8, 3))
 AUTOENCODER = variants.plain(NET)

@@ -5,15 +5,9 @@ import pytest
 from aejax.runtime.signals import Interrupted
 from every_variant import EACH, NETS, VARIANTS, net_of
 from small_blocks import STEPS, block
-from support import Memory, identical, quickly_compiled, stop_at
+from support import Memory, identical, stop_at
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quickly():
-    with quickly_compiled():
-        yield
 
 
 @pytest.mark.parametrize("name", EACH)

@@ -11,8 +11,6 @@ from aejax.storage import checkpoints, run_folders
 from aejax.training import loop
 from support import Killed
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def clock(monkeypatch):
@@ -93,6 +91,7 @@ def test_asked_for_it_is_saved_as_often_as_that(clock, context):
     assert clock.saves == 20  # a second of training, a second of saving
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [True, False])
 def test_a_call_killed_while_it_stores_trains_nothing_that_is_stored_again(tmp_path, monkeypatch, kept):
     """The block is kept before its first run is stored. The control keeps only what was saved on the way."""
