@@ -64,8 +64,10 @@ def test_progress_is_not_a_hyper_parameter_and_rises_from_0_to_1():
     np.testing.assert_array_equal(fit.history["validation_progress"], 1.0)  # evaluation passes 1
 
 
-def test_post_update_follows_every_step_and_its_memory_is_kept_with_the_parameters():
-    fit = train.fit(AUTOENCODER, DATASET, seed=0, **SETTINGS)
+@pytest.mark.parametrize("batch_size", [18, 20])
+def test_post_update_follows_every_step_and_its_memory_is_kept_with_the_parameters(batch_size):
+    """Four steps an epoch; with batches of 20 of 72 rows the last one is smaller."""
+    fit = train.fit(AUTOENCODER, DATASET, seed=0, **{**SETTINGS, "batch_size": batch_size})
     assert float(fit.last_params["memory"]["steps"]) == STEPS
     assert float(fit.params["memory"]["steps"]) == STEPS / 3
     lengths = np.linalg.norm(fit.params["decoder"]["layer_0"]["kernel"], axis=1)
