@@ -41,13 +41,13 @@ def _raw_range(dataset: Dataset) -> tuple[float, float] | None:
 
     None if the scaled rows are already in [0, 1] or are not images.
     """
-    lowest = float(dataset.x_train.min()) / dataset.unit
-    highest = float(dataset.x_train.max()) / dataset.unit
-    if dataset.image_shape is None or (lowest >= 0 and highest <= 1):
+    if dataset.image_shape is None:
         return None
-    low_d = dataset.scaling.invert(dataset.x_train.min(0)).astype(np.float64)
-    high_d = dataset.scaling.invert(dataset.x_train.max(0)).astype(np.float64)
-    return float(low_d.min()), float(high_d.max())
+    range_2d = dataset.floats(np.stack([dataset.x_train.min(axis=0), dataset.x_train.max(axis=0)]))
+    if range_2d.min() >= 0 and range_2d.max() <= 1:
+        return None
+    raw_2d = dataset.scaling.invert(range_2d).astype(np.float64)
+    return float(raw_2d.min()), float(raw_2d.max())
 
 
 def as_bytes(dataset: Dataset, x_nd: np.ndarray) -> np.ndarray:
