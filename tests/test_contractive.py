@@ -137,6 +137,29 @@ def test_more_contraction_makes_codings_less_sensitive_to_noise():
     assert fits[1].history["validation_error"][-1] > fits[0].history["validation_error"][-1]
 
 
+def test_the_jacobian_norm_is_the_mean_of_the_norms_of_the_rows():
+    """The derivative of the sigmoid z is z (1 - z). Rows are of different size, and so are their norms."""
+    net = nets.mlp(INPUTS, (3,), coding_activation=jax.nn.sigmoid)
+    params = net.init(jax.random.key(0))
+    layer = {name: np.asarray(leaf, np.float64) for name, leaf in params["encoder"]["layer_0"].items()}
+    x_nd = np.random.default_rng(0).normal(size=(60, INPUTS)) * np.linspace(0.1, 5, 60)[:, None]
+    z_nk = 1 / (1 + np.exp(-(x_nd @ layer["kernel"] + layer["bias"])))
+    norms_n = np.sqrt(np.square(z_nk * (1 - z_nk)) @ np.square(layer["kernel"]).sum(axis=0))
+    assert norms_n.max() > 3 * norms_n.min()
+    assert jacobian_norm(variants.plain(net), params, x_nd.astype(np.float32)) == pytest.approx(
+        norms_n.mean(), rel=1e-4
+    )
+
+
+def test_noise_on_the_inputs_is_the_same_for_every_seed():
+    dataset = small_dataset()
+    autoencoder = variants.plain(nets.mlp(INPUTS, (3,)))
+    params = autoencoder.init(jax.random.key(0))
+    runs = [TrainedRun(autoencoder, params, {}, dataset, 3, jax.random.key(seed)) for seed in (1, 2)]
+    first, second = (scores.contraction(0.1, rows=20)(run)[0] for run in runs)
+    assert first == second
+
+
 def test_the_score_of_a_pca_encoder_has_known_values():
     """Orthonormal columns have the Jacobian norm sqrt(k), and noise of variance s^2 changes the codings by s^2 k."""
     dataset = small_dataset(rows=5000)

@@ -79,6 +79,14 @@ def test_lowrank_has_the_documented_eigenvalues_and_rows_with_that_covariance():
     assert not np.allclose(covariance_dd, synthetic.lowrank_covariance(4)[1], atol=0.1)
 
 
+@pytest.mark.parametrize("name", ["plane3d", "lowrank"])
+def test_no_synthetic_row_is_drawn_twice(name):
+    """Their splits are parts of one random stream. Streams of one seed would begin with the same rows."""
+    data = datasets.load(name, seed=3)
+    all_rows = np.concatenate([rows(data, split) for split in SPLITS])
+    assert len(np.unique(all_rows, axis=0)) == len(all_rows)
+
+
 @pytest.mark.parametrize(
     ("name", "parts"),
     [
@@ -133,6 +141,18 @@ def test_splits_that_are_cut_are_disjoint_and_complete():
             cut_splits = [cut.x[split].ravel() for split in SPLITS if split not in present]
             assert sorted(np.concatenate(cut_splits)) == list(range(n))
             assert min(map(len, cut_splits)) >= 1
+
+
+def test_centred_rows_are_the_values_minus_the_training_mean_of_each_column():
+    rng = np.random.default_rng(0)
+    x = {split: rng.integers(0, 50, (9, 4), dtype=np.uint8) + np.array([0, 20, 90, 200], np.uint8) for split in SPLITS}
+    raw = base.RawData(x, dict.fromkeys(x), (2, 2), 255.0, centred=True)
+    data = base.assemble("t", raw, seed=0)
+    mean_d = x["train"].astype(float).mean(axis=0)
+    for split in SPLITS:
+        np.testing.assert_allclose(rows(data, split), (x[split] - mean_d) / 255, atol=1e-7)
+    np.testing.assert_allclose(data.scaling.invert(data.x_test), x["test"], atol=1e-4)
+    assert data.unit == 1
 
 
 def test_standardisation_keeps_its_precision_with_a_large_offset():

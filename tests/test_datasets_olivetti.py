@@ -49,6 +49,18 @@ def test_mirrored_adds_the_mirror_image_of_every_training_picture_only(olivetti_
     np.testing.assert_array_equal(mirrored.x_validation, plain.x_validation)
 
 
+@pytest.mark.parametrize("load", [olivetti.load_raw, olivetti.load_mirrored, olivetti.load_augmented])
+def test_every_picture_keeps_the_label_of_its_person(load, monkeypatch):
+    """All pixels of these pictures are the number of the person."""
+    labels = np.repeat(np.arange(40, dtype=np.uint8), 10)
+    images = np.broadcast_to(labels[:, None, None], (400, 64, 64))
+    monkeypatch.setattr(olivetti, "_read_file", lambda data_dir: (images, labels))
+    raw = load(None, 3)
+    for split in ("train", "validation", "test"):
+        np.testing.assert_array_equal(raw.x[split].min(axis=1), raw.y[split])
+        np.testing.assert_array_equal(raw.x[split].max(axis=1), raw.y[split])
+
+
 def test_a_missing_file_is_an_error_that_says_how_to_make_it(empty, refused):
     fix = "makes it with scikit-learn"
     refused(DataError, "olivetti", "olivetti_faces.npz", empty / "tfds", fix, call=lambda: datasets.load("olivetti"))

@@ -75,6 +75,25 @@ def test_samples_have_the_moments_of_the_density(kind):
         assert -density.log_density(fitted, drawn).mean() == pytest.approx(entropy, abs=0.05)
 
 
+def test_samples_of_each_component_have_its_mean_and_covariance():
+    """The choice of a component, the draw along its factor and the noise do not depend on each other."""
+    means_ck = np.array([[50.0, 0.0], [-50.0, 10.0]])
+    factors_ckr = np.array([[[1.0, 0.0], [0.5, 2.0]], [[0.3, 0.0], [-1.0, 0.5]]])
+    noise_k = np.array([4.0, 0.25])
+    weights_c = np.array([0.6, 0.4])
+    arrays = (weights_c, means_ck, factors_ckr, noise_k)
+    mixture = density.Density(*(array.astype(np.float32) for array in arrays))
+    drawn = np.asarray(density.sample(mixture, jax.random.key(2), 20_000))
+    assert (drawn[:, 0] > 0).mean() == pytest.approx(0.6, abs=0.02)
+    for sign, mean_k, factor_kr in zip((1, -1), means_ck, factors_ckr, strict=True):
+        component_nk = drawn[sign * drawn[:, 0] > 0]
+        covariance_kk = factor_kr @ factor_kr.T + np.diag(noise_k)
+        deviation_k = np.sqrt(np.diag(covariance_kk))
+        scales_kk = np.outer(deviation_k, deviation_k)
+        np.testing.assert_allclose((component_nk.mean(axis=0) - mean_k) / deviation_k, 0, atol=0.05)
+        np.testing.assert_allclose(np.cov(component_nk.T) / scales_kk, covariance_kk / scales_kk, atol=0.05)
+
+
 def test_samples_depend_on_the_key_alone():
     fitted = density.fit(Z, "mixture", components=2)
     first, again, other = (np.asarray(density.sample(fitted, jax.random.key(i), 5)) for i in (0, 0, 1))

@@ -95,6 +95,13 @@ def test_dead_and_active_units_are_counted():
     ]
 
 
+@pytest.mark.parametrize(("dead", "codings", "warns"), [(2, 4, False), (2, 5, False), (3, 5, True)])
+def test_dead_codings_give_a_warning_where_they_are_more_than_half(dead, codings, warns):
+    z_nk = RNG.normal(size=(80, codings)).astype(np.float32)
+    z_nk[:, :dead] = 1.0
+    assert bool(diagnostics.examine(z_nk, CURVE, 4.0)["warnings"]) is warns
+
+
 def test_a_small_coding_that_varies_is_not_dead_beside_a_large_one():
     """Dead means the same for every row, up to rounding of that coding's own size."""
     z_nk = RNG.normal(size=(80, 2)).astype(np.float32) * np.array([1e9, 1e-3], np.float32)

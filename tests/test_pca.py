@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import multivariate_normal
 from sklearn.decomposition import PCA
 
 from aejax import datasets
@@ -40,6 +41,12 @@ def test_agrees_with_scikit_learn(name):
     assert len(ours.components_kd) == min(x_nd.shape)
 
 
+def test_a_truncated_pca_explains_shares_of_the_whole_variance():
+    theirs = PCA(3, svd_solver="full").fit(SHAPES["tall"])
+    ours = pca.truncate(pca.fit(SHAPES["tall"]), 3)
+    np.testing.assert_allclose(ours.cumulative_explained_variance, theirs.explained_variance_ratio_.cumsum(), rtol=1e-8)
+
+
 @pytest.mark.parametrize("name", SHAPES)
 def test_error_curve_is_the_error_of_every_truncation(name):
     x_nd = SHAPES[name]
@@ -61,6 +68,21 @@ def test_encode_and_decode_can_be_compiled_and_agree_with_scikit_learn():
     assert z_nk.dtype == reconstruction.dtype == jnp.float32
     np.testing.assert_allclose(np.abs(z_nk), np.abs(theirs.transform(x_nd)), rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(reconstruction, theirs.inverse_transform(theirs.transform(x_nd)), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["tall", "wide", "rank-deficient"])
+def test_the_noise_of_probabilistic_pca_is_the_mean_variance_of_all_other_directions(name):
+    """Those without variance count, too (Tipping & Bishop 1999, equation 8). SciPy gives the density."""
+    x_nd = SHAPES[name]
+    mean_d = x_nd.mean(axis=0)
+    values_d, vectors_dd = np.linalg.eigh(np.cov(x_nd.T, bias=True))
+    noise = values_d[:-2].mean()
+    leading_d2 = vectors_dd[:, -2:]
+    covariance_dd = leading_d2 @ np.diag(values_d[-2:] - noise) @ leading_d2.T + noise * np.eye(len(mean_d))
+    wanted_n = multivariate_normal(mean_d, covariance_dd).logpdf(x_nd + 1)
+    log_likelihood_n = pca.log_likelihood(pca.fit(x_nd), 2, x_nd + 1)
+    assert log_likelihood_n is not None
+    np.testing.assert_allclose(log_likelihood_n, wanted_n, rtol=1e-7)
 
 
 def test_signs_are_deterministic():

@@ -70,7 +70,7 @@ def test_draws_follow_their_distributions():
     logs = np.log10([point["a"] for point in drawn])
     assert scipy.stats.kstest(logs, scipy.stats.uniform(-4, 3).cdf).pvalue > 0.01
     assert scipy.stats.kstest([point["b"] for point in drawn], scipy.stats.uniform(2, 1).cdf).pvalue > 0.01
-    counts = np.bincount([int(point["c"]) for point in drawn])[7:]
+    counts = np.bincount([int(point["c"]) for point in drawn], minlength=10)[7:]
     assert scipy.stats.chisquare(counts).pvalue > 0.01
     assert {point["d"] for point in drawn} == {0.5}
     for name, low, high in (("a", 1e-4, 1e-1), ("b", 2, 3)):

@@ -1,12 +1,16 @@
 """Retrieval: average precision with ties is compared with all orders, and baselines are tested on known answers."""
 
+import dataclasses
 import itertools
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.stats import ortho_group
+from scipy.spatial.distance import cdist
+from scipy.stats import entropy, ortho_group
+from sklearn.decomposition import PCA
 from sklearn.metrics import average_precision_score
 
 from aejax import nets, variants
@@ -110,6 +114,52 @@ def test_numbers_of_trained_runs():
     assert bits["mean_average_precision"] == pytest.approx(np.mean(average), rel=1e-9)
     for name in ("mean_average_precision_raw", "mean_average_precision_itq", "precision_at_top_pca"):
         assert bits[name] == reals[name]  # does not depend on training
+
+
+def untrained(variant):
+    autoencoder = variant(nets.mlp(12, (3,)))
+    return TrainedRun(autoencoder, autoencoder.init(jax.random.key(0)), {}, DATASET, 3, jax.random.key(0))
+
+
+BASELINES = {
+    "pca_signs": lambda pca, x_nd: pca.transform(x_nd) > 0,
+    "pca": lambda pca, x_nd: pca.transform(x_nd),
+    "raw": lambda pca, x_nd: x_nd,
+}
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_rankings_without_a_net_are_those_of_scikit_learns_components(name):
+    numbers, _ = scores.retrieval(queries=72, top=7)(untrained(variants.plain))
+    splits = (DATASET.x_train, DATASET.x_validation, DATASET.x_test)
+    x_train, x_validation, x_test = (x_nd / 255 for x_nd in splits)
+    pca = PCA(3).fit(np.concatenate([x_train, x_validation]))
+    answers_nk, queries_qk = (1.0 * BASELINES[name](pca, x_nd) for x_nd in (x_train, x_test))
+    average = []
+    precision = []
+    for distance_n, label in zip(cdist(queries_qk, answers_nk, "sqeuclidean"), Y_TEST, strict=True):
+        groups = [Y_TRAIN[distance_n == value] == label for value in np.unique(distance_n)]
+        sizes = [len(group) for group in groups]
+        relevant = [group.sum() for group in groups]
+        average.append(average_precision(sizes, relevant))
+        precision.append(precision_at(sizes, relevant, 7))
+    assert numbers[f"mean_average_precision_{name}"] == pytest.approx(np.mean(average), rel=1e-9)
+    assert numbers[f"precision_at_top_{name}"] == pytest.approx(np.mean(precision), rel=1e-9)
+
+
+def test_bit_entropy_is_the_mean_entropy_of_the_bits_in_bits():
+    """The first bit splits the training rows in halves, the second one is 1 for about a quarter, the third always."""
+    thresholds_3 = np.quantile(DATASET.x_train[:, :3] / 255, [0.5, 0.75, 0.0], axis=0).diagonal() - 1e-3
+    run = untrained(variants.plain)
+
+    def encode(params, x_bd):
+        return (x_bd[:, :3] > jnp.asarray(thresholds_3, jnp.float32)[None, :]).astype(jnp.float32)
+
+    numbers, _ = scores.retrieval()(dataclasses.replace(run, autoencoder=run.autoencoder._replace(encode=encode)))
+    shares_3 = (DATASET.x_train[:, :3] / 255 > thresholds_3).mean(axis=0)
+    assert shares_3[2] == 1
+    assert numbers["bit_entropy"] == pytest.approx(entropy([shares_3, 1 - shares_3], base=2).mean(), rel=1e-6)
+    assert 0.5 < entropy([shares_3, 1 - shares_3], base=2).mean() < 2 / 3
 
 
 def test_invalid_options_are_refused_and_valid_ones_stored(refused):

@@ -1,6 +1,7 @@
 """The denoising score: its baselines are compared with other derivations, its numbers with their definitions."""
 
 import dataclasses
+import sys
 from typing import Any
 
 import jax
@@ -117,6 +118,26 @@ def test_best_affine_map_for_gaussian_noise_shrinks_every_component():
     np.testing.assert_allclose(best_affine_map(params, "gaussian", level, rank=3)(x_nd), wanted, atol=1e-9)
 
 
+def test_best_affine_map_of_rank_one_keeps_what_can_be_restored():
+    """Masking hides a wide column far from zero, whose values vary more than those of a narrow one around zero.
+
+    With independent columns of mean m and variance v the map multiplies each by b = a v / (a^2 v + D), where the share
+    a of values is kept and D = a (1 - a) (m^2 + v). It restores the variance a b v.
+    """
+    rng = np.random.default_rng(0)
+    white_n2 = np.sqrt(200) * np.linalg.qr(rng.normal(size=(200, 3)) * [0, 1, 1] + [1, 0, 0])[0][:, 1:]
+    mean_2 = np.array([20.0, 0.0])
+    variance_2 = np.array([4.0, 1.0])
+    x_n2 = white_n2 * np.sqrt(variance_2) + mean_2
+    kept = 0.7
+    factor_2 = kept * variance_2 / (kept**2 * variance_2 + kept * (1 - kept) * (mean_2**2 + variance_2))
+    restored_2 = kept * factor_2 * variance_2
+    assert restored_2[0] < restored_2[1]
+    wanted_n2 = mean_2 + (x_n2 - kept * mean_2) * factor_2 * [0, 1]
+    denoise = best_affine_map(pca.fit(x_n2), "masking", 1 - kept, rank=1)
+    np.testing.assert_allclose(denoise(x_n2), wanted_n2, atol=1e-6)
+
+
 def test_best_affine_map_of_constant_columns_and_without_noise():
     data = np.zeros((50, 6), np.float32)
     data[:, :3] = np.random.default_rng(0).uniform(size=(50, 3))
@@ -163,6 +184,64 @@ def test_noise_is_the_same_for_every_seed_and_repetitions_are_averaged():
     many = measured(scores.denoising(level=0.3, repetitions=20), trained())[0]
     assert many["noisy_sse_test"] == pytest.approx(INPUTS * 0.3**2, rel=0.02)
     assert many["noisy_sse_test"] != first["noisy_sse_test"]
+
+
+def test_every_row_and_repetition_has_noise_of_its_own(monkeypatch):
+    """Clean validation and test rows are zero here, so that noisy rows are the noise."""
+    monkeypatch.setattr(sys.modules[best_affine_map.__module__], "BLOCK_ROWS", 10)
+    zeros_nd = np.zeros((25, INPUTS), np.float32)
+    x_train = np.random.default_rng(0).normal(size=(40, INPUTS)).astype(np.float32)
+    labels = dict.fromkeys(("y_train", "y_validation", "y_test"))
+    rows = {"x_train": x_train, "x_validation": zeros_nd, "x_test": zeros_nd}
+    dataset = small_dataset().replace(name="zeros", **rows, **labels, unit=1.0)
+    seen = []
+    reconstruct = TrainedRun.reconstruct
+
+    def recorded(self, x_nd):
+        seen.append(x_nd)
+        return reconstruct(self, x_nd)
+
+    monkeypatch.setattr(TrainedRun, "reconstruct", recorded)
+    scores.denoising(level=0.3, repetitions=4)(trained(dataset=dataset))
+    drawn_nd = np.concatenate(seen)
+    assert len(drawn_nd) == 2 * 4 * 25 + 10  # both splits, and the examples
+    assert len(np.unique(drawn_nd, axis=0)) == len(drawn_nd)
+    assert drawn_nd.std() == pytest.approx(0.3, rel=0.1)
+
+
+def test_the_number_of_components_is_chosen_on_validation_rows():
+    """A component is worth its noise where the mean square of its codings is above the variance of the noise.
+
+    The validation rows vary along two columns only, the test rows along all of them.
+    """
+    rng = np.random.default_rng(0)
+    deviations_d = np.array([4.0, 3.5, 3.0, 2.5, 2.0, 1.5])
+
+    def draw(factor_d):
+        return (rng.normal(size=(300, 6)) * deviations_d * factor_d).astype(np.float32)
+
+    two_d = np.array([1.0, 1.0, 0.0, 0.0, 0.0, 0.0])
+    rows = {"x_train": draw(1.0), "x_validation": draw(two_d), "x_test": draw(1.0)}
+    labels = dict.fromkeys(("y_train", "y_validation", "y_test"))
+    dataset = small_dataset().replace(name="axes", **rows, **labels, unit=1.0)
+    autoencoder = variants.plain(nets.mlp(6, (3,)))
+    run = TrainedRun(autoencoder, autoencoder.init(jax.random.key(0)), {}, dataset, 3, KEY)
+    numbers, _ = measured(scores.denoising(level=0.8), run)
+    assert numbers["pca_best_components"] == 2
+    left_out = np.square(rows["x_test"][:, 2:].astype(np.float64)).sum(axis=1).mean()
+    assert numbers["pca_best_denoised_sse_test"] == pytest.approx(left_out + 2 * 0.8**2, rel=0.05)
+
+
+def test_settings_are_chosen_by_their_error_on_noisy_validation_rows():
+    config = make()["config"] | {"scores": [scores.denoising().config()]}
+
+    def row(rate, validation, test):
+        numbers = NUMBERS | {"denoised_sse_validation": validation, "denoised_sse_test": test}
+        return make(hyper={"learning_rate": rate}, config=config, scores=numbers)
+
+    rows = [row(0.5, validation=3.0, test=4.0), row(0.25, validation=4.0, test=3.0)]
+    (best,) = (setting for setting in group_settings(rows) if setting.best)
+    assert best.hyper["learning_rate"] == 0.5
 
 
 def test_invalid_options_are_refused_and_valid_ones_stored(refused):

@@ -12,11 +12,11 @@ import numpy as np
 import optax
 import pytest
 
-from aejax import nets
+from aejax import nets, variants
 from aejax.config import experiment_file, overrides, run_identity
 from aejax.config.sweep import Sweep, check_all, from_config
 from aejax.runtime.errors import ConfigError, DataError
-from aejax.training import optimisers, schedules
+from aejax.training import greedy, optimisers, schedules
 from aejax.variants.penalties import cross_entropy
 from support import small_dataset
 
@@ -167,6 +167,26 @@ def test_a_sweep_rebuilt_from_json_builds_the_same_autoencoder():
     assert rebuilt.build(64) is sweep.build(64)
 
 
+NOT_DEFAULT = {
+    "net": {"net": nets.conv, "widths": (4, 3)},
+    "options": {"options": {"initialiser": "glorot", "bias": False}},
+    "moments": {"widths": (3,), "batch_size": None, "moments": True},
+    "pretraining": {"pretraining": greedy.Greedy(epochs=2, learning_rate=0.1)},
+    "optimiser": {"optimiser": optimisers.sgd},
+    "full_batch_steps": {"batch_size": None, "full_batch_steps": 5},
+    "keep": {"keep": "last"},
+}
+
+
+@pytest.mark.parametrize("name", [name for name in run_identity.DEFAULTS_LEFT_OUT if name != "scores"])
+def test_a_field_that_a_config_may_leave_out_is_rebuilt_as_it_was(name):
+    """`from_config` leaves out the scores."""
+    sweep = Sweep(**{**GOOD, **NOT_DEFAULT[name]})
+    config = json.loads(json.dumps(sweep.config(), allow_nan=False))
+    assert name in config
+    assert from_config(config, GOOD["hyper"], 0) == sweep
+
+
 def test_a_stored_config_can_name_only_functions_that_aejax_knows():
     config = {**Sweep(**GOOD).config(), "activation": "os.system"}
     with pytest.raises(ConfigError, match=r"config\.activation: 'os\.system'"):
@@ -280,6 +300,45 @@ def test_a_default_label_follows_the_changed_fields():
     assert [sweep.name for sweep in changed] == ["tied stacked", "mine"]
     assert Sweep(**{**GOOD, "widths": (3,)}).name == "linear"
     assert Sweep(**{**GOOD, "widths": (3,), "coding_activation": jax.nn.relu}).name == "shallow"
+
+
+def test_only_a_net_of_two_affine_maps_is_linear():
+    affine = {**GOOD, "widths": (3,)}
+    assert Sweep(**affine).linear
+    assert Sweep(**affine, tied=True).linear
+    changes = [{"output": jax.nn.sigmoid}, {"coding_activation": jax.nn.relu}, {"decoder_widths": (8,)}]
+    changes += [{"widths": (8, 3)}, {"net": nets.conv, "widths": (4, 3)}]
+    changes += [{"variant": variants.topk, **hyper(active=2, revive=0.0)}]  # it activates the codings itself
+    for fields in changes:
+        assert not Sweep(**{**affine, **fields}).linear, fields
+
+
+def test_the_autoencoder_has_the_layers_and_functions_of_the_fields():
+    functions = {"activation": jnp.tanh, "coding_activation": jax.nn.softplus, "output": jax.nn.sigmoid}
+    autoencoder = Sweep(**{**GOOD, **functions, "decoder_widths": (5,)}).build(6)
+    params = autoencoder.init(jax.random.key(0))
+    encoder, decoder = (
+        [{name: np.asarray(leaf) for name, leaf in params[part][f"layer_{i}"].items()} for i in range(2)]
+        for part in ("encoder", "decoder")
+    )
+    x_bd = np.random.default_rng(0).uniform(size=(4, 6)).astype(np.float32)
+
+    def affine(rows, layer):
+        return rows @ layer["kernel"] + layer["bias"]
+
+    z_bk = np.log1p(np.exp(affine(np.tanh(affine(x_bd, encoder[0])), encoder[1])))
+    wanted_bd = 1 / (1 + np.exp(-affine(np.tanh(affine(z_bk, decoder[0])), decoder[1])))
+    assert decoder[0]["kernel"].shape == (3, 5)
+    np.testing.assert_allclose(autoencoder.encode(params, jnp.asarray(x_bd)), z_bk, rtol=1e-4)
+    np.testing.assert_allclose(autoencoder.decode(params, jnp.asarray(z_bk)), wanted_bd, rtol=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["high", "highest"])
+def test_the_matrix_products_of_the_autoencoder_have_the_precision_of_the_field(precision):
+    autoencoder = Sweep(**{**GOOD, "precision": precision}).build(6)
+    params = autoencoder.init(jax.random.key(0))
+    program = str(jax.make_jaxpr(autoencoder.encode)(params, np.zeros((4, 6), np.float32)))
+    assert program.count(f"Precision.{precision.upper()}, Precision.{precision.upper()}") == 2
 
 
 FILES = {
