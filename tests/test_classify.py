@@ -144,6 +144,31 @@ def test_an_epoch_visits_every_row_once_whatever_the_batch():
     assert float(result.history["train_loss"][0]) == pytest.approx(float(expected), rel=1e-5)
 
 
+def test_every_epoch_visits_the_rows_in_an_order_of_its_own():
+    """Row i holds i, and its label is i."""
+    seen = []
+
+    def loss(params, x_bd, y_b, *, l2):
+        jax.debug.callback(lambda *batch: seen.append(np.stack(batch)), x_bd[:, 0], y_b, ordered=True)
+        error = jnp.square(params["w"])
+        return error, {"error": error, "accuracy": error}
+
+    model = classifier.Classifier(lambda key, params: params, lambda params, x_bd: x_bd, loss)
+    numbers_n = jnp.arange(10)
+    numbered = LabelledRows(numbers_n[:, None], numbers_n, jnp.full((2, 1), 99), jnp.full(2, 99))
+    options = OPTIONS | {"epochs": 3, "batch_size": 4}
+    jax.block_until_ready(classifier.fit(model, {"w": jnp.ones(())}, KEY, numbered, **options))
+    jax.effects_barrier()
+    batches = [batch for batch in seen if batch[0, 0] != 99]
+    assert len(batches) == 3 * 3  # the last one of an epoch has two rows and two places without one
+    orders = [np.concatenate(batches[3 * epoch : 3 * epoch + 3], axis=1) for epoch in range(3)]
+    for rows_n, labels_n in orders:
+        present = labels_n != classifier.NO_LABEL
+        np.testing.assert_array_equal(rows_n[present], labels_n[present])
+        assert sorted(rows_n[present]) == list(range(10))
+    assert len({tuple(labels_n) for _, labels_n in orders}) == 3
+
+
 def test_accuracy_is_that_of_all_rows_and_an_unknown_label_is_wrong(monkeypatch):
     model, _, result = fitted(False)
     x_nd = np.asarray(rows().x_train)

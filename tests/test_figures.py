@@ -139,6 +139,13 @@ def test_error_against_a_swept_hyper_parameter_shows_the_numbers_of_the_rows():
     assert visible_labels(ax) == ["0.0001", "0.001", "0.01", "0.1"]
 
 
+def test_failed_runs_are_counted_beside_diverged_ones():
+    rows = population(3, learning_rate=(0.01, 0.1), diverged=diverge_at((0.1, 0), (0.1, 1)))
+    next(row for row in rows if row["status"] == "diverged")["status"] = "failed"
+    _, (ax,) = axes_of(swept.swept, rows)
+    assert [text.get_text() for text in ax.texts] == ["2 of 3"]
+
+
 def test_the_star_stands_at_the_error_even_if_another_criterion_chose_the_setting():
     rows = population(2, learning_rate=(0.1, 0.01))
     for row in rows:  # the criterion prefers the setting with the larger error

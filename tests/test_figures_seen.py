@@ -104,6 +104,7 @@ def test_spectra_are_shares_beside_those_of_pca():
     np.testing.assert_allclose(pca, np.full(7, 1 / 7))  # PCA's error falls by 2 a component
     assert CURVE[0] - CURVE[1] == 2
     np.testing.assert_allclose(ours, (np.linspace(3, 0, 7) / 10.5)[:-1])  # a direction of no variance is not drawn
+    assert "effective rank 4.50, PCA's 6.00" in figure.axes[0].get_title()
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from aejax import cli, nets, variants
 from aejax.datasets import load
 from aejax.datasets.images import example_rows
 from aejax.evaluation import artifacts, density, scores
-from aejax.inference import stored_run
+from aejax.inference import generate, output, stored_run
 from aejax.storage import run_folders
 from aejax.variants import Generative
 from support import check_refused, rows_of, small_dataset
@@ -56,6 +56,23 @@ def test_samples_are_decoded_draws_of_the_stored_gaussian(run, tmp_path):
     assert (tmp_path / "other.npy").read_bytes() != (tmp_path / "x.npy").read_bytes()
 
 
+def test_a_stored_mixture_is_the_default_density(run, tmp_path, monkeypatch):
+    """Its only component is one point, far from the codings that the Gaussian is fitted to."""
+    point_k = np.full(3, 100.0)
+    mixture = density.Density(np.ones(1), point_k[None], np.zeros((1, 3, 3)), np.zeros(3))
+    stored = run_folders.read_run(run)
+    stored = stored._replace(arrays=stored.arrays | mixture.arrays("density/mixture"))
+    monkeypatch.setattr(run_folders, "read_run", lambda path: stored)
+    run_command("sample", run, "--images", 4, "--out", tmp_path / "x.npy")
+    x = np.load(tmp_path / "x.npy", allow_pickle=False).reshape(4, 64)
+    np.testing.assert_allclose(x, np.repeat(decoded(run, point_k[None]), 4, axis=0), rtol=1e-4, atol=0.01)
+
+
+def test_a_table_holds_seven_significant_digits():
+    x_nd = np.array([[123456.71, 0.0012345671], [-98.76543, 0.0]])
+    assert output.to_csv(x_nd) == b"123456.7,0.001234567\n-98.76543,0\n"
+
+
 def test_a_picture_has_a_tile_for_every_sample(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run_command("sample", run, "--images", 7)
@@ -91,6 +108,18 @@ def test_rows_whose_codings_are_not_stored_are_encoded_from_the_data(run, tmp_pa
     np.testing.assert_allclose(x, y, atol=1e-4)
 
 
+def test_rows_that_are_not_stored_come_from_the_split_of_the_runs_data_seed(run, tmp_path, monkeypatch):
+    stored = run_folders.read_run(run)
+    config = stored.row["config"] | {"data_seed": 3}
+    arrays = {**stored.arrays, "codings/first": stored.arrays["codings/first"][:4]}
+    other = stored._replace(row={**stored.row, "config": config}, arrays=arrays)
+    monkeypatch.setattr(run_folders, "read_run", lambda path: other)
+    run_command("interpolate", run, 200, 3, "--steps", 2, "--out", tmp_path / "x.npy")
+    x = np.load(tmp_path / "x.npy", allow_pickle=False).reshape(2, 64)
+    z_nk = encoded(run, load("digits", seed=3).x_test[[200, 3]])
+    np.testing.assert_allclose(x, decoded(run, z_nk), atol=1e-3)
+
+
 def test_an_arc_keeps_the_norm_and_a_line_is_straight():
     ends = np.array([[2.0, 0, 0], [0, 2.0, 0]])
     arc = artifacts.interpolate(ends, 5, spherical=True)
@@ -118,6 +147,15 @@ def test_a_traversal_moves_one_coding_over_its_quantiles(run, tmp_path):
     base = encoded(run, load("digits").x_test[9:10]).copy()
     base[0, 2] = np.quantile(z_nk[:, 2], 0.5)
     np.testing.assert_allclose(y[3], decoded(run, base)[0], atol=0.01)
+
+
+def test_of_many_codings_those_with_the_largest_spread_are_traversed(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(generate, "MAX_TRAVERSED", 2)
+    low, high = np.quantile(encoded(run, load("digits").x_train), [0.01, 0.99], axis=0)
+    widest = sorted(np.argsort(high - low)[1:].tolist())
+    run_command("traverse", run, "--out", tmp_path / "x.npy")
+    run_command("traverse", run, "--codings", *widest, "--out", tmp_path / "y.npy")
+    assert (tmp_path / "x.npy").read_bytes() == (tmp_path / "y.npy").read_bytes()
 
 
 def test_samples_and_traversals_read_no_dataset(run, tmp_path, monkeypatch):
@@ -154,6 +192,25 @@ def test_a_prior_is_standard_normal_and_noise_samples_the_likelihood(run, tmp_pa
     t = np.load(tmp_path / "t.npy", allow_pickle=False).reshape(-1, 64) / 16
     bias = loaded.params["decoder"]["layer_0"]["bias"]
     np.testing.assert_allclose(t, np.outer(artifacts.TRAVERSAL_DEVIATIONS, kernel[1]) + bias, atol=1e-3)
+
+
+def test_noise_is_independent_of_the_codings(run, tmp_path, monkeypatch):
+    """A likelihood that draws normal noise with its key must not draw the codings once more."""
+    loaded = variational(stored_run.load(run))
+    draws: list[Any] = []
+
+    def sample(params, key, z_nk):
+        draws.append((jax.random.normal(key, z_nk.shape).ravel(), z_nk.ravel()))
+        return loaded.autoencoder.decode(params, z_nk)
+
+    generative = loaded.autoencoder.generative
+    assert generative is not None
+    autoencoder = loaded.autoencoder._replace(generative=generative._replace(sample=sample))
+    noisy = dataclasses.replace(loaded, autoencoder=autoencoder)
+    monkeypatch.setattr(stored_run, "load", lambda path: noisy)
+    run_command("sample", run, "--images", 4000, "--density", "prior", "--noise", "--out", tmp_path / "x.npy")
+    (draw,) = draws
+    assert abs(np.corrcoef(draw)[0, 1]) < 0.05
 
 
 def test_wrong_options_get_a_one_line_error(run, tmp_path, capsys):

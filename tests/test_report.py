@@ -35,6 +35,7 @@ def test_numbers_of_a_setting(tmp_path):
     assert "The same in every setting: batch_size = 50, variant = plain, tied = false, learning_rate = 0.001." in text
     for fact in ("0123456789ab\n", "c0ffee", "2026-03-01, 2026-03-03", "seeds: 0, 1, 2", "80 training", "(4 × 3)"):
         assert fact in text
+    assert "PCA is fitted on 90 rows" in text
     assert "angle |" not in text
     assert "± half-width of the 95 % Student t interval over initialisation seeds, for one split of the data" in text
 
@@ -66,6 +67,52 @@ def test_best_is_chosen_by_validation_not_by_test(tmp_path):
     assert "The ★ of" not in text
     text, _ = write(tmp_path, rows[:3] + rows[4:], {})  # the best setting now has one seed, its rivals two
     assert " The ★ of stacked at 7 codings has 1 completed seed, a rival 2.*\n" in text
+
+
+def test_over_seeds_the_angle_is_the_largest_and_seconds_and_epochs_are_medians():
+    numbers = {"principal_angle_max_deg": (4.0, 1.0, 1.0), "train_seconds": (2.0, 90.0, 3.0), "best_epoch": (8, 1, 2)}
+    rows = [make(seed=i, **{name: values[i] for name, values in numbers.items()}) for i in range(3)]
+    (setting,) = settings.group_settings(rows)
+    assert {name: setting.over_seeds(name) for name in numbers} == {
+        "principal_angle_max_deg": 4.0,
+        "train_seconds": 3.0,
+        "best_epoch": 2,
+    }
+
+
+def test_settings_are_ranked_by_the_mean_of_their_seeds_and_show_the_best_run_by_validation():
+    """The first setting has the luckiest seed. The run of the second with the lower test error is not the one shown."""
+    errors_of_rate = {0.1: ((5.0, 1.0), (5.0, 9.0)), 0.01: ((5.0, 4.5), (7.0, 4.0))}  # (test, validation) of each seed
+    rows = [
+        make(seed=seed, sse=test, validation=validation, hyper={"learning_rate": rate})
+        for rate, errors in errors_of_rate.items()
+        for seed, (test, validation) in enumerate(errors)
+    ]
+    (best,) = (setting for setting in settings.group_settings(rows) if setting.best)
+    assert best.hyper["learning_rate"] == 0.01
+    assert best.validation == 4.25
+    assert best.best_run["seed"] == 1
+
+
+def test_a_variant_with_a_criterion_is_chosen_by_it():
+    """Bits or nats for example: the squared error would choose another setting and another run."""
+    criteria_of_rate = {0.1: (3.0, 4.0), 0.01: (7.0, 2.0)}
+    rows = [
+        make(seed=seed, sse=10 - criterion, hyper={"learning_rate": rate})
+        | {"criterion": "nats", "criterion_validation": criterion}
+        for rate, criteria in criteria_of_rate.items()
+        for seed, criterion in enumerate(criteria)
+    ]
+    (best,) = (setting for setting in settings.group_settings(rows) if setting.best)
+    assert best.hyper["learning_rate"] == 0.1
+    assert best.validation == 3.5
+    assert best.best_run["seed"] == 0
+
+
+def test_a_seed_with_exactly_the_error_of_pca_does_not_win(tmp_path):
+    rows = [make(seed=seed, sse=sse) for seed, sse in enumerate((10.0, 9.0, 11.0))]
+    write(tmp_path, rows, {})
+    assert read_csv(tmp_path)[0]["seeds_winning"] == "1"
 
 
 def test_settings_are_chosen_by_a_score_that_chooses(tmp_path):
@@ -194,8 +241,9 @@ def test_the_time_budget_sums_all_calls_but_not_the_last_report(tmp_path):
     }
     write_goodput(tmp_path, first, first | {"started": "2026-03-02"} | second, report)
     assert write(tmp_path, [make()], {})[0] == text, "the summary was written before its own time was known"
-    write_goodput(tmp_path, first, report, first | {"started": "2026-03-02"} | second)
-    assert "2 calls of `aejax run` on cpu, 159 s of wall time in all" in write(tmp_path, [make()], {})[0]
+    for last in ((), (report,)):
+        write_goodput(tmp_path, first, report, first | {"started": "2026-03-02"} | second, *last)
+        assert "2 calls of `aejax run` on cpu, 159 s of wall time in all" in write(tmp_path, [make()], {})[0]
     assert "Not counted" not in text
     assert text.index("## Where the time went") < text.index("## Provenance")
 

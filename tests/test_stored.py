@@ -83,6 +83,14 @@ class TestEncodeAndDecode:
         assert cli.main(["encode", str(run.parents[1] / run.name), "digits:validation", str(tmp_path / "z.npy")]) == 0
         assert np.load(tmp_path / "z.npy", allow_pickle=False).shape == (180, 3)
 
+    def test_a_named_split_is_that_of_the_data_seed_in_the_config(self, run, tmp_path, monkeypatch):
+        stored = run_folders.read_run(run)
+        other = stored._replace(row={**stored.row, "config": stored.row["config"] | {"data_seed": 3}})
+        monkeypatch.setattr(run_folders, "read_run", lambda path: other)
+        assert cli.main(["encode", str(run), "digits:test", str(tmp_path / "z.npy")]) == 0
+        z_nk = np.load(tmp_path / "z.npy", allow_pickle=False)
+        np.testing.assert_array_equal(z_nk, aejax.load(run).encode(load("digits", seed=3).x_test))
+
     @pytest.mark.slow
     def test_a_split_of_a_dataset_is_cut_with_the_data_seed_of_the_run(self, tmp_path):
         path = tmp_path / "three.py"

@@ -13,6 +13,8 @@ from fabricated import make, read_csv, terminal, verdict
         ((9.0, 9.5, 12.0), "is undecided against PCA ~: SSE 10.17 ± 4.0 against 10.00 (ratio 1.02), 2 of 3"),
         ((9.0, 11.0, 11.0), "is undecided against PCA ~: SSE 10.33 ± 2.9 against 10.00 (ratio 1.03), 1 of 3"),
         ((9.999, 10.001), "matches PCA to 0.1% ~"),
+        ((9.999, 12.0), "is undecided against PCA ~: SSE 11.00"),  # one seed that matches
+        ((9.95, 9.952), "wins against PCA ~: SSE 9.951"),  # by half a per cent
         ((9.9, 5.0), "wins against PCA in every completed seed, yet within the 95 % interval, ~"),
         ((8.0,), "wins against PCA ~: SSE 8.000 against 10.00 (ratio 0.800), 1 of 1 seed wins; it is worth 8.00"),
     ],
@@ -93,6 +95,15 @@ def test_a_win_within_the_interval_is_named_as_such(tmp_path):
     assert "noisy rows in every completed seed, yet within the 95 % interval: SSE 7.000" in said
 
 
+def test_the_interval_is_that_of_the_differences_of_each_seed(tmp_path):
+    """Seeds may differ far more from each other than from the baseline: then the difference is clear all the same."""
+    rows = [
+        scored("denoising", {"denoised_sse_test": theirs - 1, "pca_best_denoised_sse_test": theirs}, seed=seed)
+        for seed, theirs in enumerate((6.0, 10.0))
+    ]
+    assert "noisy rows: SSE 7.000 ± 25 from the clean ones against 8.000" in verdict(tmp_path, rows)
+
+
 def test_sparse_codings_are_judged_at_every_sparsity_by_the_number_of_active_ones(tmp_path):
     rows = [
         scored("sparsity", {"l0": l0}, sse=sse, hyper={"l1": l1})  # worth 12 - sse / 2 components
@@ -110,6 +121,7 @@ def test_sparse_codings_are_judged_at_every_sparsity_by_the_number_of_active_one
     ("first", "second", "outcome"),
     [
         ((0.2, 0.21), (0.15, 0.9), "is at none of its settings better than"),  # the second within the interval
+        ((0.05, 0.2), (0.3, 0.31), "is at none of its settings better than"),  # one seed wins at the first
         ((0.05, 0.051), (0.05, 0.0999), "wins against"),
         ((0.05, 0.06), (0.2, 0.21), "is at some of its settings better than"),
         ((0.05, 0.06), (0.2, None), "is at some of its settings better than"),
