@@ -1,6 +1,7 @@
 """Where tests find data, a TFDS folder of their own, strict JAX, and one store of compiled programs for a whole run."""
 
 import atexit
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -18,6 +19,7 @@ import pytest
 from aejax import cli
 from aejax.datasets import mnist
 from aejax.reporting import images
+from aejax.runtime import hardware
 from aejax.runtime.errors import AejaxError
 from aejax.training import population
 from logged import Logged
@@ -81,16 +83,16 @@ def rendered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled_programs(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Programs are compiled quickly, unless the module is marked as `optimised`, and forgotten after each module.
+    """Programs are compiled quickly, unless the module is marked as `optimised`, and forgotten where there are many.
 
     A process that kept the programs of all tests would run out of memory mappings, and be aborted.
     """
-    if request.node.get_closest_marker("optimised") is None:
-        with quickly_compiled():
-            yield
-    else:
+    as_users = request.node.get_closest_marker("optimised") is not None
+    all_quick = jax.config.read("jax_disable_most_optimizations")
+    with contextlib.nullcontext() if as_users or all_quick else quickly_compiled():
         yield
-    population.clear_compiled_programs()
+    if hardware.memory_map_usage() > 0.2:
+        population.clear_compiled_programs()
 
 
 @pytest.fixture(autouse=True)

@@ -186,6 +186,7 @@ def test_a_damaged_file_is_named_and_nothing_is_prepared(refused, empty, own_fil
     assert not (empty / "tfds" / mnist.NAME).exists()
 
 
+@pytest.mark.slow
 def test_processes_that_prepare_at_the_same_time_do_not_disturb_each_other(empty, mnist_dir):
     incomplete = empty / "tfds" / mnist.NAME / "incomplete.KILLED_1.0.0"
     incomplete.mkdir(parents=True)

@@ -67,6 +67,7 @@ def test_old_figures_that_these_rows_cannot_have_are_deleted(tmp_path, status):
     assert len(written & FIGURES) == (3 if status == "completed" else 0)
 
 
+@pytest.mark.slow
 def test_matplotlib_is_imported_late_and_without_pyplot(tmp_path):
     rows = [make(codings=2)]
     program = """

@@ -44,6 +44,7 @@ def drawn(draw, rows, arrays):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("rendered")
 @pytest.mark.parametrize("shape", [[4, 3], [2, 2, 3], None])
 def test_all_are_drawn_where_the_rows_are_images(tmp_path, shape):
     data = make()["data"] | {"image_shape": shape}

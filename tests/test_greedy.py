@@ -64,7 +64,11 @@ def test_a_later_phase_leaves_the_layers_outside_it_as_they_are():
         assert same(greedy.pair(made.params, i), greedy.pair(made.fits[i].params, i))
 
 
-@pytest.mark.parametrize(("stack", "way"), [(DEEP, "inner"), (TIED, "separate")], ids=["inner", "separate"])
+@pytest.mark.parametrize(
+    ("stack", "way"),
+    [pytest.param(DEEP, "inner", marks=pytest.mark.slow), (TIED, "separate")],
+    ids=["inner", "separate"],
+)
 def test_a_phase_is_trained_on_what_the_frozen_layers_give(stack, way):
     made = phases(stack, way)
     rows = DATASET

@@ -31,6 +31,7 @@ PYTHON = [(name, code) for name, language, code in BLOCKS if language == "python
 SHELL = [line for _, language, code in BLOCKS if language == "sh" for line in code.splitlines() if line.strip()]
 
 
+@pytest.mark.slow
 def test_the_python_api_fits_in_ten_lines_and_runs():
     name, code = PYTHON[0]
     assert name == "README.md"
