@@ -24,7 +24,7 @@ from aejax.runtime.errors import AejaxError
 from aejax.training import population
 from logged import Logged
 from support import QUICK_OPTION, TINY, quickly_compiled
-from unrendered import blank
+from unrendered import one_pixel
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # the first process of a run: its workers, and theirs, inherit it
@@ -71,7 +71,7 @@ def strict_jax() -> None:
 def unrendered() -> Iterator[None]:
     """Figures are built, but not rendered, unless a test asks for `rendered`."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(images, "render", blank)
+        patch.setattr(images, "render", one_pixel)
         yield
 
 

@@ -156,8 +156,8 @@ def test_noise_on_the_inputs_is_the_same_for_every_seed():
     autoencoder = variants.plain(nets.mlp(INPUTS, (3,)))
     params = autoencoder.init(jax.random.key(0))
     runs = [TrainedRun(autoencoder, params, {}, dataset, 3, jax.random.key(seed)) for seed in (1, 2)]
-    first, second = (scores.contraction(0.1, rows=20)(run)[0] for run in runs)
-    assert first == second
+    numbers = [scores.contraction(0.1, rows=20)(run)[0] for run in runs]
+    assert numbers[0] == numbers[1]
 
 
 def test_the_score_of_a_pca_encoder_has_known_values():

@@ -43,8 +43,11 @@ def test_the_lowest_raw_value_is_black_and_the_highest_is_white(name):
     assert np.abs(pixels - expected * 255).max() <= 0.51
 
 
-def test_images_between_zero_and_one_keep_their_values():
+@pytest.mark.parametrize(("lowest", "highest"), [(20, 220), (0, 220), (20, 255)])
+def test_images_between_zero_and_one_keep_their_values(lowest, highest):
     x = {split: x_nd.astype(np.uint8) for split, x_nd in raw_images().items()}
+    x["train"][0, 0] = lowest
+    x["train"][0, 3] = highest
     data = dataset_of(x, scale=255.0)
     shown = images.brightness(data, data.floats(data.x_test))
     np.testing.assert_allclose(shown, x["test"] / 255, rtol=1e-6)

@@ -1,11 +1,15 @@
 """Numbers that figures show: those of the rows and arrays of their runs."""
 
+import io
 from typing import Any
 
 import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
 
 from aejax.evaluation import scores
-from aejax.reporting import figures
+from aejax.reporting import figures, images
 from aejax.reporting.figures import best, denoised, sparsity
 from aejax.reporting.settings import group_settings
 from fabricated import CURVE, arrays_of, make, population
@@ -104,3 +108,23 @@ def test_r2_of_every_setting_is_drawn_beside_that_of_pca_with_as_many_components
     k, r2_of_pca = pca.get_data()
     assert {2, 6} <= set(k)
     np.testing.assert_allclose(r2_of_pca, np.asarray(k) / 12)  # each of 12 components explains as much
+
+
+@pytest.mark.usefixtures("rendered")
+@pytest.mark.parametrize(("size", "dots"), [((4.0, 3.0), 120), ((12.0, 10.0), 75)])
+def test_a_figure_has_a_small_palette_and_fewer_dots_an_inch_if_it_is_large(size, dots):
+    figure = Figure(size)
+    figure.add_axes((0, 0, 1, 1)).imshow(np.random.default_rng(0).uniform(size=(9, 9)))
+    with Image.open(io.BytesIO(images.render(figure, colours=5))) as picture:
+        assert picture.mode == "P"
+        assert len(picture.getcolors()) <= 5
+        assert picture.info["dpi"] == pytest.approx((dots, dots), abs=0.1)
+
+
+@pytest.mark.parametrize(("name", "colours"), [("samples.png", figures.GREYS), ("features.png", 256)])
+def test_figures_of_many_images_have_fewer_colours(monkeypatch, name, colours):
+    asked = []
+    monkeypatch.setitem(figures.FIGURES, name, (lambda *_: Figure(), "Something."))
+    monkeypatch.setattr(images, "render", lambda figure, colours: asked.append(colours) or b"")
+    figures.draw(name, group_settings(population(2, learning_rate=(0.1,))), {}.get)
+    assert asked == [colours]

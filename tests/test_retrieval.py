@@ -131,10 +131,10 @@ BASELINES = {
 @pytest.mark.parametrize("name", BASELINES)
 def test_rankings_without_a_net_are_those_of_scikit_learns_components(name):
     numbers, _ = scores.retrieval(queries=72, top=7)(untrained(variants.plain))
-    splits = (DATASET.x_train, DATASET.x_validation, DATASET.x_test)
-    x_train, x_validation, x_test = (x_nd / 255 for x_nd in splits)
-    pca = PCA(3).fit(np.concatenate([x_train, x_validation]))
-    answers_nk, queries_qk = (1.0 * BASELINES[name](pca, x_nd) for x_nd in (x_train, x_test))
+    x_train = DATASET.x_train / 255
+    pca = PCA(3).fit(np.concatenate([x_train, DATASET.x_validation / 255]))
+    answers_nk = 1.0 * BASELINES[name](pca, x_train)
+    queries_qk = 1.0 * BASELINES[name](pca, DATASET.x_test / 255)
     average = []
     precision = []
     for distance_n, label in zip(cdist(queries_qk, answers_nk, "sqeuclidean"), Y_TEST, strict=True):

@@ -70,11 +70,12 @@ def test_the_learning_rate_of_the_lowest_validation_error_is_used(fits):
 def test_every_seed_has_its_own_rows_initial_parameters_and_batches(fits):
     for seed in (0, 0, 1):
         measure(seed)
-    first, again, other = (fits[i] for i in (8, 17, 26))  # the last net from scratch of each seed
+    from_scratch = fits[8::9]  # the last one of each seed
     for name in ("encoder", "rows"):
-        assert same(getattr(first, name), getattr(again, name))
-        assert not same(getattr(first, name), getattr(other, name))
-    keys = [jax.random.key_data(fit.key).tolist() for fit in (first, again, other)]
+        values = [getattr(fit, name) for fit in from_scratch]
+        assert same(values[0], values[1])
+        assert not same(values[0], values[2])
+    keys = [jax.random.key_data(fit.key).tolist() for fit in from_scratch]
     assert keys[0] == keys[1] != keys[2]
 
 

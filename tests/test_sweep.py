@@ -317,10 +317,9 @@ def test_the_autoencoder_has_the_layers_and_functions_of_the_fields():
     functions = {"activation": jnp.tanh, "coding_activation": jax.nn.softplus, "output": jax.nn.sigmoid}
     autoencoder = Sweep(**{**GOOD, **functions, "decoder_widths": (5,)}).build(6)
     params = autoencoder.init(jax.random.key(0))
-    encoder, decoder = (
-        [{name: np.asarray(leaf) for name, leaf in params[part][f"layer_{i}"].items()} for i in range(2)]
-        for part in ("encoder", "decoder")
-    )
+    params = jax.tree.map(np.asarray, params)
+    encoder = [params["encoder"][f"layer_{i}"] for i in range(2)]
+    decoder = [params["decoder"][f"layer_{i}"] for i in range(2)]
     x_bd = np.random.default_rng(0).uniform(size=(4, 6)).astype(np.float32)
 
     def affine(rows, layer):

@@ -16,7 +16,7 @@ AEJAX = (sys.executable, __file__)
 """The beginning of a command line."""
 
 
-def blank(_figure: object, colours: int) -> bytes:
+def one_pixel(_figure: object, colours: int) -> bytes:
     """A PNG of one pixel in place of the figure."""
     from PIL import Image  # a slow import
 
@@ -27,7 +27,7 @@ def blank(_figure: object, colours: int) -> bytes:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command without rendering figures."""
-    images.render = blank
+    images.render = one_pixel
     return cli.main(arguments)
 
 
